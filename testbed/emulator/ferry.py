@@ -1,0 +1,135 @@
+"""The loop that moves frames: it knows descriptors and due times, and nothing of impairments."""
+
+from __future__ import annotations
+
+import select
+import time
+from heapq import heappop, heappush
+from typing import Protocol
+
+from testbed.emulator.element import NEVER, Nanoseconds
+from testbed.emulator.link import Direction, Link
+from testbed.kernel.timer import Alarm
+
+#: Never sleep for less: at high rates a wake-up costs more than the frame it is for.
+QUANTUM: Nanoseconds = 50_000
+#: Never work for longer without a sleep: a real-time process that does is throttled by the
+#: kernel, for tens of milliseconds, and until then nobody else gets this processor.
+LONGEST_STINT: Nanoseconds = 2_000_000
+_REST: Nanoseconds = 150_000
+#: A wait that took longer than this gave the processor away.
+_NOTICEABLE: Nanoseconds = 20_000
+
+
+class Server(Protocol):
+    """A conversation that shares the loop."""
+
+    def fileno(self) -> int:
+        """Readable when there is something to answer."""
+
+    def serve_one(self) -> bool:
+        """Answer it; False ends the loop."""
+
+
+class Ferry:
+    """Links and one control conversation in one loop; sleeps when there is nothing to do."""
+
+    def __init__(self) -> None:
+        self._links: dict[str, Link] = {}
+        self._by_source: dict[int, Direction] = {}
+        self._agenda: list[tuple[Nanoseconds, int, Direction]] = []
+        self._serial = 0
+        self._epoll = select.epoll()
+        self._alarm = Alarm()
+        self._alarm_at: Nanoseconds = NEVER
+        self._epoll.register(self._alarm.fileno(), select.EPOLLIN)
+        self._rested_at: Nanoseconds = 0
+
+    def __getitem__(self, name: str) -> Link:
+        return self._links[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._links
+
+    def add(self, link: Link) -> None:
+        """Carry this link's frames from now on."""
+        self._links[link.name] = link
+        for direction in link.directions.values():
+            self._by_source[direction.source] = direction
+            self._epoll.register(direction.source, select.EPOLLIN)
+
+    def reschedule(self, link: Link) -> None:
+        """To be called after a link's impairments have changed: its frames may be due earlier."""
+        for direction in link.directions.values():
+            self._schedule(direction)
+
+    def run(self, server: Server) -> None:
+        """Carry frames and let `server` answer until it says it is over."""
+        control = server.fileno()
+        self._epoll.register(control, select.EPOLLIN)
+        self._rested_at = time.monotonic_ns()
+        while True:
+            for fd, _ in self._wait():
+                direction = self._by_source.get(fd)
+                if direction is not None:
+                    if not direction.receive():
+                        self._retire(direction)
+                    self._schedule(direction)
+                elif fd == control and not server.serve_one():
+                    return
+            self._release_due(time.monotonic_ns())
+
+    def _wait(self) -> list[tuple[int, int]]:
+        """Sleep until something is readable or due; gives what is readable."""
+        now = time.monotonic_ns()
+        if now - self._rested_at > LONGEST_STINT:
+            time.sleep(_REST / 1e9)
+            now = self._rested_at = time.monotonic_ns()
+        next_due = self._agenda[0][0] if self._agenda else NEVER
+        if next_due <= now:
+            return self._epoll.poll(0)
+        if next_due - now < QUANTUM:
+            time.sleep(QUANTUM / 1e9)
+            self._rested_at = time.monotonic_ns()
+            return self._epoll.poll(0)
+        if next_due != self._alarm_at:
+            self._alarm_at = next_due
+            if next_due == NEVER:
+                self._alarm.clear()
+            else:
+                self._alarm.set(next_due)
+        ready = self._epoll.poll()
+        woken = time.monotonic_ns()
+        if woken - now > _NOTICEABLE:
+            self._rested_at = woken
+        return ready
+
+    def _release_due(self, now: Nanoseconds) -> None:
+        """Give every direction with frames due by `now` one batch."""
+        agenda = self._agenda
+        due = []
+        while agenda and agenda[0][0] <= now:
+            moment, _, direction = heappop(agenda)
+            if moment == direction.scheduled:
+                direction.scheduled = NEVER
+                due.append(direction)
+        for direction in due:
+            direction.release(now)
+            self._schedule(direction)
+
+    def _schedule(self, direction: Direction) -> None:
+        """Put the direction on the agenda, unless it is there for an earlier moment already.
+
+        An entry that an earlier one has superseded stays on the agenda and is passed over when
+        its moment comes.
+        """
+        wake = direction.pipeline.wake
+        if wake < direction.scheduled:
+            direction.scheduled = wake
+            self._serial += 1
+            heappush(self._agenda, (wake, self._serial, direction))
+
+    def _retire(self, direction: Direction) -> None:
+        """Listen no more to a source that has failed; what it gave before is still carried."""
+        self._epoll.unregister(direction.source)
+        del self._by_source[direction.source]

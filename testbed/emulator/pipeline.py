@@ -1,0 +1,125 @@
+"""One direction of a link: its impairments as a chain of elements, and what they did."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from testbed.emulator.bottleneck import Bottleneck
+from testbed.emulator.counters import DirectionCounters, Tally
+from testbed.emulator.delay import Delay
+from testbed.emulator.departures import Departures
+from testbed.emulator.element import Element, Emit, Nanoseconds, seeded
+from testbed.emulator.loss import Cut, Loss
+from testbed.topology.model import Impairments
+
+
+class Pipeline:
+    """cut -> loss -> queue and rate -> delay -> departures.
+
+    `take(frame, time)` puts a frame in. Elements that would leave frames as they are stay out of
+    the chain, and come in with their state when impairments change.
+    """
+
+    def __init__(self, seed: int, link: str, direction: str) -> None:
+        self.tally = Tally()
+        self.departures = Departures()
+        self._cut = Cut(self.tally)
+        self._bottleneck = Bottleneck(self.tally)
+        self._elements: tuple[Element, ...] = (
+            self._cut,
+            Loss(self.tally, seeded(seed, link, direction, "loss")),
+            self._bottleneck,
+            Delay(self.tally),
+        )
+        self._holding: tuple[Element, ...] = ()
+        self._connect()
+
+    def configure(self, impairments: Impairments, round_trip: float, now: Nanoseconds) -> None:
+        """Let `impairments` hold for frames from `now` on; see `Element.configure`.
+
+        Raises `ValueError` for what cannot be, having changed nothing.
+        """
+        refuse_impossible(impairments)
+        for element in self._elements:
+            element.configure(impairments, round_trip, now)
+        self._connect()
+
+    def cut(self, engaged: bool) -> None:
+        """Pull the cable out, or put it back."""
+        self._cut.engaged = engaged
+        self._connect()
+
+    @property
+    def in_force(self) -> Impairments:
+        """What the elements do at present, read from them; delays are whole nanoseconds."""
+        settings: dict[str, Any] = {}
+        for element in self._elements:
+            settings.update(element.settings())
+        return Impairments(**settings)
+
+    @property
+    def wake(self) -> Nanoseconds:
+        """When `advance` must be called next, or a frame departs."""
+        wake = self.departures.next_due
+        for element in self._holding:
+            if element.wake < wake:
+                wake = element.wake
+        return wake
+
+    def advance(self, now: Nanoseconds) -> None:
+        """Let everything that leaves an element by `now` go on to the next."""
+        for element in self._holding:
+            if element.wake <= now:
+                element.advance(now)
+
+    def counters(self, now: Nanoseconds) -> DirectionCounters:
+        """The numbers as of `now`."""
+        self._bottleneck.advance(now)
+        tally = self.tally
+        return DirectionCounters(
+            packets_in=tally.packets_in,
+            bytes_in=tally.bytes_in,
+            packets_out=tally.packets_out,
+            bytes_out=tally.bytes_out,
+            dropped=dict(tally.dropped),
+            waiting=self._bottleneck.waiting,
+            in_flight=len(self.departures),
+            queue_high_water=tally.queue_high_water,
+        )
+
+    def _connect(self) -> None:
+        chain = [element for element in self._elements if not element.neutral]
+        emit: Emit = self.departures.push
+        for element in reversed(chain):
+            element.emit = emit
+            emit = element.take
+        self.take: Emit = emit
+        self._holding = tuple(element for element in chain if element.holds)
+
+
+def refuse_impossible(impairments: Impairments) -> None:
+    """Raise `ValueError`, naming everything that no link can have."""
+    amount = impairments.queue.limit.amount
+    problems = [
+        f"{name} must be {wanted}, not {got}"
+        for name, got, wanted, possible in (
+            (
+                "rate",
+                impairments.rate,
+                "a positive number of bit/s or unlimited",
+                impairments.rate is None or 0 < impairments.rate < math.inf,
+            ),
+            (
+                "delay",
+                impairments.delay,
+                "a number of seconds from 0 to 1 hour",
+                0 <= impairments.delay <= 3600,
+            ),
+            ("loss", impairments.loss, "a probability from 0 to 1", 0 <= impairments.loss <= 1),
+            ("queue limit", amount, "0 or more", 0 <= amount < math.inf),
+        )
+        if not possible
+    ]
+    if problems:
+        raise ValueError("; ".join(problems))

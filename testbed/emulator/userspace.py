@@ -1,0 +1,91 @@
+"""The lab's side of the userspace emulator."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from testbed.emulator.counters import LinkCounters
+from testbed.emulator.link import DirectionName
+from testbed.emulator.pipeline import refuse_impossible
+from testbed.errors import LabError
+from testbed.kernel.control import ControlChannel
+from testbed.topology.model import Impairments
+
+
+class UserspaceEmulator:
+    """Speaks with an emulator process, `python -m testbed.emulator --control FD`, over `channel`.
+
+    Every method raises `LabError` when the emulator refuses (an unknown link, an impossible
+    value) and `ProcessDied` when it is gone.
+    """
+
+    def __init__(self, channel: ControlChannel) -> None:
+        self._channel = channel
+
+    def ready(self) -> None:
+        """Return when the emulator is up."""
+        self._channel.request("ready")
+
+    def add_link(
+        self,
+        name: str,
+        fd_a: int,
+        fd_b: int,
+        forward: Impairments,
+        reverse: Impairments,
+        seed: int = 0,
+    ) -> None:
+        """Carry frames between two TAP descriptors; `forward` holds from `fd_a` to `fd_b`.
+
+        The emulator gets descriptors of its own: the caller may close these afterwards, and
+        should. They must be non-blocking or become so. The same seed, name and impairments do
+        the same to the same sequence of frames.
+        """
+        self._channel.request(
+            "add_link",
+            fds=(fd_a, fd_b),
+            name=name,
+            forward=_arguments(forward),
+            reverse=_arguments(reverse),
+            seed=seed,
+        )
+
+    def set(self, name: str, direction: DirectionName, impairments: Impairments) -> None:
+        """Replace the impairments of one direction; those that stay the same go on undisturbed.
+
+        Frames that are under way arrive when they would have.
+        """
+        self._channel.request(
+            "set", name=name, direction=direction, impairments=_arguments(impairments)
+        )
+
+    def cut(self, name: str, direction: DirectionName | None = None) -> None:
+        """Drop every frame that enters the link from now on, in one direction or both."""
+        self._channel.request("cut", name=name, direction=direction)
+
+    def restore(self, name: str, direction: DirectionName | None = None) -> None:
+        """End a cut, in one direction or both."""
+        self._channel.request("restore", name=name, direction=direction)
+
+    def counters(self, name: str) -> LinkCounters:
+        """What the link has counted up to now."""
+        return msgspec.convert(self._channel.request("counters", name=name), LinkCounters)
+
+    def read_back(self, name: str) -> tuple[Impairments, Impairments]:
+        """The impairments in force, forward and reverse; delays in whole nanoseconds."""
+        found: dict[str, Any] = self._channel.request("read_back", name=name)
+        return (
+            msgspec.convert(found["forward"], Impairments),
+            msgspec.convert(found["reverse"], Impairments),
+        )
+
+
+def _arguments(impairments: Impairments) -> Any:
+    # Checked here, too: JSON has no word for infinity, nor for what is not a number.
+    try:
+        refuse_impossible(impairments)
+    except ValueError as error:
+        raise LabError(f"impairments of a link: {error}") from None
+    return msgspec.to_builtins(impairments)
