@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from testbed.trace.pcap import Buffer
+
 ETHERNET = 1
 _NULL, _LOOP, _LINUX_SLL, _LINUX_SLL2 = 0, 108, 113, 276
 _RAW = frozenset({12, 14, 101, 228, 229})  # 12 and 14: raw IP on the BSDs
@@ -38,7 +40,7 @@ class Malformed(Exception):
     """A packet whose headers contradict each other, or are cut off."""
 
 
-def locate_tcp(data: bytes, link: int, start: int, end: int, wire: int) -> Located | None:
+def locate_tcp(data: Buffer, link: int, start: int, end: int, wire: int) -> Located | None:
     """Find the TCP header of the frame `data[start:end]` that had `wire` bytes on the wire.
 
     None for a packet that is not TCP, or is a later fragment. Raises Malformed.
@@ -52,7 +54,7 @@ def locate_tcp(data: bytes, link: int, start: int, end: int, wire: int) -> Locat
     return _ipv6(data, at, end, wire_end)
 
 
-def _network_layer(data: bytes, link: int, start: int, end: int) -> tuple[int, int]:
+def _network_layer(data: Buffer, link: int, start: int, end: int) -> tuple[int, int]:
     """IP version (0: not IP) and offset of the IP header."""
     if link == ETHERNET:
         return _ethernet(data, start, end)
@@ -77,7 +79,7 @@ def _network_layer(data: bytes, link: int, start: int, end: int) -> tuple[int, i
     return 0, start
 
 
-def _ethernet(data: bytes, start: int, end: int) -> tuple[int, int]:
+def _ethernet(data: Buffer, start: int, end: int) -> tuple[int, int]:
     at = start + 14
     _need(at, end)
     protocol = _u16(data, at - 2)
@@ -88,7 +90,7 @@ def _ethernet(data: bytes, start: int, end: int) -> tuple[int, int]:
     return _version(protocol), at
 
 
-def _ipv4(data: bytes, at: int, end: int, wire_end: int) -> Located | None:
+def _ipv4(data: Buffer, at: int, end: int, wire_end: int) -> Located | None:
     """RFC 791."""
     _need(at + 20, end)
     if data[at] >> 4 != 4:
@@ -108,7 +110,7 @@ def _ipv4(data: bytes, at: int, end: int, wire_end: int) -> Located | None:
     )
 
 
-def _ipv6(data: bytes, at: int, end: int, wire_end: int) -> Located | None:
+def _ipv6(data: Buffer, at: int, end: int, wire_end: int) -> Located | None:
     """RFC 8200."""
     _need(at + 40, end)
     if data[at] >> 4 != 6:
@@ -141,7 +143,7 @@ def _ipv6(data: bytes, at: int, end: int, wire_end: int) -> Located | None:
 
 
 def _tcp(
-    data: bytes, addresses: bytes, at: int, end: int, packet_end: int, *, fragment: bool
+    data: Buffer, addresses: bytes, at: int, end: int, packet_end: int, *, fragment: bool
 ) -> Located:
     """RFC 9293, 3.1: the fixed header must be captured, the rest must fit the packet."""
     _need(at + 20, min(end, packet_end))
@@ -155,7 +157,7 @@ def _version(protocol: int) -> int:
     return 4 if protocol == _IPV4 else 6 if protocol == _IPV6 else 0
 
 
-def _u16(data: bytes, at: int) -> int:
+def _u16(data: Buffer, at: int) -> int:
     return data[at] << 8 | data[at + 1]
 
 

@@ -8,9 +8,13 @@ bounded by the file's size, whatever its length fields claim.
 
 from __future__ import annotations
 
+import contextlib
+import mmap
+import os
 import stat
 import struct
 from collections.abc import Iterator
+from io import FileIO
 from pathlib import Path
 from typing import Literal, NoReturn
 
@@ -21,6 +25,9 @@ from testbed.errors import TraceError
 NANOSECONDS = 1_000_000_000
 MAX_FRAME = 1 << 24
 """Bytes; a longer record is damage, not a packet (libpcap and wireshark draw the line here)."""
+
+Buffer = bytes | mmap.mmap
+"""The content of a file; a slice of it is `bytes`."""
 
 Frame = tuple[int, int, int, int, int]
 """(time in ns since the epoch, link type, start, end, length on the wire); the captured bytes are
@@ -241,11 +248,30 @@ def _time(interface: Interface, ticks: int) -> int:
     return time + interface.time_offset * NANOSECONDS
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path) -> Buffer:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
             raise TraceError(f"{path}: expected a regular file. Save the capture to a file first.")
-        return path.read_bytes()
+        with path.open("rb", buffering=0) as file:
+            return _read_all(file)
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise TraceError(f"{path}: cannot be read: {reason}.") from error
+
+
+def _read_all(file: FileIO) -> Buffer:
+    """The content in private memory of huge pages: a fault per 4 KiB would cost as much as parsing.
+
+    Not a mapping of the file itself: another process that shortens it would kill this one.
+    """
+    size = os.fstat(file.fileno()).st_size
+    if size == 0:
+        return b""
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    with contextlib.suppress(OSError):  # a kernel without huge pages
+        memory.madvise(mmap.MADV_HUGEPAGE)
+    filled = 0
+    with memoryview(memory) as view:
+        while filled < size and (count := file.readinto(view[filled:])):
+            filled += count
+    return memory if filled == size else memory[:filled]

@@ -11,7 +11,7 @@ import msgspec
 from testbed.trace.connections import Connection, connection_of
 from testbed.trace.grouping import Group, Track, new_track
 from testbed.trace.headers import ETHERNET, Malformed, locate_tcp
-from testbed.trace.pcap import CaptureFile, Interface
+from testbed.trace.pcap import Buffer, CaptureFile, Interface
 from testbed.trace.segments import Segment
 
 # The common packet in one unpack: Ethernet without tags, IPv4 without options, TCP.
@@ -85,7 +85,7 @@ def read_trace(path: str | Path) -> Trace:
 class _Reading:
     """What accumulates while a file is read."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: Buffer) -> None:
         self.data = data
         self.segments: list[Segment] = []
         self.tracks: dict[bytes, Track] = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from testbed.trace.options import Options, parse_options
+from testbed.trace.pcap import Buffer
 
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = (1 << bit for bit in range(8))
 
@@ -49,7 +50,7 @@ class Segment(msgspec.Struct, frozen=True, eq=False, gc=False):
     flags: int
     window: int
     length: int
-    _data: bytes
+    _data: Buffer
     _header: int
     _end: int
     fragment: bool = False
