@@ -57,7 +57,8 @@ class Handshake(msgspec.Struct, frozen=True, eq=False):
 class Direction(msgspec.Struct, frozen=True, eq=False):
     """What one endpoint sent.
 
-    isn: its initial sequence number; when its SYN is missing, one before its first segment.
+    isn: its initial sequence number; when its SYN is missing, inferred as one before its first
+    segment, and `isn_seen` is False.
     payload_bytes: bytes of payload in all its segments; unique_bytes counts each byte once.
     retransmissions: segments of which a part was sent before; neither keepalive nor window
     probes are. As the capture shows it: what was lost before this point is not "sent before".
@@ -67,6 +68,7 @@ class Direction(msgspec.Struct, frozen=True, eq=False):
 
     flow: Flow
     isn: int
+    isn_seen: bool
     segments: tuple[Segment, ...]
     payload_bytes: int
     unique_bytes: int
@@ -161,11 +163,11 @@ class Connection:
         return End.HALF_CLOSED if finished else End.OPEN
 
     @cached_property
-    def _isns(self) -> tuple[int, int]:
+    def _isns(self) -> tuple[tuple[int, bool], tuple[int, bool]]:
         return _isn(self, outward=False), _isn(self, outward=True)
 
     def _isn(self, outward: bool) -> int:
-        return self._isns[outward]
+        return self._isns[outward][0]
 
     def __repr__(self) -> str:
         return (
@@ -188,18 +190,18 @@ def connection_of(number: int, group: Group) -> Connection:
     return Connection(number, outward, tuple(group.segments), guessed)
 
 
-def _isn(connection: Connection, *, outward: bool) -> int:
-    """The initial sequence number of one direction, inferred where its SYN is missing."""
+def _isn(connection: Connection, *, outward: bool) -> tuple[int, bool]:
+    """The initial sequence number of one direction, and whether its SYN was seen."""
     inferred: int | None = None
     for segment in connection.segments:
         if connection.is_outward(segment) == outward:
             if segment.flags & SYN:
-                return segment.seq
+                return segment.seq, True
             if inferred is None and not segment.flags & RST:
                 inferred = segment.seq - 1 & 0xFFFF_FFFF
         elif inferred is None and segment.flags & ACK:
             inferred = segment.ack - 1 & 0xFFFF_FFFF
-    return inferred or 0
+    return inferred or 0, False
 
 
 def _handshake(connection: Connection) -> Handshake:
@@ -225,7 +227,7 @@ def _handshake(connection: Connection) -> Handshake:
 
 def _direction(connection: Connection, *, outward: bool) -> Direction:
     """Walk through a connection once, watching what one side sends."""
-    isn = connection._isns[outward]
+    isn, isn_seen = connection._isns[outward]
     flow = connection.outward
     sent: list[Segment] = []
     retransmissions: list[Segment] = []
@@ -256,7 +258,14 @@ def _direction(connection: Connection, *, outward: bool) -> Direction:
     if not sent and outward is False:
         flow = Flow(connection.responder, connection.initiator)
     return Direction(
-        flow, isn, tuple(sent), payload_bytes, data.total, tuple(retransmissions), tuple(oversized)
+        flow=flow,
+        isn=isn,
+        isn_seen=isn_seen,
+        segments=tuple(sent),
+        payload_bytes=payload_bytes,
+        unique_bytes=data.total,
+        retransmissions=tuple(retransmissions),
+        oversized=tuple(oversized),
     )
 
 
