@@ -162,6 +162,12 @@ class Connection:
                     return End.FIN
         return End.HALF_CLOSED if finished else End.OPEN
 
+    @property
+    def initiator_isn(self) -> int | None:
+        """The initiator's initial sequence number; None when its SYN is not in the capture."""
+        isn, seen = self._isns[True]
+        return isn if seen else None
+
     @cached_property
     def _isns(self) -> tuple[tuple[int, bool], tuple[int, bool]]:
         return _isn(self, outward=False), _isn(self, outward=True)

@@ -46,24 +46,23 @@ class ConnectionPair(msgspec.Struct, frozen=True, eq=False):
 def match_connections(near: Trace, far: Trace) -> tuple[ConnectionPair, ...]:
     """The connections that are in both captures, in the order of `near`.
 
-    By their two endpoints; else by the initiator's endpoint (a box may answer in another
-    server's name), else by the initiator's ISN (a NAT changes the endpoint), both only where
-    the times overlap. Each connection is matched once.
+    By their two endpoints, those with the same ISN first; else by the initiator's endpoint (a
+    box may connect to another server), else by the initiator's ISN (a NAT changes the endpoint),
+    both only where the times overlap. Each connection is matched once.
     """
     left = list(far.connections)
     pairs: dict[Connection, Connection] = {}
-    for same in (_same_endpoints, _same_initiator, _same_isn):
+    for identity, overlapping in _IDENTITIES:
         index: dict[object, list[Connection]] = defaultdict(list)
         for connection in left:
-            index[same(connection)].append(connection)
+            index[identity(connection)].append(connection)
         for connection in near.connections:
-            if connection in pairs:
-                continue
-            candidates = index.get(same(connection), [])
-            found = _best(connection, candidates, overlapping=same is not _same_endpoints)
-            if found is not None:
-                pairs[connection] = found
-                candidates.remove(found)
+            candidates = index.get(identity(connection))
+            if candidates and connection not in pairs:
+                found = _nearest(connection, candidates, overlapping=overlapping)
+                if found is not None:
+                    pairs[connection] = found
+                    candidates.remove(found)
         taken = set(pairs.values())
         left = [connection for connection in left if connection not in taken]
     return tuple(
@@ -73,37 +72,40 @@ def match_connections(near: Trace, far: Trace) -> tuple[ConnectionPair, ...]:
     )
 
 
-def _same_endpoints(connection: Connection) -> object:
+def _endpoints(connection: Connection) -> object:
     return connection.initiator, connection.responder
 
 
-def _same_initiator(connection: Connection) -> object:
+def _endpoints_and_isn(connection: Connection) -> object:
+    return connection.initiator, connection.responder, connection.initiator_isn
+
+
+def _initiator(connection: Connection) -> object:
     return connection.initiator
 
 
-def _same_isn(connection: Connection) -> object:
-    # Without a SYN there is no ISN to go by, and such a connection equals only itself.
-    return connection if connection.guessed else connection.by_initiator.isn
+def _isn(connection: Connection) -> object:
+    # Without a SYN there is nothing to go by: such a connection equals only itself.
+    isn = connection.initiator_isn
+    return connection if isn is None else isn
 
 
-def _best(
+_IDENTITIES = ((_endpoints_and_isn, False), (_endpoints, False), (_initiator, True), (_isn, True))
+
+
+def _nearest(
     connection: Connection, candidates: Sequence[Connection], *, overlapping: bool
 ) -> Connection | None:
-    """The candidate with the same ISN, else the one that starts nearest in time."""
-    if overlapping:
-        candidates = [
+    """The candidate that starts nearest in time, if asked only among those that overlap."""
+    return min(
+        (
             candidate
             for candidate in candidates
-            if candidate.start <= connection.end and connection.start <= candidate.end
-        ]
-    if not candidates:
-        return None
-    if len(candidates) == 1:
-        return candidates[0]
-    isn = connection.by_initiator.isn
-    return min(
-        candidates,
-        key=lambda one: (one.by_initiator.isn != isn, abs(one.start - connection.start)),
+            if not overlapping
+            or (candidate.start <= connection.end and connection.start <= candidate.end)
+        ),
+        key=lambda candidate: abs(candidate.start - connection.start),
+        default=None,
     )
 
 
@@ -119,7 +121,20 @@ def match_segments(near: Connection, far: Connection) -> tuple[Copy, ...]:
         copies += _match_direction(
             compare.by_key(first, outward=outward), compare.by_key(second, outward=outward)
         )
+    if _is_split(far, copies):
+        copies = [copy for copy in copies if not _changes_isn(copy)]
     return tuple(sorted(copies, key=lambda copy: copy.upstream.time))
+
+
+def _is_split(far: Connection, copies: Iterable[Copy]) -> bool:
+    """Whether a box between the captures completed the handshake with the responder itself."""
+    ack = far.handshake.ack
+    return ack is not None and all(copy.downstream is not ack for copy in copies)
+
+
+def _changes_isn(copy: Copy) -> bool:
+    """Whether this is a SYN or SYN/ACK with another ISN: not a copy when the box is an endpoint."""
+    return bool(copy.upstream.flags & SYN) and copy.upstream.seq != copy.downstream.seq
 
 
 class _Comparison:

@@ -71,14 +71,15 @@ class CaptureFile:
         self.interfaces: list[Interface] = []
         self.truncated = False
         self.data = _read(path)
-        if len(self.data) < 4:
-            self._damaged(0, f"a capture file starts with 4 magic bytes, found {len(self.data)}")
         self.format: Literal["pcap", "pcapng"] = "pcap"
         magic = self.data[:4]
         if magic == _SECTION_HEADER:
             self.format = "pcapng"
         elif magic not in _PCAP_MAGIC:
-            self._damaged(0, f"expected a pcap or pcapng file, found the magic bytes {magic.hex()}")
+            raise TraceError(
+                f"{path}: not a capture file: expected the magic bytes of pcap or pcapng at "
+                f"byte 0, found {magic.hex() or 'nothing'}. Give a file written by tcpdump -w."
+            )
 
     def frames(self) -> Iterator[Frame]:
         """All frames in the order of the file."""
