@@ -15,8 +15,8 @@ from testbed.kernel.timer import Alarm
 QUANTUM: Nanoseconds = 50_000
 #: Never work for longer without a sleep: a real-time process that does is throttled by the
 #: kernel, for tens of milliseconds, and until then nobody else gets this processor.
-LONGEST_STINT: Nanoseconds = 2_000_000
-_REST: Nanoseconds = 150_000
+LONGEST_STINT: Nanoseconds = 5_000_000
+_REST: Nanoseconds = 300_000
 #: A wait that took longer than this gave the processor away.
 _NOTICEABLE: Nanoseconds = 20_000
 

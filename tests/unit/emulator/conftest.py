@@ -27,8 +27,7 @@ class VirtualLine:
         out = []
         while (wake := self.pipeline.wake) <= until:
             self.pipeline.advance(wake)
-            while self.pipeline.departures.next_due <= wake:
-                out.append(self.pipeline.departures.pop())
+            out += self.pipeline.departures.pop_due(wake, 1 << 30)
         return out
 
     def dropped(self, cause: str) -> int:
