@@ -49,7 +49,7 @@ class Node:
     def configure(self, peer: Node) -> None:
         self.run("ip", "link", "set", "lo", "up")
         self.run("ip", "link", "set", "eth0", "address", self.mac, "txqueuelen", "10000", "up")
-        self.run("ip", "address", "add", f"{self.address}/24", "dev", "eth0")
+        self.run("ip", "address", "replace", f"{self.address}/24", "dev", "eth0")
         self.run(
             *f"ip neighbour replace {peer.address} lladdr {peer.mac} dev eth0".split(),
             *["nud", "permanent"],
@@ -128,7 +128,7 @@ def _in_thread(function: Callable[[], _T]) -> _T:
     def call() -> None:
         try:
             outcome["value"] = function()
-        except OSError as error:
+        except (OSError, subprocess.SubprocessError) as error:
             outcome["error"] = error
 
     thread = threading.Thread(target=call)
