@@ -27,7 +27,9 @@ class VirtualLine:
         out = []
         while (wake := self.pipeline.wake) <= until:
             self.pipeline.advance(wake)
-            out += self.pipeline.departures.pop_due(wake, 1 << 30)
+            departed = self.pipeline.departures.pop_due(wake, 1 << 30)
+            assert all(due == wake for due, _ in departed), "woken too late"
+            out += departed
         return out
 
     def dropped(self, cause: str) -> int:

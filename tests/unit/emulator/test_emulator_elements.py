@@ -218,6 +218,14 @@ def test_changing_the_delay_does_not_disturb_the_sequence_of_losses(line):
     assert [frame for _, frame in changing.arrivals()] == pattern(line, 7)
 
 
+def test_a_shorter_delay_is_noticed_by_what_still_waits(line):
+    changing = line(Impairments(rate=8_000_000, delay=0.100))
+    for frame in frames(200):
+        changing.send(frame, 0)
+    changing.set(Impairments(rate=8_000_000, delay=0.001), 10_500_000)
+    assert changing.arrivals()[-1] == (201 * MS, frames(200)[-1])
+
+
 def test_a_cut_drops_what_comes_and_delivers_what_is_under_way(line):
     cable = line(Impairments(delay=0.010))
     cable.send(b"before", 0)
