@@ -24,6 +24,10 @@ class Delay(Element):
     def neutral(self) -> bool:
         return False  # without delay, too, nothing may overtake what is still under way
 
+    @property
+    def least_delay(self) -> Nanoseconds:
+        return self._delay
+
     def configure(self, impairments: Impairments, round_trip: float, now: Nanoseconds) -> None:
         self._delay = round(impairments.delay * SECOND)
 

@@ -39,11 +39,18 @@ class Departures:
         else:
             queue.append((due, frame))
 
-    def pop(self) -> tuple[Nanoseconds, bytes]:
-        """Take out the frame that is due next. Raises IndexError when there is none."""
-        if self._overtaking and (
-            not self._in_order or self._overtaking[0][0] < self._in_order[0][0]
-        ):
-            due, _, frame = heappop(self._overtaking)
-            return due, frame
-        return self._in_order.popleft()
+    def pop_due(self, now: Nanoseconds, most: int) -> list[tuple[Nanoseconds, bytes]]:
+        """Take out up to `most` frames that are due by `now`, with the times they were due."""
+        due: list[tuple[Nanoseconds, bytes]] = []
+        queue, overtaking = self._in_order, self._overtaking
+        while len(due) < most:
+            if overtaking and (not queue or overtaking[0][0] < queue[0][0]):
+                if overtaking[0][0] > now:
+                    break
+                moment, _, frame = heappop(overtaking)
+                due.append((moment, frame))
+            elif queue and queue[0][0] <= now:
+                due.append(queue.popleft())
+            else:
+                break
+        return due

@@ -40,16 +40,24 @@ class Element:
         self.emit: Emit = _not_connected
         self.tally = tally
         self.wake: Nanoseconds = NEVER
+        #: The least time that a frame needs from here to its departure, set by the pipeline.
+        self.downstream: Nanoseconds = 0
 
     @property
     def neutral(self) -> bool:
         """Whether frames may go round this element, because it would leave them as they are."""
         raise NotImplementedError
 
+    @property
+    def least_delay(self) -> Nanoseconds:
+        """By how much every frame is held back here at least."""
+        return 0
+
     def configure(self, impairments: Impairments, round_trip: float, now: Nanoseconds) -> None:
         """Take over what `impairments` says about this element, for frames from `now` on.
 
-        round_trip: sum of the delays of both directions of the link, in seconds.
+        round_trip: sum of the delays of both directions of the link, in seconds. The pipeline
+        advances the element to `now` before and after.
         """
         raise NotImplementedError
 

@@ -65,19 +65,18 @@ class Direction:
         """Write up to BATCH frames that are due by `now`."""
         pipeline = self.pipeline
         pipeline.advance(now)
-        departures, target = pipeline.departures, self.target
-        write, clock, record = os.write, time.monotonic_ns, self._workspace.lateness.record
+        write, clock, target = os.write, time.monotonic_ns, self.target
+        record = self._workspace.lateness.record
         sent = refused = size = 0
-        while sent + refused < BATCH and departures.next_due <= now:
-            due, frame = departures.pop()
+        for due, frame in pipeline.departures.pop_due(now, BATCH):
             record(clock() - due)
             try:
                 write(target, frame)
             except OSError:
                 refused += 1
-                continue
-            sent += 1
-            size += len(frame)
+            else:
+                sent += 1
+                size += len(frame)
         tally = pipeline.tally
         tally.packets_out += sent
         tally.bytes_out += size

@@ -41,9 +41,11 @@ class Pipeline:
         Raises `ValueError` for what cannot be, having changed nothing.
         """
         refuse_impossible(impairments)
+        self.advance(now)
         for element in self._elements:
             element.configure(impairments, round_trip, now)
         self._connect()
+        self.advance(now)
 
     def cut(self, engaged: bool) -> None:
         """Pull the cable out, or put it back."""
@@ -70,12 +72,11 @@ class Pipeline:
     def advance(self, now: Nanoseconds) -> None:
         """Let everything that leaves an element by `now` go on to the next."""
         for element in self._holding:
-            if element.wake <= now:
-                element.advance(now)
+            element.advance(now)
 
     def counters(self, now: Nanoseconds) -> DirectionCounters:
         """The numbers as of `now`."""
-        self._bottleneck.advance(now)
+        self.advance(now)
         tally = self.tally
         return DirectionCounters(
             packets_in=tally.packets_in,
@@ -89,13 +90,18 @@ class Pipeline:
         )
 
     def _connect(self) -> None:
-        chain = [element for element in self._elements if not element.neutral]
+        """Chain the elements up from the end; neutral ones lead into the chain but not from it."""
         emit: Emit = self.departures.push
-        for element in reversed(chain):
+        downstream = 0
+        for element in reversed(self._elements):
             element.emit = emit
-            emit = element.take
+            element.downstream = downstream
+            if not element.neutral:
+                emit = element.take
+                downstream += element.least_delay
         self.take: Emit = emit
-        self._holding = tuple(element for element in chain if element.holds)
+        # A queue that is no longer needed may still hold frames, so it is looked after for good.
+        self._holding = tuple(element for element in self._elements if element.holds)
 
 
 def refuse_impossible(impairments: Impairments) -> None:

@@ -27,8 +27,9 @@ class VirtualLine:
         out = []
         while (wake := self.pipeline.wake) <= until:
             self.pipeline.advance(wake)
-            while self.pipeline.departures.next_due <= wake:
-                out.append(self.pipeline.departures.pop())
+            departed = self.pipeline.departures.pop_due(wake, 1 << 30)
+            assert all(due == wake for due, _ in departed), "woken too late"
+            out += departed
         return out
 
     def dropped(self, cause: str) -> int:

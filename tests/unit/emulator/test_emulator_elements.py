@@ -8,7 +8,7 @@ import pytest
 
 from testbed.emulator.counters import LatenessHistogram
 from testbed.emulator.departures import Departures
-from testbed.emulator.element import seeded
+from testbed.emulator.element import NEVER, seeded
 from testbed.topology.model import Impairments, Queue, QueueLimit
 
 MS = 1_000_000
@@ -218,6 +218,14 @@ def test_changing_the_delay_does_not_disturb_the_sequence_of_losses(line):
     assert [frame for _, frame in changing.arrivals()] == pattern(line, 7)
 
 
+def test_a_shorter_delay_is_noticed_by_what_still_waits(line):
+    changing = line(Impairments(rate=8_000_000, delay=0.100))
+    for frame in frames(200):
+        changing.send(frame, 0)
+    changing.set(Impairments(rate=8_000_000, delay=0.001), 10_500_000)
+    assert changing.arrivals()[-1] == (201 * MS, frames(200)[-1])
+
+
 def test_a_cut_drops_what_comes_and_delivers_what_is_under_way(line):
     cable = line(Impairments(delay=0.010))
     cable.send(b"before", 0)
@@ -284,12 +292,14 @@ def test_departures_keep_the_order_of_due_times():
     for due, frame in [(10, b"a"), (30, b"b"), (20, b"c"), (20, b"d"), (30, b"e"), (5, b"f")]:
         departures.push(frame, due)
     assert len(departures) == 6
-    order = []
-    while len(departures):
-        due = departures.next_due
-        order.append(departures.pop())
-        assert order[-1][0] == due
-    assert [frame for _, frame in order] == [b"f", b"a", b"c", b"d", b"b", b"e"]
+    assert departures.next_due == 5
+    assert departures.pop_due(4, 10) == []
+    assert departures.pop_due(10, 10) == [(5, b"f"), (10, b"a")]
+    assert departures.pop_due(30, 3) == [(20, b"c"), (20, b"d"), (30, b"b")]
+    assert departures.next_due == 30
+    assert departures.pop_due(30, 10) == [(30, b"e")]
+    assert departures.next_due == NEVER
+    assert len(departures) == 0
 
 
 def test_lateness_percentiles_match_the_sample():
