@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Callable
@@ -10,14 +11,13 @@ from types import TracebackType
 from testbed.errors import LabError
 from testbed.lab import Node
 
-_ACCEPT_POLL = 0.2
-
 
 class Service:
     """Listens on `port` of `node` (0: any) while its `with` block lasts.
 
-    serve: called with each accepted socket, which has `timeout` and is closed afterwards. What
-    goes wrong in it is raised by `check`, and at the end of the block unless that raises itself.
+    serve: called with each accepted socket, which has `timeout` and is closed afterwards; as many
+    as there are `workers` are served at once. What goes wrong in it is raised by `check`, and at
+    the end of the block unless that raises itself.
     """
 
     def __init__(
@@ -28,20 +28,26 @@ class Service:
         port: int = 0,
         address: str | None = None,
         timeout: float = 30.0,
+        workers: int = 2,
     ) -> None:
         self._listener = node.listen(port, address=address)
         self._serve = serve
         self._timeout = timeout
-        self._stopping = threading.Event()
+        self._stopping = False
         self._failure: Exception | None = None
-        self._workers: list[threading.Thread] = []
-        self._acceptor = threading.Thread(target=self._accept, name="testbed-accept", daemon=True)
+        # Each worker accepts and serves by itself: handing a connection over to another thread
+        # would cost milliseconds on a busy machine, and they would be measured.
+        self._workers = [
+            threading.Thread(target=self._work, name="testbed-serve", daemon=True)
+            for _ in range(workers)
+        ]
         where, number, *_ = self._listener.getsockname()
         self.address: str = where
         self.port: int = number
 
     def __enter__(self) -> Service:
-        self._acceptor.start()
+        for worker in self._workers:
+            worker.start()
         return self
 
     def __exit__(
@@ -50,11 +56,12 @@ class Service:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._stopping.set()
-        self._acceptor.join()
-        self._listener.close()
+        self._stopping = True
+        with contextlib.suppress(OSError):  # the lab has shut it down already
+            self._listener.shutdown(socket.SHUT_RDWR)  # ends every accept() (tcp_disconnect)
         for worker in self._workers:
             worker.join()
+        self._listener.close()
         if error is None:
             self.check()
 
@@ -65,28 +72,23 @@ class Service:
                 f"The server on {self.address} port {self.port}: {self._failure}"
             ) from self._failure
 
-    def _accept(self) -> None:
-        # A listener that is closed does not wake a thread that waits in accept().
-        self._listener.settimeout(_ACCEPT_POLL)
-        while not self._stopping.is_set():
+    def _work(self) -> None:
+        while not self._stopping:
             try:
                 accepted, _ = self._listener.accept()
-            except TimeoutError:
-                continue
-            except OSError as error:
-                self._failure = self._failure or error
-                return
-            worker = threading.Thread(target=self._work, args=(accepted,), daemon=True)
-            self._workers.append(worker)
-            worker.start()
-
-    def _work(self, accepted: socket.socket) -> None:
-        with accepted:
-            accepted.settimeout(self._timeout)
-            try:
-                self._serve(accepted)
+                with accepted:
+                    accepted.settimeout(self._timeout)
+                    self._serve(accepted)
             except (OSError, EOFError) as error:
+                if self._stopping:
+                    return
                 self._failure = self._failure or error
+                if self._listener.fileno() < 0 or not _listens(self._listener):
+                    return
+
+
+def _listens(sock: socket.socket) -> bool:
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
 def receive_exactly(sock: socket.socket, count: int) -> bytes:
