@@ -65,7 +65,7 @@ class Quantity:
         units = sorted(self.factors, key=lambda unit: (-len(unit), unit))
         words = [_either_case(unit) if self.any_case else unit for unit in units]
         tail = f"(?:{_either_case(self.suffix)})?" if self.suffix else ""
-        bare = {"zero": rf"|{_ZERO}", "whole": "|[0-9]{1,15}"}.get(self.bare, "")
+        bare = {"zero": rf"|{_ZERO}", "whole": r"|[0-9]{1,15}(?:\.0{1,15})?"}.get(self.bare, "")
         return f"^(?:{_NUMBER} ?(?:{'|'.join(words)}){tail}{bare})$"
 
     def fail(self, value: object, why: str) -> InvalidValue:
