@@ -196,14 +196,18 @@ class _Path:
             seq=sight.relative_seq(first),
             ack=sight.relative_ack(first),
             retransmission=any(stop.segment in self.retransmissions for stop in stops),
-            from_between=self._origin(order, place),
+            from_between=self._origin(first, order, place),
             fate=fate,
             lost_between=lost_between,
         )
 
-    def _origin(self, order: Sequence[int], place: int) -> tuple[int, int] | None:
+    def _origin(self, first: Segment, order: Sequence[int], place: int) -> tuple[int, int] | None:
+        """Between which hops a segment came into being that was first seen at `place`."""
         if place == 0:
             return None
+        before = self.sights[order[place - 1]]
+        if before is not None and before.guessed and first.time < before.start:
+            return None  # it passed the capture before that one began
         upstream, here = self.vantages[order[place - 1]], self.vantages[order[place]]
         return None if upstream.hop == here.hop else (upstream.hop, here.hop)
 

@@ -198,12 +198,13 @@ def _choose(
         connections = vantage.trace.connections
         if not connections:
             continue
-        if not 1 <= (number or 1) <= len(connections):
+        wanted = 1 if number is None else number
+        if not 1 <= wanted <= len(connections):
             raise TraceError(
-                f"{vantage.trace.path}: there is no connection {number}: "
+                f"{vantage.trace.path}: there is no connection {wanted}: "
                 f"choose one from 1 to {len(connections)}."
             )
-        return (position, connections[(number or 1) - 1]), len(connections)
+        return (position, connections[wanted - 1]), len(connections)
     files = ", ".join(str(vantage.trace.path) for vantage in vantages) or "no capture at all"
     raise TraceError(f"There is no TCP connection to draw in: {files}.")
 

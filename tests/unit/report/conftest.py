@@ -11,6 +11,9 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 from scapy.utils import PcapWriter
 
+# Given, lest scapy asks the network for them.
+MACS = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
+
 CLIENT, SERVER = ("10.0.0.1", 40000), ("10.0.1.1", 80)
 EPOCH = 1_700_000_000
 
@@ -41,7 +44,7 @@ class Recording:
             ack=(self._isns[not from_client] + ack) % 2**32 if "A" in flags else 0,
             options=[("MSS", 1460)] if "S" in flags else [],
         )
-        packet = Ether() / IP(src=source[0], dst=destination[0]) / header
+        packet = Ether(**MACS) / IP(src=source[0], dst=destination[0]) / header
         self._packets.append((at, bytes(packet / Raw(data) if data else packet)))
 
     def write(self) -> Path:
