@@ -23,6 +23,10 @@ class TopologyError(TestbedError):
         super().__init__("\n".join(self.problems))
 
 
+class InvalidValue(TestbedError):
+    """A value (quantity, name, address) cannot be used; the text says what was expected and got."""
+
+
 class KernelError(TestbedError):
     """The kernel refused an operation, or did something else than was asked."""
 

@@ -84,11 +84,17 @@ def _send(sock: socket.socket, payload: bytes, fds: Sequence[int] = ()) -> None:
 
 
 class ControlChannel:
-    """The parent's end. `name` says whom it talks to in error messages. Safe between threads."""
+    """The parent's end. Safe between threads.
 
-    def __init__(self, sock: socket.socket, name: str) -> None:
+    name says whom it talks to in error messages; `epitaph` tells what is known of its end.
+    """
+
+    def __init__(
+        self, sock: socket.socket, name: str, epitaph: Callable[[], str] | None = None
+    ) -> None:
         self._sock = sock
         self._lock = threading.Lock()
+        self._epitaph = epitaph
         self.name = name
 
     def request(
@@ -109,7 +115,8 @@ class ControlChannel:
                     f"{self.name} did not answer '{op}' within {timeout:g} s"
                 ) from None
             except (EOFError, OSError) as error:
-                raise ProcessDied(f"{self.name} ended before it answered '{op}'") from error
+                told = f": {self._epitaph()}" if self._epitaph is not None else ""
+                raise ProcessDied(f"{self.name} ended before it answered '{op}'{told}") from error
         reply = _decode_reply(payload)
         if reply.error is not None:
             raise LabError(f"{self.name}: {reply.error}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
 import struct
 from collections.abc import Iterator, Sequence
@@ -32,6 +33,8 @@ _NLM_F_ACK_TLVS = 0x200
 _NLMSGERR_ATTR_MSG = 1
 
 _SOL_NETLINK = 270
+_NLA_TYPE_MASK = 0x3FFF
+_NETLINK_ADD_MEMBERSHIP = 1
 _NETLINK_CAP_ACK = 10
 _NETLINK_EXT_ACK = 11
 _NETLINK_GET_STRICT_CHK = 12
@@ -111,28 +114,34 @@ class Netlink:
         if refused is not None:
             raise refused
 
-    def dump(self, kind: int, message: Any, answer: type[Any]) -> list[Any]:
-        """All objects that match `message` (a strict filter), decoded as `answer` messages."""
-        item = request(kind, NLM_F_DUMP & ~NLM_F_ACK, message, "list objects")
+    def dump(self, kind: int, message: Any) -> list[bytes]:
+        """The payloads of all objects that match `message` (a strict filter), headers removed."""
+        item = request(kind, NLM_F_DUMP, message, "list objects")
         self._sequence += 1
         struct.pack_into("=HHI", item.data, 4, kind, NLM_F_REQUEST | NLM_F_DUMP, self._sequence)
         self._sock.send(item.data)
-        found: list[Any] = []
+        found: list[bytes] = []
         while True:
-            for answer_kind, flags, sequence, payload in self._receive():
+            for answer, flags, sequence, payload in self._receive():
                 if sequence != self._sequence:
                     continue
-                if answer_kind == _NLMSG_DONE:
+                if answer == _NLMSG_DONE:
                     return found
-                if answer_kind == _NLMSG_ERROR:
+                if answer == _NLMSG_ERROR:
                     (code,) = struct.unpack_from("=i", payload)
-                    if code:
-                        raise _refusal(item, -code, flags, payload)
-                    return found
-                header = _HEADER.pack(_HEADER.size + len(payload), answer_kind, flags, sequence, 0)
-                decoded = answer(header + payload)
-                decoded.decode()
-                found.append(decoded)
+                    raise _refusal(item, -code, flags, payload)
+                found.append(payload)
+
+    def subscribe(self, group: int) -> None:
+        """Be told of changes (RTNLGRP_*), for `wait_for_change`."""
+        self._sock.setsockopt(_SOL_NETLINK, _NETLINK_ADD_MEMBERSHIP, group)
+
+    def wait_for_change(self, timeout: float) -> bool:
+        """Whether something that was subscribed to changes within `timeout` seconds."""
+        readable, _, _ = select.select([self._sock], [], [], timeout)
+        if readable:
+            self._sock.recv(1 << 20)
+        return bool(readable)
 
     def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
         """Yield (type, flags, sequence, payload) of every message in the next datagram."""
@@ -159,11 +168,17 @@ def _extended_ack(flags: int, payload: bytes) -> str:
         return ""
     (original_length,) = struct.unpack_from("=I", payload, 4)
     offset = 4 + (_HEADER.size if flags & _NLM_F_CAPPED else (original_length + 3) & ~3)
-    while offset + 4 <= len(payload):
-        length, kind = struct.unpack_from("=HH", payload, offset)
+    text = attributes(payload, offset).get(_NLMSGERR_ATTR_MSG, b"")
+    return text.rstrip(b"\0").decode(errors="replace")
+
+
+def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
+    """The attributes of a message, or nested in another attribute, by number."""
+    found = {}
+    while offset + 4 <= len(data):
+        length, kind = struct.unpack_from("=HH", data, offset)
         if length < 4:
             break
-        if kind == _NLMSGERR_ATTR_MSG:
-            return payload[offset + 4 : offset + length].rstrip(b"\0").decode(errors="replace")
+        found[kind & _NLA_TYPE_MASK] = data[offset + 4 : offset + length]
         offset += (length + 3) & ~3
-    return ""
+    return found

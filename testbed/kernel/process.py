@@ -11,6 +11,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -41,7 +42,9 @@ class Process:
     Its standard error is kept in an unnamed file, so that it can never fill a pipe and block.
     """
 
-    def __init__(self, popen: subprocess.Popen[bytes], argv: Sequence[str], stderr: IO[bytes]):
+    def __init__(
+        self, popen: subprocess.Popen[bytes], argv: Sequence[str], stderr: IO[bytes] | None
+    ) -> None:
         self.popen = popen
         self.argv = tuple(argv)
         self._stderr = stderr
@@ -65,9 +68,16 @@ class Process:
             raise ValueError(f"{self.argv[0]} was started without a pipe for its output")
         return self.popen.stdout
 
+    @property
+    def stderr(self) -> IO[bytes]:
+        """The read end of its standard error; only with `stderr_pipe=True`."""
+        if self.popen.stderr is None:
+            raise ValueError(f"{self.argv[0]} was started without a pipe for its errors")
+        return self.popen.stderr
+
     def stderr_text(self) -> str:
-        """The last 16 KiB that it wrote to its standard error."""
-        if self._stderr.closed:
+        """The last 16 KiB that it wrote to its standard error, unless that goes to a pipe."""
+        if self._stderr is None or self._stderr.closed:
             return ""
         size = os.fstat(self._stderr.fileno()).st_size
         start = max(0, size - _KEPT_OUTPUT)
@@ -82,24 +92,34 @@ class Process:
                 self.argv, None, "", self.stderr_text(), f"still running after {timeout:g} s"
             ) from None
 
-    def check(self, timeout: float | None = None) -> str:
-        """Wait for its end and return its output; raises `CommandFailed` for another status."""
+    def ended_within(self, timeout: float) -> bool:
+        """Whether it ends within `timeout` seconds."""
+        try:
+            self.popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def finish(self, timeout: float | None = None) -> tuple[str, str]:
+        """Wait for its end and return what it wrote: standard output, standard error.
+
+        Raises `CommandFailed` for a status other than 0, and after killing it at `timeout` s.
+        """
+        late = None
         try:
             out, _ = self.popen.communicate(timeout=timeout)
         except subprocess.TimeoutExpired:
             self.kill()
             out, _ = self.popen.communicate()
-            raise CommandFailed(
-                self.argv,
-                None,
-                (out or b"").decode(errors="replace"),
-                self.stderr_text(),
-                f"killed: still running after {timeout:g} s",
-            ) from None
+            late = f"killed: still running after {timeout:g} s"
         text = (out or b"").decode(errors="replace")
+        said = self.stderr_text()
+        self.release()
+        if late is not None:
+            raise CommandFailed(self.argv, None, text, said, late)
         if self.popen.returncode != 0:
-            raise CommandFailed(self.argv, self.popen.returncode, text, self.stderr_text())
-        return text
+            raise CommandFailed(self.argv, self.popen.returncode, text, said)
+        return text, said
 
     def signal(self, number: int) -> None:
         """Send a signal; nothing happens when it has ended already."""
@@ -117,10 +137,14 @@ class Process:
         except subprocess.TimeoutExpired:
             self.popen.kill()
             status = self.popen.wait()
-        if self.popen.stdout is not None:
-            self.popen.stdout.close()
-        self._stderr.close()
+        self.release()
         return status
+
+    def release(self) -> None:
+        """Close the pipes and the file of its output."""
+        for stream in (self.popen.stdout, self.popen.stderr, self._stderr):
+            if stream is not None:
+                stream.close()
 
 
 class ProcessGroup:
@@ -167,8 +191,8 @@ class ProcessGroup:
         pass_fds: Sequence[int] = (),
         env: Mapping[str, str] | None = None,
         cwd: str | Path | None = None,
-        stdin: int | IO[Any] = subprocess.DEVNULL,
         stdout_file: IO[Any] | None = None,
+        stderr_pipe: bool = False,
     ) -> Process:
         """Start a program inside the namespace; `stdout=True` gives its output as a pipe.
 
@@ -178,16 +202,17 @@ class ProcessGroup:
         words = [os.fspath(word) for word in argv]
         if "/" not in words[0]:
             words[0] = find_program(words[0])
-        kept = tempfile.TemporaryFile()  # noqa: SIM115  (Process.stop closes it)
+        # Closed by Process.release.
+        kept = None if stderr_pipe else tempfile.TemporaryFile()  # noqa: SIM115
 
         def launch() -> subprocess.Popen[bytes]:
             if self._guard is None:
                 self._place_children()
             return subprocess.Popen(
                 words,
-                stdin=stdin,
+                stdin=subprocess.DEVNULL,
                 stdout=stdout_file or (subprocess.PIPE if stdout else subprocess.DEVNULL),
-                stderr=kept,
+                stderr=subprocess.PIPE if kept is None else kept,
                 pass_fds=pass_fds,
                 env=env,
                 cwd=cwd,
@@ -196,14 +221,14 @@ class ProcessGroup:
 
         try:
             popen = namespace.call(launch)
-        except FileNotFoundError:
-            kept.close()
-            raise MissingProgram(f"There is no program '{words[0]}'.") from None
-        except BaseException:
-            kept.close()
+        except BaseException as error:
+            if kept is not None:
+                kept.close()
+            if isinstance(error, FileNotFoundError):
+                raise MissingProgram(f"There is no program '{words[0]}'.") from None
             raise
-        self._started = [process for process in self._started if process.running]
         process = Process(popen, words, kept)
+        self._started = [one for one in self._started if one.popen.returncode is None]
         self._started.append(process)
         return process
 
@@ -218,6 +243,17 @@ class ProcessGroup:
         # and those that we started are ours to collect.
         for process in self._started:
             process.popen.wait()
+            process.release()
         self._guard.communicate()
         self._guard = None
         self._started.clear()
+
+
+def deadline_in(seconds: float) -> float:
+    """A point of the monotonic clock, for loops that wait for events."""
+    return time.monotonic() + seconds
+
+
+def time_left(deadline: float) -> float:
+    """Seconds until the deadline, 0 when it has passed."""
+    return max(0.0, deadline - time.monotonic())

@@ -22,13 +22,11 @@ from testbed.kernel.netlink import (
     NLM_F_CREATE,
     NLM_F_EXCL,
     NLM_F_REPLACE,
-    Netlink,
     Request,
     request,
 )
 
 RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH, RTM_NEWRULE = 16, 20, 24, 28, 32
-RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE = 18, 22, 26
 LOOPBACK_INDEX = 1
 TABLE_MAIN = 254
 
@@ -231,83 +229,3 @@ def add_interface_rule(family: int, interface: str, table: int, priority: int) -
         message,
         f"add the routing rule for packets from {interface}",
     )
-
-
-def addresses(netlink: Netlink) -> set[tuple[int, str]]:
-    """(interface index, address in CIDR form) of every address in the namespace."""
-    found = set()
-    for message in netlink.dump(RTM_GETADDR, ifaddrmsg(), ifaddrmsg):
-        host = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-        found.add((message["index"], f"{host}/{message['prefixlen']}"))
-    return found
-
-
-class RouteEntry(msgspec.Struct, frozen=True, kw_only=True):
-    """A route as the kernel has it."""
-
-    destination: str
-    interface: int
-    via: str | None
-    metrics: Metrics
-
-
-def routes(netlink: Netlink, family: int) -> list[RouteEntry]:
-    """The unicast routes of the main table."""
-    wanted = rtmsg()
-    wanted["family"] = family
-    wanted["table"] = TABLE_MAIN
-    found = []
-    for message in netlink.dump(RTM_GETROUTE, wanted, rtmsg):
-        if message["type"] != _RTN_UNICAST:
-            continue
-        host = message.get_attr("RTA_DST") or ("::" if family == socket.AF_INET6 else "0.0.0.0")
-        given = message.get_attr("RTA_METRICS")
-        values = {}
-        if given is not None:
-            for field in Metrics.__struct_fields__:
-                value = given.get_attr(f"RTAX_{field.upper()}")
-                if value is not None:
-                    values[field] = value
-        found.append(
-            RouteEntry(
-                destination=f"{host}/{message['dst_len']}",
-                interface=message.get_attr("RTA_OIF") or 0,
-                via=message.get_attr("RTA_GATEWAY"),
-                metrics=Metrics(**values),
-            )
-        )
-    return found
-
-
-class InterfaceState(msgspec.Struct, frozen=True, kw_only=True):
-    """An interface as the kernel has it; counters since it was made."""
-
-    index: int
-    name: str
-    mac: str
-    mtu: int
-    up: bool
-    rx_packets: int
-    tx_packets: int
-    rx_dropped: int
-    tx_dropped: int
-
-
-def interfaces(netlink: Netlink) -> dict[str, InterfaceState]:
-    """All interfaces of the namespace by name."""
-    found = {}
-    for message in netlink.dump(RTM_GETLINK, ifinfmsg(), ifinfmsg):
-        counters = message.get_attr("IFLA_STATS64") or {}
-        name = message.get_attr("IFLA_IFNAME")
-        found[name] = InterfaceState(
-            index=message["index"],
-            name=name,
-            mac=message.get_attr("IFLA_ADDRESS") or "",
-            mtu=message.get_attr("IFLA_MTU"),
-            up=bool(message["flags"] & _IFF_UP),
-            rx_packets=counters.get("rx_packets", 0),
-            tx_packets=counters.get("tx_packets", 0),
-            rx_dropped=counters.get("rx_dropped", 0),
-            tx_dropped=counters.get("tx_dropped", 0),
-        )
-    return found

@@ -16,22 +16,23 @@ from testbed.errors import KernelError, PrivilegeError
 DEVICE = Path("/dev/net/tun")
 
 _TUNSETIFF = 0x400454CA
+_TUNSETIFINDEX = 0x400454DA
 _IFF_TUN = 0x0001
 _IFF_TAP = 0x0002
 _IFF_NO_PI = 0x1000
 
 
-def open_tap(name: str) -> int:
+def open_tap(name: str, index: int) -> int:
     """Make a TAP interface in the calling thread's namespace; frames are whole Ethernet frames."""
-    return _open(name, _IFF_TAP)
+    return _open(name, index, _IFF_TAP)
 
 
-def open_tun(name: str) -> int:
+def open_tun(name: str, index: int) -> int:
     """Make a TUN interface in the calling thread's namespace; packets are whole IP packets."""
-    return _open(name, _IFF_TUN)
+    return _open(name, index, _IFF_TUN)
 
 
-def _open(name: str, kind: int) -> int:
+def _open(name: str, index: int, kind: int) -> int:
     """A non-blocking descriptor; the interface vanishes when its last copy is closed.
 
     Raises `PrivilegeError` or `KernelError` with what to do where there is no usable device.
@@ -52,6 +53,7 @@ def _open(name: str, kind: int) -> int:
             "udev gives it), or run as root."
         ) from None
     try:
+        fcntl.ioctl(fd, _TUNSETIFINDEX, struct.pack("I", index))
         fcntl.ioctl(fd, _TUNSETIFF, struct.pack("16sH22x", name.encode(), kind | _IFF_NO_PI))
     except OSError as error:
         os.close(fd)

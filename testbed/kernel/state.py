@@ -1,0 +1,150 @@
+"""Reading back what a namespace has: interfaces, addresses and routes.
+
+A lab reads back everything that it sets, for every node, so messages are unpacked by their
+fixed layout here. Source: include/uapi/linux/if_link.h, if_addr.h, rtnetlink.h.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import struct
+
+import msgspec
+from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
+from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
+from pyroute2.netlink.rtnl.rtmsg import rtmsg
+
+from testbed.kernel.netlink import Netlink, attributes
+from testbed.kernel.rtnetlink import TABLE_MAIN, Metrics
+
+RTNLGRP_LINK = 1
+
+_RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
+_IFF_UP = 1
+_OPERSTATE_UNKNOWN, _OPERSTATE_UP = 0, 6
+_BRIDGE_PORT_FORWARDING = 3
+_RTN_UNICAST = 1
+
+_IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_OPERSTATE = 1, 3, 4, 16
+_IFLA_LINKINFO, _IFLA_STATS64 = 18, 23
+_IFLA_INFO_KIND, _IFLA_INFO_SLAVE_DATA, _IFLA_BRPORT_STATE = 1, 5, 1
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_METRICS = 1, 4, 5, 8
+_RTAX = {
+    "mtu": 2,
+    "advmss": 8,
+    "initcwnd": 11,
+    "rto_min": 13,
+    "initrwnd": 14,
+}
+_RTAX_CC_ALGO = 16
+
+
+class InterfaceState(msgspec.Struct, frozen=True, kw_only=True):
+    """An interface as the kernel has it; counters since it was made.
+
+    up: switched on by us; carrying: frames pass, which begins some time after both ends of a
+    link are up, and for a port of a bridge only when the bridge forwards from it.
+    """
+
+    index: int
+    name: str
+    mac: str
+    mtu: int
+    up: bool
+    carrying: bool
+    rx_packets: int
+    tx_packets: int
+    rx_dropped: int
+    tx_dropped: int
+
+
+class RouteEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A route as the kernel has it."""
+
+    destination: str
+    interface: int
+    via: str | None
+    metrics: Metrics
+
+
+def _u32(data: bytes) -> int:
+    return int(struct.unpack_from("=I", data)[0])
+
+
+def interfaces(netlink: Netlink) -> dict[str, InterfaceState]:
+    """All interfaces of the namespace by name."""
+    found = {}
+    for payload in netlink.dump(_RTM_GETLINK, ifinfmsg()):
+        index, flags = struct.unpack_from("=4xiI", payload)
+        given = attributes(payload, 16)
+        name = given[_IFLA_IFNAME].rstrip(b"\0").decode()
+        stats = struct.unpack_from("=8Q", given[_IFLA_STATS64])
+        found[name] = InterfaceState(
+            index=index,
+            name=name,
+            mac=given.get(_IFLA_ADDRESS, b"").hex(":"),
+            mtu=_u32(given[_IFLA_MTU]),
+            up=bool(flags & _IFF_UP),
+            carrying=_carrying(given),
+            rx_packets=stats[0],
+            tx_packets=stats[1],
+            rx_dropped=stats[6],
+            tx_dropped=stats[7],
+        )
+    return found
+
+
+def _carrying(given: dict[int, bytes]) -> bool:
+    info = attributes(given.get(_IFLA_LINKINFO, b""))
+    port = attributes(info.get(_IFLA_INFO_SLAVE_DATA, b""))
+    if port and port[_IFLA_BRPORT_STATE][0] != _BRIDGE_PORT_FORWARDING:
+        return False
+    state = given[_IFLA_OPERSTATE][0]
+    # TUN and TAP never tell more than "unknown"; a veth says so only until its first news.
+    follows_carrier = info.get(_IFLA_INFO_KIND, b"").startswith((b"veth", b"bridge"))
+    return state == _OPERSTATE_UP or (state == _OPERSTATE_UNKNOWN and not follows_carrier)
+
+
+def addresses(netlink: Netlink) -> set[tuple[int, str]]:
+    """(interface index, address in CIDR form) of every address in the namespace."""
+    found = set()
+    for payload in netlink.dump(_RTM_GETADDR, ifaddrmsg()):
+        length, index = payload[1], _u32(payload[4:])
+        given = attributes(payload, 8)
+        host = ipaddress.ip_address(given.get(_IFA_LOCAL) or given[_IFA_ADDRESS])
+        found.add((index, f"{host}/{length}"))
+    return found
+
+
+def routes(netlink: Netlink, family: int) -> list[RouteEntry]:
+    """The unicast routes of the main table."""
+    wanted = rtmsg()
+    wanted["family"] = family
+    wanted["table"] = TABLE_MAIN
+    nowhere = bytes(16 if family == socket.AF_INET6 else 4)
+    found = []
+    for payload in netlink.dump(_RTM_GETROUTE, wanted):
+        length, kind = payload[1], payload[7]
+        if kind != _RTN_UNICAST:
+            continue
+        given = attributes(payload, 12)
+        gateway = given.get(_RTA_GATEWAY)
+        found.append(
+            RouteEntry(
+                destination=f"{ipaddress.ip_address(given.get(_RTA_DST, nowhere))}/{length}",
+                interface=_u32(given[_RTA_OIF]) if _RTA_OIF in given else 0,
+                via=str(ipaddress.ip_address(gateway)) if gateway else None,
+                metrics=_metrics(attributes(given.get(_RTA_METRICS, b""))),
+            )
+        )
+    return found
+
+
+def _metrics(given: dict[int, bytes]) -> Metrics:
+    numbers = {name: _u32(given[kind]) for name, kind in _RTAX.items() if kind in given}
+    algorithm = given.get(_RTAX_CC_ALGO)
+    return Metrics(
+        **numbers, cc_algo=algorithm.rstrip(b"\0").decode() if algorithm is not None else None
+    )

@@ -1,0 +1,96 @@
+"""Layer-2 segments: the links that switches join, and which segments routing can connect."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from testbed.topology.model import Endpoint, Node, Topology
+
+FORWARDING: Final = ("router", "middlebox")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Links joined by switches; `interfaces` are those with addresses, in order of the links."""
+
+    links: tuple[int, ...]
+    interfaces: tuple[Endpoint, ...]
+
+
+class DisjointSets:
+    """Union-find over 0..count-1."""
+
+    def __init__(self, count: int) -> None:
+        self._parent = list(range(count))
+
+    def find(self, item: int) -> int:
+        """The representative of the set that `item` is in."""
+        parent = self._parent
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    def join(self, a: int, b: int) -> bool:
+        """Unite two sets; False if they are one already. The lower representative stays."""
+        a, b = self.find(a), self.find(b)
+        self._parent[max(a, b)] = min(a, b)
+        return a != b
+
+
+def forwards(node: Node) -> bool:
+    """Whether the node passes on packets that are not for itself."""
+    return node.kind in FORWARDING
+
+
+def find_segments(topology: Topology) -> tuple[Segment, ...]:
+    """The segments, in order of their first links; endpoints at unknown nodes are ignored."""
+    sets = DisjointSets(len(topology.links))
+    first_of_switch: dict[str, int] = {}
+    for index, link in enumerate(topology.links):
+        for end in link.endpoints:
+            node = topology.nodes.get(end.node)
+            if node is not None and node.kind == "switch":
+                sets.join(index, first_of_switch.setdefault(end.node, index))
+    links: dict[int, list[int]] = {}
+    interfaces: dict[int, list[Endpoint]] = {}
+    for index, link in enumerate(topology.links):
+        root = sets.find(index)
+        links.setdefault(root, []).append(index)
+        members = interfaces.setdefault(root, [])
+        for end in link.endpoints:
+            node = topology.nodes.get(end.node)
+            if node is not None and node.kind != "switch":
+                members.append(end)
+    return tuple(
+        Segment(links=tuple(links[root]), interfaces=tuple(interfaces[root])) for root in links
+    )
+
+
+def switch_loops(topology: Topology) -> list[int]:
+    """Indexes of links that close a loop of switches (frames would circle in it for ever)."""
+    numbers = {name: number for number, name in enumerate(topology.nodes)}
+    sets = DisjointSets(len(numbers))
+    loops = []
+    for index, link in enumerate(topology.links):
+        a, b = (end.node for end in link.endpoints)
+        both = [topology.nodes[name] for name in (a, b) if name in numbers]
+        if (
+            len(both) == 2
+            and all(node.kind == "switch" for node in both)
+            and not sets.join(numbers[a], numbers[b])
+        ):
+            loops.append(index)
+    return loops
+
+
+def reachable_sets(topology: Topology, segments: tuple[Segment, ...]) -> list[int]:
+    """For each segment the number of the set of segments that forwarding nodes connect."""
+    sets = DisjointSets(len(segments))
+    first_of_node: dict[str, int] = {}
+    for index, segment in enumerate(segments):
+        for end in segment.interfaces:
+            if forwards(topology.nodes[end.node]):
+                sets.join(index, first_of_node.setdefault(end.node, index))
+    return [sets.find(index) for index in range(len(segments))]

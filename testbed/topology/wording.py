@@ -1,0 +1,33 @@
+"""How faults are worded: values quoted safely, the nearest valid name suggested."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+_LONGEST = 60
+_MOST_CANDIDATES = 2000
+
+
+def quote(value: object) -> str:
+    """A value as a message shows it: printable, on one line, at most some sixty characters."""
+    text = repr(value[:_LONGEST] if isinstance(value, str) else value)
+    if len(text) > _LONGEST or (isinstance(value, str) and len(value) > _LONGEST):
+        text = text[:_LONGEST] + "..."
+    return text
+
+
+def join(words: Iterable[str], last: str = "or") -> str:
+    """`a, b or c`."""
+    listed = list(words)
+    if len(listed) < 2:
+        return "".join(listed)
+    return f"{', '.join(listed[:-1])} {last} {listed[-1]}"
+
+
+def suggestion(word: str, candidates: Iterable[str], cutoff: float = 0.5) -> str:
+    """`; did you mean 'x'?` for the candidate nearest to `word`, empty if none is near."""
+    some = [name for name, _ in zip(candidates, range(_MOST_CANDIDATES), strict=False)]
+    lowered = {name.lower(): name for name in reversed(some)}
+    near = difflib.get_close_matches(word[:_LONGEST].lower(), lowered, n=1, cutoff=cutoff)
+    return f"; did you mean {lowered[near[0]]!r}?" if near else ""
