@@ -219,6 +219,17 @@ def test_what_was_still_in_flight_at_the_end_is_not_called_dropped(recording):
     assert marks(ladder_from_files([near.write(), far.write()], names=NAMES)) == []
 
 
+def test_nothing_is_called_dropped_after_the_end_of_a_truncated_capture(recording, tmp_path):
+    near, far = recording("near.pcap"), recording("far.pcap")
+    for number in range(4):
+        near.client(20 * number, "S" if number == 0 else "PA", number, 1, b"x" * bool(number))
+        far.client(20 * number + 5, "S" if number == 0 else "PA", number, 1, b"x" * bool(number))
+    near.server(200, "A", 1, 4)
+    whole, cut = far.write(), tmp_path / "cut.pcap"
+    cut.write_bytes(whole.read_bytes()[:-5])
+    assert marks(ladder_from_files([near.write(), cut], names=NAMES)) == []
+
+
 def test_what_passed_before_the_next_capture_began_is_not_called_dropped(recording):
     near, far = recording("near.pcap"), recording("far.pcap")
     near.client(0, "S", 0)
