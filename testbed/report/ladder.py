@@ -92,6 +92,12 @@ class Ladder(msgspec.Struct, frozen=True):
     omitted: int = 0
     notes: tuple[str, ...] = ()
 
+    @property
+    def decimals(self) -> int:
+        """Decimals to show of times in ms: microseconds where the whole ladder is short."""
+        times = (row.received or row.time for row in self.rows if isinstance(row, Arrow))
+        return 3 if max(times, default=0.0) < 10 else 1
+
 
 def build_ladder(
     columns: Sequence[str],

@@ -275,6 +275,13 @@ def test_wrong_questions_are_told_apart(faulty, recording):
         build_ladder(("a", "b"), [Hop("a", "b")], initiator="c")
 
 
+def test_a_short_ladder_is_timed_in_microseconds(recording):
+    capture = recording("short.pcap")
+    capture.client(0, "S", 0)
+    capture.server(0.0426, "SA", 0, 1)
+    assert "0.043 ms" in str(draw(ladder_from_files([capture.write()])))
+
+
 def test_side_by_side_where_it_fits(faulty, healthy):
     left = ladder_from_files(faulty, names=NAMES, title="faulty")
     right = ladder_from_files(healthy, names=NAMES, title="healthy")
