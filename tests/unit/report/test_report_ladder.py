@@ -120,7 +120,7 @@ def test_times_are_known_at_the_captured_ends_only(ladder):
     assert (second.sent, second.received, second.journey) == (None, 10.3, first.journey)
 
 
-def test_the_order_of_two_files_does_not_matter_for_the_marks(faulty):
+def test_a_client_on_the_right_is_recognised(faulty):
     """The server's side first: columns from right to left, the story the same."""
     near, far = (read_trace(path) for path in faulty)
     hops = [Hop("server", "router", far), Hop("router", "gateway", None, near)]
@@ -132,6 +132,10 @@ def test_the_order_of_two_files_does_not_matter_for_the_marks(faulty):
         ("ACK + 512 B", "retransmission"),
     ]
     assert "dropped by router ✗" in str(draw(ladder))
+
+
+def test_files_in_the_wrong_order_are_turned_round(faulty):
+    assert str(draw(ladder_from_files(faulty[::-1], names=NAMES, title="setup proxy on"))) == FAULTY
 
 
 def test_one_file_gives_two_columns_named_by_address(faulty):
