@@ -8,7 +8,8 @@ from typing import Literal, TypeAlias
 
 from testbed.emulator.counters import LatenessHistogram
 from testbed.emulator.element import NEVER, Nanoseconds
-from testbed.emulator.pipeline import Pipeline, refuse_impossible
+from testbed.emulator.limits import refuse_impossible
+from testbed.emulator.pipeline import Pipeline
 from testbed.topology.model import Impairments
 
 DirectionName: TypeAlias = Literal["forward", "reverse"]

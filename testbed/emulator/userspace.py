@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 
 from testbed.emulator.counters import LinkCounters
+from testbed.emulator.limits import refuse_impossible
 from testbed.emulator.link import DirectionName
-from testbed.emulator.pipeline import refuse_impossible
 from testbed.errors import LabError
 from testbed.kernel.control import ControlChannel
 from testbed.topology.model import Impairments
