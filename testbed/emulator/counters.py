@@ -60,12 +60,28 @@ class Lateness(msgspec.Struct, frozen=True, kw_only=True):
     maximum: float = 0.0
 
 
+class AppliedChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A scheduled change that has happened.
+
+    at: when it was to, in seconds from the start of the schedule; time_ns: when it did, on the
+    real-time clock; error: why it could not be applied, or empty.
+    """
+
+    at: float
+    time_ns: int
+    error: str = ""
+
+
 class LinkCounters(msgspec.Struct, frozen=True, kw_only=True):
-    """Both directions of a link; forward is from the first endpoint to the second."""
+    """Both directions of a link; forward is from the first endpoint to the second.
+
+    log_error: why the log of fates is not complete, or empty.
+    """
 
     forward: DirectionCounters
     reverse: DirectionCounters
     lateness: Lateness
+    log_error: str = ""
 
 
 class Tally:

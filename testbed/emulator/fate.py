@@ -41,6 +41,8 @@ class LogFile:
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
+        #: Why lines are missing, or empty.
+        self.error = ""
         self._lines = [HEADER]
         self._size = 0
         #: From the monotonic clock to the real-time clock.
@@ -53,11 +55,18 @@ class LogFile:
             self.flush()
 
     def flush(self) -> None:
-        """Write out what is buffered. Raises `OSError` when the disk is full."""
+        """Write out what is buffered; when the disk refuses, say so in `error` and carry on."""
         data = "".join(self._lines).encode()
         self._lines, self._size = [], 0
-        while data:
-            data = data[os.write(self._fd, data) :]
+        try:
+            while data:
+                data = data[os.write(self._fd, data) :]
+        except OSError as error:
+            self.error = self.error or f"the log of fates cannot be written: {error.strerror}"
+
+    def close(self) -> None:
+        self.flush()
+        os.close(self._fd)
 
 
 class FateLog:
@@ -68,7 +77,7 @@ class FateLog:
         self._direction = direction
         self._count = 0
 
-    def number(self, frame: bytes, now: Nanoseconds, waiting: int) -> NumberedFrame:
+    def number(self, frame: bytes | memoryview, now: Nanoseconds, waiting: int) -> NumberedFrame:
         """A frame that has just come."""
         self._count += 1
         numbered = NumberedFrame(frame)

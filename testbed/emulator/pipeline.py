@@ -87,9 +87,14 @@ class Pipeline:
         for element in self._holding:
             element.advance(now)
 
+    def waiting(self, now: Nanoseconds) -> int:
+        """Packets in the queue at `now`."""
+        self.advance(now)
+        return self._bottleneck.waiting
+
     def counters(self, now: Nanoseconds) -> DirectionCounters:
         """The numbers as of `now`."""
-        self.advance(now)
+        waiting = self.waiting(now)
         tally = self.tally
         return DirectionCounters(
             packets_in=tally.packets_in,
@@ -101,7 +106,7 @@ class Pipeline:
             reordered=tally.reordered,
             corrupted=tally.corrupted,
             marked=tally.marked,
-            waiting=self._bottleneck.waiting,
+            waiting=waiting,
             in_flight=len(self.departures),
             queue_high_water=tally.queue_high_water,
         )

@@ -201,6 +201,19 @@ class Impairments(msgspec.Struct, frozen=True, kw_only=True):
         return self == Impairments(queue=self.queue)
 
 
+class ScheduledChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens to a link `at` seconds after its schedule has begun.
+
+    direction: None for both. changes: fields of `Impairments` by name, in base units; the others
+    stay as they are. cut: True pulls the cable out, False puts it back, None leaves it.
+    """
+
+    at: Seconds
+    direction: Literal["forward", "reverse"] | None = None
+    changes: dict[str, Any] = {}
+    cut: bool | None = None
+
+
 class Endpoint(msgspec.Struct, frozen=True):
     """One end of a link, written `node:interface`."""
 
@@ -216,7 +229,8 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 
     `forward` is what happens from the first endpoint to the second, `reverse` the other way.
     `emulated` puts an emulator in the path even of a link without impairments, so that it can be
-    cut or impaired while the lab runs. `subnets` (at most one IPv4 and one IPv6) are chosen by
+    cut or impaired while the lab runs; `schedule` does so by itself. `log` asks for the fate of
+    every packet, as a file. `subnets` (at most one IPv4 and one IPv6) are chosen by
     the plan when empty.
     """
 
@@ -227,10 +241,13 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     offload: bool = False
     emulated: bool = False
     subnets: tuple[str, ...] = ()
+    schedule: tuple[ScheduledChange, ...] = ()
+    log: bool = False
 
     @property
     def needs_emulator(self) -> bool:
-        return self.emulated or not (self.forward.harmless and self.reverse.harmless)
+        harmless = self.forward.harmless and self.reverse.harmless
+        return self.emulated or self.log or bool(self.schedule) or not harmless
 
 
 class RouteMetrics(msgspec.Struct, frozen=True, kw_only=True):
