@@ -29,6 +29,7 @@ from testbed.kernel.netlink import (
 RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH, RTM_NEWRULE = 16, 20, 24, 28, 32
 LOOPBACK_INDEX = 1
 TABLE_MAIN = 254
+RTAX_RTO_MIN = 13
 
 _IFF_UP = 1
 _IFA_F_NODAD = 0x02
@@ -66,7 +67,9 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
     cc_algo: str | None = None
 
     def attributes(self) -> list[list[Any]]:
-        return [
+        # TCP heeds a minimum RTO only where the metric is locked (tcp_rto_min in tcp.h).
+        lock = [["RTAX_LOCK", 1 << RTAX_RTO_MIN]] if self.rto_min is not None else []
+        return lock + [
             [f"RTAX_{field.upper()}", value]
             for field in self.__struct_fields__
             if (value := getattr(self, field)) is not None

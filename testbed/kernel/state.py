@@ -16,7 +16,7 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from testbed.kernel.netlink import Netlink, attributes
-from testbed.kernel.rtnetlink import TABLE_MAIN, Metrics
+from testbed.kernel.rtnetlink import RTAX_RTO_MIN, TABLE_MAIN, Metrics
 
 RTNLGRP_LINK = 1
 
@@ -35,10 +35,10 @@ _RTAX = {
     "mtu": 2,
     "advmss": 8,
     "initcwnd": 11,
-    "rto_min": 13,
+    "rto_min": RTAX_RTO_MIN,
     "initrwnd": 14,
 }
-_RTAX_CC_ALGO = 16
+_RTAX_LOCK, _RTAX_CC_ALGO = 1, 16
 
 
 class InterfaceState(msgspec.Struct, frozen=True, kw_only=True):
@@ -144,6 +144,8 @@ def routes(netlink: Netlink, family: int) -> list[RouteEntry]:
 
 def _metrics(given: dict[int, bytes]) -> Metrics:
     numbers = {name: _u32(given[kind]) for name, kind in _RTAX.items() if kind in given}
+    if not _u32(given.get(_RTAX_LOCK, bytes(4))) & 1 << RTAX_RTO_MIN:
+        numbers.pop("rto_min", None)  # without its lock TCP does not heed it
     algorithm = given.get(_RTAX_CC_ALGO)
     return Metrics(
         **numbers, cc_algo=algorithm.rstrip(b"\0").decode() if algorithm is not None else None

@@ -16,10 +16,13 @@ import msgspec
 from testbed.errors import CaptureError
 from testbed.kernel.namespace import Namespace
 from testbed.kernel.process import Process, ProcessGroup, deadline_in, find_program, time_left
+from testbed.topology.plan_model import PlannedInterface
 
 _READY_SECONDS = 15.0
 _FLUSH_SECONDS = 10.0
-_BUFFER_KIB = 16384
+_BUFFER_KIB = 32768
+_LINK_HEADER = 64
+_OFFLOADED = 262144
 _COUNTS = re.compile(
     rb"(\d+) packets? captured\D+(\d+) packets? received by filter\D+(\d+) packets? dropped"
 )
@@ -42,14 +45,15 @@ class Capture:
 
     def __init__(
         self,
-        node: str,
-        interface: str,
+        interface: PlannedInterface,
         directory: Path | None,
         before_stop: Callable[[Process], None],
     ) -> None:
         self._before_stop = before_stop
-        self.node = node
-        self.interface = interface
+        self.node = interface.node
+        self.interface = interface.name
+        # The kernel reserves this much for every packet that waits to be written.
+        self._snapshot = _OFFLOADED if interface.offload else interface.mtu + _LINK_HEADER
         self.counts: CaptureCounts | None = None
         self._process: Process | None = None
         self._output = b""
@@ -58,7 +62,7 @@ class Capture:
             self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
             self.path = Path(f"/proc/{os.getpid()}/fd/{self._file.fileno()}")
         else:
-            self.path = directory / f"{node}-{interface}.pcap"
+            self.path = directory / f"{self.node}-{self.interface}.pcap"
 
     def __repr__(self) -> str:
         state = "running" if self.running else "finished"
@@ -70,7 +74,15 @@ class Capture:
 
     def start(self, group: ProcessGroup, namespace: Namespace) -> Process:
         """Start tcpdump; `await_ready` tells when it captures."""
-        argv = [find_program("tcpdump"), "-i", self.interface, "-n", "-p", "-s", "262144"]
+        argv = [
+            find_program("tcpdump"),
+            "-i",
+            self.interface,
+            "-n",
+            "-p",
+            "-s",
+            str(self._snapshot),
+        ]
         argv += ["-B", str(_BUFFER_KIB), "--immediate-mode", "--time-stamp-precision=nano"]
         argv += ["-Z", "root"]  # stay who we are: the file may be writable for us alone
         if self._file is None:

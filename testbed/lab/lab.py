@@ -302,7 +302,10 @@ class Lab:
         if self._capture_directory is not None and self.plan.captures:
             self._capture_directory.mkdir(parents=True, exist_ok=True)
         for end in self.plan.captures:
-            capture = Capture(end.node, end.interface, self._capture_directory, self._watch.forget)
+            interface = next(
+                one for one in self.plan.nodes[end.node].interfaces if one.name == end.interface
+            )
+            capture = Capture(interface, self._capture_directory, self._watch.forget)
             self._stack.callback(capture.close)
             self._captures[str(end)] = capture
             process = capture.start(self._group, sites[end.node].namespace)

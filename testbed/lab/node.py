@@ -42,7 +42,8 @@ class Completed(msgspec.Struct, frozen=True):
 class Node:
     """One node: makes sockets and runs programs inside its namespace.
 
-    Got by `lab["name"]`; usable from any thread.
+    Got by `lab["name"]`; usable from any thread. `check()` raises what has gone wrong with the
+    lab in the background.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class Node:
         self.middlebox: MiddleboxClient | None = None
         self._plan = plan
         self._group = group
-        self._check = check
+        self.check = check
         self._track = track
 
     def __repr__(self) -> str:
@@ -95,7 +96,7 @@ class Node:
 
     def socket(self, family: int = AF_INET, kind: int = SOCK_STREAM, protocol: int = 0) -> Socket:
         """An ordinary socket that lives in this node; the lab closes it at the latest."""
-        self._check()
+        self.check()
         made = self.namespace.socket(family, kind, protocol)
         self._track(made)
         return made
@@ -119,7 +120,7 @@ class Node:
 
     def ping(self, target: str | Node, timeout: float = 2.0) -> float:
         """The round-trip time in seconds of one ICMP echo. Raises `LabError` without a reply."""
-        self._check()
+        self.check()
         address = target.address if isinstance(target, Node) else self._resolve(target)
         with self.namespace.call(open_socket, address) as sock:
             return ping(sock, address, timeout)
@@ -146,7 +147,7 @@ class Node:
         Raises `CommandFailed` with argv, status and both streams when the status is not 0
         (unless `check` is off) or after `timeout` seconds, `MissingProgram` when there is none.
         """
-        self._check()
+        self.check()
         process = self._group.start(self.namespace, argv, stdout=True, env=env, cwd=cwd)
         try:
             return Completed(process.argv, 0, *process.finish(timeout))
@@ -172,7 +173,7 @@ class Node:
         descriptor in the environment variable TESTBED_READY_FD and writes or closes it when
         ready. Raises `CommandFailed` when it ends before that, or is not ready in `timeout` s.
         """
-        self._check()
+        self.check()
         if not ready_fd:
             process = self._group.start(
                 self.namespace, argv, stdout=True, env=env, cwd=cwd, pass_fds=pass_fds
@@ -227,7 +228,7 @@ class Node:
 
     def set_sysctl(self, name: str, value: str | int) -> None:
         """Set a sysctl of the node and read it back."""
-        self._check()
+        self.check()
         self.namespace.call(sysctl.write, {name: str(value)})
 
     def function(self, name: str) -> FunctionHandle:
@@ -239,7 +240,7 @@ class Node:
         return self._box().counters()
 
     def _box(self) -> MiddleboxClient:
-        self._check()
+        self.check()
         if self.middlebox is None:
             raise LabError(
                 f"The node '{self.name}' is a {self.kind} and has no functions; "

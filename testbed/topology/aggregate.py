@@ -108,11 +108,23 @@ def _emit(
     routes: dict[Prefix, int],
 ) -> None:
     label = labels[id(node)]
-    if label is not None and not label:
+    if label == _ANY:
         return
     if label and inherited not in label:
         inherited = min(label)
-        routes[node.prefix] = inherited
+        routes[_tightest(node, labels).prefix] = inherited
     if isinstance(node, _Branch):
         _emit(node.low, labels, inherited, routes)
         _emit(node.high, labels, inherited, routes)
+
+
+def _tightest(node: Trie, labels: Mapping[int, frozenset[int] | None]) -> Trie:
+    """The lowest node that still covers all below `node` that matters."""
+    while isinstance(node, _Branch):
+        if labels[id(node.low)] == _ANY:
+            node = node.high
+        elif labels[id(node.high)] == _ANY:
+            node = node.low
+        else:
+            break
+    return node

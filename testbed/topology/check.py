@@ -292,16 +292,16 @@ def _route_problems(
             path: Path = ("nodes", name, "routes", index)
             yield from _metric_problems(path, route.metrics)
             yield from _try((*path, "to"), names.parse_target, route.to)
-            target = None if names.looks_like_address(route.to) else route.to
-            if target not in (None, "default"):
-                yield from _target_problems((*path, "to"), name, str(target), topology.nodes)
             if route.via is not None:
                 yield from _via_problems((*path, "via"), name, route.via, attached, links_complete)
-            elif target in attached and target != name and links_complete:
+            if route.to == "default" or names.looks_like_address(route.to):
+                continue
+            faults = list(_target_problems((*path, "to"), name, route.to, topology.nodes))
+            yield from faults
+            if not faults and route.via is None and links_complete:
                 own = {connected[segment] for segment in attached[name]}
-                if own.isdisjoint(connected[segment] for segment in attached[str(target)]):
-                    text = f"there is no path from {name} to {target}"
-                    yield Problem((*path, "to"), text)
+                if own.isdisjoint(connected[segment] for segment in attached[route.to]):
+                    yield Problem((*path, "to"), f"there is no path from {name} to {route.to}")
 
 
 def _target_problems(

@@ -61,6 +61,7 @@ def declared_subnets(
                 if network.version in versions:
                     text = f"a second IPv{network.version} subnet; a link has one of each family"
                     problems.append(Problem(path, text))
+                    continue
                 versions.add(network.version)
                 found.append(Declared(network, number, path))
         for end in segment.interfaces:

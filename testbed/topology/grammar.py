@@ -108,7 +108,8 @@ def _text(
         hint = "" if value is None else "; put it in quotes if it is meant as text"
         raise InvalidValue(f"expected {expects}, got {described(value)}{hint}")
 
-    return Scalar(name, expects, checked, {"type": "string", "pattern": pattern, **more})
+    shape = {"pattern": pattern} if pattern else {}
+    return Scalar(name, expects, checked, {"type": "string", **shape, **more})
 
 
 def _choice(name: str, words: tuple[str, ...]) -> Scalar:
@@ -164,6 +165,12 @@ RATE: Final = Scalar(
     units.RATE.expects,
     units.parse_rate,
     {"type": "string", "pattern": units.RATE.pattern},
+)
+SIZE: Final = Scalar(
+    "size",
+    units.SIZE.expects,
+    units.parse_size,
+    {"anyOf": [{"type": "string", "pattern": units.SIZE.pattern}, {"type": "integer"}]},
 )
 PROBABILITY: Final = Scalar(
     "probability",

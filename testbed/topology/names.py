@@ -29,7 +29,7 @@ SYSCTL_VALUE: Final = r"^[\t -~]{1,200}$"
 CONGESTION_CONTROL: Final = r"^[a-z0-9_-]{1,15}$"
 FUNCTION_NAME: Final = r"^[a-z][a-z0-9-]{0,62}$"
 SUBNET: Final = r"^[0-9A-Fa-f:.]{2,45}/[0-9]{1,3}$"
-ADDRESS: Final = r"^(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f:.]*:[0-9A-Fa-f:.]*)$"
+ADDRESS: Final = r"^(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)$"
 TARGET: Final = rf"{NODE_NAME[:-1]}$|{ADDRESS[:-1]}$|{SUBNET[:-1]}$"
 VIA: Final = rf"{NODE_NAME[:-1]}$|{ADDRESS[:-1]}$"
 

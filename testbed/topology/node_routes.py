@@ -68,12 +68,13 @@ class RoutePlanner:
         first: dict[Prefix, int] = {}
         for index, route in enumerate(node.routes):
             path: Path = ("nodes", node.name, "routes", index)
-            for destination, hop in self._asked(node, route, path, problems):
-                if destination in asked:
-                    text = f"routes[{first[destination]}] sets the route to {destination} already"
-                    problems.append(Problem(path, f"{text}; put both into one"))
-                asked.setdefault(destination, (hop, route.metrics))
-                first.setdefault(destination, index)
+            mine = dict(self._asked(node, route, path, problems))
+            twice = [destination for destination in mine if destination in asked]
+            if twice:
+                text = f"routes[{first[twice[0]]}] sets the route to {twice[0]} already"
+                problems.append(Problem(path, f"{text}; put both into one"))
+            asked |= {destination: (hop, route.metrics) for destination, hop in mine.items()}
+            first |= dict.fromkeys(mine, index)
         planned: dict[Prefix, tuple[Hop, RouteMetrics]] = {}
         for family in FAMILIES:
             if node.congestion_control is not None:

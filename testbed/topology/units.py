@@ -27,8 +27,9 @@ from testbed.topology.model import BitsPerSecond, Probability, QueueLimit, Secon
 from testbed.topology.wording import quote, suggestion
 
 _NUMBER: Final = r"(?:[0-9]{1,15}(?:\.[0-9]{1,15})?|\.[0-9]{1,15})"
+_ZERO: Final = r"(?:0{1,15}(?:\.0{1,15})?|\.0{1,15})"
 _ABSURD: Final = 1e18
-_SPLIT = re.compile(rf"({_NUMBER}) ?(\S.{{0,30}})?\Z")
+_SPLIT = re.compile(rf"({_NUMBER})(?: ?(\S.{{0,30}}))?\Z")
 
 
 def _either_case(text: str) -> str:
@@ -64,7 +65,7 @@ class Quantity:
         units = sorted(self.factors, key=lambda unit: (-len(unit), unit))
         words = [_either_case(unit) if self.any_case else unit for unit in units]
         tail = f"(?:{_either_case(self.suffix)})?" if self.suffix else ""
-        bare = {"zero": r"|0+(?:\.0+)?", "whole": "|[0-9]{1,15}"}.get(self.bare, "")
+        bare = {"zero": rf"|{_ZERO}", "whole": r"|[0-9]{1,15}(?:\.0{1,15})?"}.get(self.bare, "")
         return f"^(?:{_NUMBER} ?(?:{'|'.join(words)}){tail}{bare})$"
 
     def fail(self, value: object, why: str) -> InvalidValue:
@@ -209,7 +210,7 @@ _PACKETS: Final = Quantity(
 
 _PERCENT = re.compile(rf"({_NUMBER}) ?%\Z")
 PROBABILITY_EXPECTS: Final = "a probability such as 1% or 0.01"
-PROBABILITY_PATTERN: Final = rf"^(?:{_NUMBER} ?%|0(?:\.[0-9]{{1,15}})?)$"
+PROBABILITY_PATTERN: Final = rf"^(?:{_NUMBER} ?%|0{{0,15}}\.[0-9]{{1,15}}|0{{1,15}})$"
 _LIMIT_UNITS: Final = tuple(
     unit for kind in (_PACKETS, SIZE, DURATION, _BDP) for unit in kind.factors
 )
