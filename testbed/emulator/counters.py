@@ -10,8 +10,11 @@ from itertools import accumulate
 
 import msgspec
 
-#: Why a frame did not arrive. `tap`: the interface at the far end refused it (it was down).
-CAUSES = ("queue", "loss", "cut", "tap")
+from testbed.emulator.fate import FateLog
+
+#: Why a frame did not arrive. queue: no room; aqm: the queue's discipline; script: a drop rule;
+#: tap: the interface at the far end refused it (it was down).
+CAUSES = ("queue", "aqm", "loss", "script", "cut", "tap")
 
 # The histogram: 2048 buckets of 2**12 ns reach up to 2**23 ns.
 _SHIFT = 12
@@ -20,7 +23,10 @@ _FINE_BITS = 23
 
 
 class DirectionCounters(msgspec.Struct, frozen=True, kw_only=True):
-    """Since the link was added. packets_in = packets_out + all drops + waiting + in_flight.
+    """Since the link was added.
+
+    packets_in + duplicated = packets_out + all drops + waiting + in_flight. marked: packets that
+    were told of congestion instead of being dropped.
 
     Bytes count frames from the destination address on, without frame check sequence. waiting:
     packets in the queue; in_flight: packets that have left it. queue_high_water: the most packets
@@ -32,6 +38,10 @@ class DirectionCounters(msgspec.Struct, frozen=True, kw_only=True):
     packets_out: int = 0
     bytes_out: int = 0
     dropped: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(CAUSES, 0))
+    duplicated: int = 0
+    reordered: int = 0
+    corrupted: int = 0
+    marked: int = 0
     waiting: int = 0
     in_flight: int = 0
     queue_high_water: int = 0
@@ -50,25 +60,32 @@ class Lateness(msgspec.Struct, frozen=True, kw_only=True):
     maximum: float = 0.0
 
 
+class AppliedChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A scheduled change that has happened.
+
+    at: when it was to, in seconds from the start of the schedule; time_ns: when it did, on the
+    real-time clock; error: why it could not be applied, or empty.
+    """
+
+    at: float
+    time_ns: int
+    error: str = ""
+
+
 class LinkCounters(msgspec.Struct, frozen=True, kw_only=True):
-    """Both directions of a link; forward is from the first endpoint to the second."""
+    """Both directions of a link; forward is from the first endpoint to the second.
+
+    log_error: why the log of fates is not complete, or empty.
+    """
 
     forward: DirectionCounters
     reverse: DirectionCounters
     lateness: Lateness
+    log_error: str = ""
 
 
 class Tally:
-    """The running numbers of one direction."""
-
-    __slots__ = (
-        "bytes_in",
-        "bytes_out",
-        "dropped",
-        "packets_in",
-        "packets_out",
-        "queue_high_water",
-    )
+    """The running numbers of one direction; drops are told to `log` as well, if there is one."""
 
     def __init__(self) -> None:
         self.packets_in = 0
@@ -76,7 +93,18 @@ class Tally:
         self.packets_out = 0
         self.bytes_out = 0
         self.dropped = dict.fromkeys(CAUSES, 0)
+        self.duplicated = 0
+        self.reordered = 0
+        self.corrupted = 0
+        self.marked = 0
         self.queue_high_water = 0
+        self.log: FateLog | None = None
+
+    def drop(self, cause: str, frame: bytes, time: int) -> None:
+        """Count a frame that ends here; time: when it does, ns of the monotonic clock."""
+        self.dropped[cause] += 1
+        if self.log is not None:
+            self.log.dropped(frame, cause, time)
 
 
 class LatenessHistogram:

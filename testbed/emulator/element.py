@@ -48,10 +48,9 @@ class Element:
         """Whether frames may go round this element, because it would leave them as they are."""
         raise NotImplementedError
 
-    @property
-    def least_delay(self) -> Nanoseconds:
-        """By how much every frame is held back here at least."""
-        return 0
+    def least_delay(self, downstream: Nanoseconds) -> Nanoseconds:
+        """The least time from here to departure, given that from the next element on."""
+        return downstream
 
     def configure(self, impairments: Impairments, round_trip: float, now: Nanoseconds) -> None:
         """Take over what `impairments` says about this element, for frames from `now` on.

@@ -71,13 +71,26 @@ class Server(Protocol):
         """Answer it; False ends the loop."""
 
 
+class Timed(Protocol):
+    """Something on the ferry's agenda: a direction of a link, or a schedule."""
+
+    scheduled: Nanoseconds
+
+    @property
+    def wake(self) -> Nanoseconds:
+        """When `release` must be called next."""
+
+    def release(self, now: Nanoseconds) -> None:
+        """Do what is due by `now`, or part of it."""
+
+
 class Ferry:
     """Links and one control conversation in one loop; sleeps when there is nothing to do."""
 
     def __init__(self) -> None:
         self._links: dict[str, Link] = {}
         self._by_source: dict[int, Direction] = {}
-        self._agenda: list[tuple[Nanoseconds, int, Direction]] = []
+        self._agenda: list[tuple[Nanoseconds, int, Timed]] = []
         self._serial = 0
         self._epoll = select.epoll()
         self._alarm = Alarm()
@@ -94,15 +107,15 @@ class Ferry:
 
     def add(self, link: Link) -> None:
         """Carry this link's frames from now on."""
-        self._links[link.name] = link
         for direction in link.directions.values():
-            self._by_source[direction.source] = direction
             self._epoll.register(direction.source, select.EPOLLIN)
+            self._by_source[direction.source] = direction
+        self._links[link.name] = link
 
     def reschedule(self, link: Link) -> None:
         """To be called after a link's impairments have changed: its frames may be due earlier."""
         for direction in link.directions.values():
-            self._schedule(direction)
+            self.schedule(direction)
 
     def run(self, server: Server) -> None:
         """Carry frames and let `server` answer until it says it is over."""
@@ -115,8 +128,9 @@ class Ferry:
                 if direction is not None:
                     if not direction.receive():
                         self._retire(direction)
-                    self._schedule(direction)
+                    self.schedule(direction)
                 elif fd == control and not server.serve_one():
+                    self._finish()
                     return
             self._release_due(time.monotonic_ns())
 
@@ -157,31 +171,36 @@ class Ferry:
             self._alarm.set(moment)
 
     def _release_due(self, now: Nanoseconds) -> None:
-        """Give every direction with frames due by `now` one batch."""
+        """Give everything that is due by `now` its turn: a direction one batch of frames."""
         agenda = self._agenda
         due = []
         while agenda and agenda[0][0] <= now:
-            moment, _, direction = heappop(agenda)
-            if moment == direction.scheduled:
-                direction.scheduled = NEVER
-                due.append(direction)
-        for direction in due:
-            direction.release(now)
-            self._schedule(direction)
+            moment, _, timed = heappop(agenda)
+            if moment == timed.scheduled:
+                timed.scheduled = NEVER
+                due.append(timed)
+        for timed in due:
+            timed.release(now)
+            self.schedule(timed)
 
-    def _schedule(self, direction: Direction) -> None:
-        """Put the direction on the agenda, unless it is there for an earlier moment already.
+    def schedule(self, timed: Timed) -> None:
+        """Put it on the agenda, unless it is there for an earlier moment already.
 
         An entry that an earlier one has superseded stays on the agenda and is passed over when
         its moment comes.
         """
-        wake = direction.pipeline.wake
-        if wake < direction.scheduled:
-            direction.scheduled = wake
+        wake = timed.wake
+        if wake < timed.scheduled:
+            timed.scheduled = wake
             self._serial += 1
-            heappush(self._agenda, (wake, self._serial, direction))
+            heappush(self._agenda, (wake, self._serial, timed))
 
     def _retire(self, direction: Direction) -> None:
         """Listen no more to a source that has failed; what it gave before is still carried."""
         self._epoll.unregister(direction.source)
         del self._by_source[direction.source]
+
+    def _finish(self) -> None:
+        for link in self._links.values():
+            if link.log is not None:
+                link.log.close()

@@ -2,37 +2,50 @@
 
 from __future__ import annotations
 
-import math
+import random
 from typing import Any
 
+from testbed.emulator.alteration import Corruption, Duplication
 from testbed.emulator.bottleneck import Bottleneck
 from testbed.emulator.counters import DirectionCounters, Tally
-from testbed.emulator.delay import Delay
+from testbed.emulator.delay import Delay, Overtaking
 from testbed.emulator.departures import Departures
 from testbed.emulator.element import Element, Emit, Nanoseconds, seeded
+from testbed.emulator.limits import refuse_impossible
 from testbed.emulator.loss import Cut, Loss
+from testbed.emulator.script import ScriptedLoss
 from testbed.topology.model import Impairments
 
 
 class Pipeline:
-    """cut -> loss -> queue and rate -> delay -> departures.
+    """cut -> script -> duplication -> loss -> corruption -> queue and rate -> reordering
+    -> delay -> departures.
 
     `take(frame, time)` puts a frame in. Elements that would leave frames as they are stay out of
-    the chain, and come in with their state when impairments change.
+    the chain, and come in with their state when impairments change. Up to the queue, the order
+    is netem's: what chance decides depends on the sequence of frames and not on their timing.
     """
 
     def __init__(self, seed: int, link: str, direction: str) -> None:
-        self.tally = Tally()
+        def generator(element: str) -> random.Random:
+            return seeded(seed, link, direction, element)
+
+        self.tally = tally = Tally()
         self.departures = Departures()
-        self._cut = Cut(self.tally)
-        self._bottleneck = Bottleneck(self.tally)
+        self._cut = Cut(tally)
+        self._bottleneck = Bottleneck(tally, generator("aqm"))
+        self._overtaking = Overtaking(tally, generator("reorder"))
+        self._overtaking.overtake = self.departures.push
         self._elements: tuple[Element, ...] = (
             self._cut,
-            Loss(self.tally, seeded(seed, link, direction, "loss")),
+            ScriptedLoss(tally),
+            Duplication(tally, generator("duplicate")),
+            Loss(tally, generator("loss")),
+            Corruption(tally, generator("corrupt")),
             self._bottleneck,
-            Delay(self.tally),
+            self._overtaking,
+            Delay(tally, generator("jitter")),
         )
-        self._holding: tuple[Element, ...] = ()
         self._connect()
 
     def configure(self, impairments: Impairments, round_trip: float, now: Nanoseconds) -> None:
@@ -74,9 +87,14 @@ class Pipeline:
         for element in self._holding:
             element.advance(now)
 
+    def waiting(self, now: Nanoseconds) -> int:
+        """Packets in the queue at `now`."""
+        self.advance(now)
+        return self._bottleneck.waiting
+
     def counters(self, now: Nanoseconds) -> DirectionCounters:
         """The numbers as of `now`."""
-        self.advance(now)
+        waiting = self.waiting(now)
         tally = self.tally
         return DirectionCounters(
             packets_in=tally.packets_in,
@@ -84,7 +102,11 @@ class Pipeline:
             packets_out=tally.packets_out,
             bytes_out=tally.bytes_out,
             dropped=dict(tally.dropped),
-            waiting=self._bottleneck.waiting,
+            duplicated=tally.duplicated,
+            reordered=tally.reordered,
+            corrupted=tally.corrupted,
+            marked=tally.marked,
+            waiting=waiting,
             in_flight=len(self.departures),
             queue_high_water=tally.queue_high_water,
         )
@@ -98,34 +120,7 @@ class Pipeline:
             element.downstream = downstream
             if not element.neutral:
                 emit = element.take
-                downstream += element.least_delay
+                downstream = element.least_delay(downstream)
         self.take: Emit = emit
         # A queue that is no longer needed may still hold frames, so it is looked after for good.
         self._holding = tuple(element for element in self._elements if element.holds)
-
-
-def refuse_impossible(impairments: Impairments) -> None:
-    """Raise `ValueError`, naming everything that no link can have."""
-    amount = impairments.queue.limit.amount
-    problems = [
-        f"{name} must be {wanted}, not {got}"
-        for name, got, wanted, possible in (
-            (
-                "rate",
-                impairments.rate,
-                "a positive number of bit/s or unlimited",
-                impairments.rate is None or 0 < impairments.rate < math.inf,
-            ),
-            (
-                "delay",
-                impairments.delay,
-                "a number of seconds from 0 to 1 hour",
-                0 <= impairments.delay <= 3600,
-            ),
-            ("loss", impairments.loss, "a probability from 0 to 1", 0 <= impairments.loss <= 1),
-            ("queue limit", amount, "0 or more", 0 <= amount < math.inf),
-        )
-        if not possible
-    ]
-    if problems:
-        raise ValueError("; ".join(problems))

@@ -13,8 +13,10 @@ from typing import Any
 import msgspec
 
 from testbed.emulator.counters import LinkCounters
+from testbed.emulator.fate import LogFile
 from testbed.emulator.ferry import Ferry
 from testbed.emulator.link import DirectionName, Link, Workspace
+from testbed.emulator.schedule import Schedule
 from testbed.kernel.confine import (
     drop_privileges,
     lock_memory,
@@ -23,11 +25,11 @@ from testbed.kernel.confine import (
     still_garbage_collector,
 )
 from testbed.kernel.control import ControlServer
-from testbed.topology.model import Impairments
+from testbed.topology.model import Impairments, ScheduledChange
 
 
 class AddLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Arguments of `add_link`; the descriptors of both ends come with it."""
+    """Arguments of `add_link`; the descriptors of both ends come with it, and that of a log."""
 
     name: str
     forward: Impairments
@@ -43,6 +45,13 @@ class SetImpairments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     impairments: Impairments
 
 
+class SetSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `schedule`."""
+
+    name: str
+    changes: tuple[ScheduledChange, ...]
+
+
 class OfLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Arguments of operations on one direction of a link, or on both."""
 
@@ -56,12 +65,15 @@ class Operations:
     def __init__(self, ferry: Ferry) -> None:
         self._ferry = ferry
         self._workspace = Workspace()
+        self._schedules: dict[str, Schedule] = {}
         self.handlers = {
             "ready": self.ready,
             "add_link": self.add_link,
             "set": self.set,
             "cut": self.cut,
             "restore": self.restore,
+            "schedule": self.schedule,
+            "journal": self.journal,
             "counters": self.counters,
             "read_back": self.read_back,
         }
@@ -72,8 +84,8 @@ class Operations:
     def add_link(self, arguments: dict[str, Any], fds: list[int]) -> None:
         try:
             asked = msgspec.convert(arguments, AddLink)
-            if len(fds) != 2:
-                raise ValueError(f"add_link takes 2 descriptors, got {len(fds)}")
+            if len(fds) not in (2, 3):
+                raise ValueError(f"add_link takes 2 or 3 descriptors, got {len(fds)}")
             if asked.name in self._ferry:
                 raise ValueError(f"link '{asked.name}' is there already")
             link = Link(
@@ -83,12 +95,13 @@ class Operations:
                 asked.reverse,
                 asked.seed,
                 self._workspace,
+                LogFile(fds[2]) if len(fds) == 3 else None,
             )
-        except ValueError:
+            self._ferry.add(link)
+        except (ValueError, OSError):
             for fd in fds:
                 os.close(fd)
             raise
-        self._ferry.add(link)
 
     def set(self, arguments: dict[str, Any], fds: list[int]) -> None:
         _refuse_descriptors("set", fds)
@@ -106,9 +119,23 @@ class Operations:
     def _cut(self, arguments: dict[str, Any], fds: list[int], engaged: bool) -> None:
         _refuse_descriptors("cut", fds)
         asked = msgspec.convert(arguments, OfLink)
-        for name, direction in self._link(asked.name).directions.items():
-            if asked.direction in (None, name):
-                direction.pipeline.cut(engaged)
+        self._link(asked.name).cut(asked.direction, engaged)
+
+    def schedule(self, arguments: dict[str, Any], fds: list[int]) -> None:
+        _refuse_descriptors("schedule", fds)
+        asked = msgspec.convert(arguments, SetSchedule)
+        link = self._link(asked.name)
+        schedule = Schedule(link, asked.changes, time.monotonic_ns(), self._ferry.reschedule)
+        if asked.name in self._schedules:
+            self._schedules[asked.name].cancel()
+        self._schedules[asked.name] = schedule
+        self._ferry.schedule(schedule)
+
+    def journal(self, arguments: dict[str, Any], fds: list[int]) -> Any:
+        _refuse_descriptors("journal", fds)
+        name = self._link(msgspec.convert(arguments, OfLink).name).name
+        schedule = self._schedules.get(name)
+        return msgspec.to_builtins(schedule.journal if schedule else [])
 
     def counters(self, arguments: dict[str, Any], fds: list[int]) -> Any:
         _refuse_descriptors("counters", fds)
@@ -118,11 +145,14 @@ class Operations:
             name: direction.pipeline.counters(now) for name, direction in link.directions.items()
         }
         self._ferry.reschedule(link)
+        if link.log is not None:
+            link.log.flush()
         return msgspec.to_builtins(
             LinkCounters(
                 forward=counted["forward"],
                 reverse=counted["reverse"],
                 lateness=self._workspace.lateness.summary(),
+                log_error=link.log.error if link.log is not None else "",
             )
         )
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 
-from testbed.emulator.counters import LinkCounters
+from testbed.emulator.counters import AppliedChange, LinkCounters
+from testbed.emulator.limits import refuse_impossible
 from testbed.emulator.link import DirectionName
-from testbed.emulator.pipeline import refuse_impossible
 from testbed.errors import LabError
 from testbed.kernel.control import ControlChannel
-from testbed.topology.model import Impairments
+from testbed.topology.model import Impairments, ScheduledChange
 
 
 class UserspaceEmulator:
@@ -36,16 +37,19 @@ class UserspaceEmulator:
         forward: Impairments,
         reverse: Impairments,
         seed: int = 0,
+        log_fd: int | None = None,
     ) -> None:
         """Carry frames between two TAP descriptors; `forward` holds from `fd_a` to `fd_b`.
 
         The emulator gets descriptors of its own: the caller may close these afterwards, and
-        should. They must be non-blocking or become so. The same seed, name and impairments do
+        should. log_fd: a file that is to get a line for every frame (`testbed.emulator.fate` has
+        the columns); it is complete when the emulator has ended, and up to date after `counters`.
+        The same seed, name and impairments do
         the same to the same sequence of frames.
         """
         self._channel.request(
             "add_link",
-            fds=(fd_a, fd_b),
+            fds=(fd_a, fd_b) if log_fd is None else (fd_a, fd_b, log_fd),
             name=name,
             forward=_arguments(forward),
             reverse=_arguments(reverse),
@@ -68,6 +72,18 @@ class UserspaceEmulator:
     def restore(self, name: str, direction: DirectionName | None = None) -> None:
         """End a cut, in one direction or both."""
         self._channel.request("restore", name=name, direction=direction)
+
+    def schedule(self, name: str, changes: Sequence[ScheduledChange]) -> None:
+        """Begin a schedule now; it takes the place of the one before, if there was one.
+
+        All of it is checked now: `LabError` when a change would come to something impossible.
+        """
+        self._channel.request("schedule", name=name, changes=msgspec.to_builtins(changes))
+
+    def journal(self, name: str) -> tuple[AppliedChange, ...]:
+        """The changes of the link's schedule that have happened up to now."""
+        found = self._channel.request("journal", name=name)
+        return msgspec.convert(found, tuple[AppliedChange, ...])
 
     def counters(self, name: str) -> LinkCounters:
         """What the link has counted up to now."""

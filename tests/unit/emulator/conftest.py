@@ -1,6 +1,11 @@
 from __future__ import annotations
 
+import contextlib
+import socket
+from collections.abc import Iterator
+
 import pytest
+from emulator_process import Started, attach
 
 from testbed.emulator.pipeline import Pipeline
 from testbed.topology.model import Impairments
@@ -39,3 +44,19 @@ class VirtualLine:
 @pytest.fixture
 def line():
     return VirtualLine
+
+
+@pytest.fixture
+def emulator() -> Iterator[Started]:
+    started = Started()
+    try:
+        yield started
+    finally:
+        assert started.end() == ""
+
+
+@pytest.fixture
+def cable(emulator) -> Iterator[tuple[socket.socket, socket.socket]]:
+    """The outer ends of a link called `cable`."""
+    with contextlib.ExitStack() as stack:
+        yield attach(emulator, stack, "cable")
