@@ -47,11 +47,12 @@ def enter() -> None:
     The process must have one thread. Nothing of the host's is changed. Raises `PrivilegeError`
     that names the obstacle; the process is of no use for labs then.
     """
-    threads = len(os.listdir("/proc/self/task"))
+    threads = len(list(Path("/proc/self/task").iterdir()))
     if threads > 1:
         raise PrivilegeError(
-            f"This process lacks the privileges for labs ({_lacking()}), and with {threads} threads "
-            f"it cannot move into a user namespace any more. Start it in one: {BY_HAND} COMMAND"
+            f"This process lacks the privileges for labs ({_lacking()}), and having {threads} "
+            "threads it cannot move into a user namespace any more. Start it in one: "
+            f"{BY_HAND} COMMAND"
         )
     uid, gid = os.getuid(), os.getgid()
     try:
