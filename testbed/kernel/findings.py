@@ -102,13 +102,13 @@ def _privileges(machine: Machine) -> Iterator[Finding]:
 def _namespaces(machine: Machine) -> Iterator[Finding]:
     if machine.inside.user_namespace is not None:
         return  # nothing else was tried
-    for kind, error in (
-        ("network", machine.inside.network_namespace),
-        ("pid", machine.inside.pid_namespace),
+    for what, limit, error in (
+        ("network namespaces", "user.max_net_namespaces", machine.inside.network_namespace),
+        ("pid namespaces", "user.max_pid_namespaces", machine.inside.pid_namespace),
     ):
-        by_limit = f"see `sysctl user.max_{kind[:3]}_namespaces`; a container needs CAP_SYS_ADMIN"
+        by_limit = f"see `sysctl {limit}`; a container needs CAP_SYS_ADMIN"
         yield _weigh(
-            f"{kind} namespaces",
+            what,
             error is None,
             error or "can be made",
             otherwise="missing",
@@ -245,7 +245,7 @@ def _optional(machine: Machine) -> Iterator[Finding]:
         machine.docker is None,
         machine.docker or "answers",
         otherwise="missing",
-        meaning="No container nodes.",
+        meaning="Only container nodes need it.",
         cure="start an engine, or set DOCKER_HOST to a unix:// address",
     )
 
