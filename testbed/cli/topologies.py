@@ -46,8 +46,8 @@ def check(
             faulty = True
             print_error(error)
         else:
-            nodes, links = len(planned.nodes), len(planned.links)
-            stdout_console().print(f"{path}: ok ({nodes} nodes, {links} links)", soft_wrap=True)
+            size = f"nodes: {len(planned.nodes)}, links: {len(planned.links)}"
+            stdout_console().print(f"{path}: ok ({size})", soft_wrap=True)
     if faulty:
         raise typer.Exit(1)
 
