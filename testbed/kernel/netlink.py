@@ -157,9 +157,10 @@ def _refusal(item: Request, number: int, flags: int, payload: bytes) -> KernelEr
     reason = os.strerror(number)
     told = _extended_ack(flags, payload)
     text = f"The kernel refused to {item.purpose}: {reason}{f' ({told})' if told else ''}."
-    if number in (errno.EPERM, errno.EACCES):
-        return PrivilegeError(text)
-    return KernelError(text)
+    refused = PrivilegeError if number in (errno.EPERM, errno.EACCES) else KernelError
+    error = refused(text)
+    error.number = number
+    return error
 
 
 def _extended_ack(flags: int, payload: bytes) -> str:
