@@ -256,11 +256,10 @@ def _verify_congestion_control(planned: PlannedNode) -> None:
     own = {address.split("/")[0] for each in planned.interfaces for address in each.addresses}
     networks = {ipaddress.ip_network(route.destination): route for route in planned.routes}
     for network in networks:
+        candidates = [str(host) for host in islice(network.hosts(), 4) if str(host) not in own]
         if network.prefixlen == 0:
-            address = ipaddress.ip_address(_DOCUMENTATION_ADDRESS[network.version])
-        else:
-            hosts = (host for host in islice(network.hosts(), 4) if str(host) not in own)
-            address = next(hosts, network[0])
+            candidates = [_DOCUMENTATION_ADDRESS[network.version]]
+        address = ipaddress.ip_address((candidates or [str(network.network_address)])[0])
         if str(address) in own:
             continue
         covering = [one for one in networks if one.version == address.version and address in one]
