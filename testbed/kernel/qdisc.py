@@ -7,7 +7,7 @@ import errno
 from pyroute2.netlink.rtnl.tcmsg import tcmsg
 
 from testbed.errors import KernelError
-from testbed.kernel.netlink import NLM_F_CREATE, NLM_F_REPLACE, Netlink, request
+from testbed.kernel.netlink import NLM_F_CREATE, NLM_F_REPLACE, Netlink, Request, encode
 
 _RTM_NEWQDISC = 36
 _TC_H_ROOT = 0xFFFFFFFF
@@ -23,7 +23,8 @@ def is_available(netlink: Netlink, index: int, kind: str) -> bool:
     message["index"] = index
     message["parent"] = _TC_H_ROOT
     message["attrs"] = [["TCA_KIND", kind]]
-    asked = request(_RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, message, f"add the qdisc {kind}")
+    data = encode(_RTM_NEWQDISC, NLM_F_CREATE | NLM_F_REPLACE, message)
+    asked = Request(data, f"add the qdisc {kind}")
     try:
         netlink.execute([asked])
     except KernelError as error:
