@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from testbed.kernel.findings import Feature, Finding
+    from testbed.kernel.findings import Feature
     from testbed.lab import Lab
     from testbed.topology.plan_model import Plan
 
