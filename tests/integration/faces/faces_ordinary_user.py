@@ -34,10 +34,16 @@ exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups "$@"
 
 
 class OrdinaryUser:
-    """Runs Python as nobody, in a mount namespace with a /dev/net/tun of its own."""
+    """Runs Python as nobody, in a mount namespace with a /dev/net/tun of its own.
 
-    def __init__(self, python: str, search: str, home: Path, mounts: Path) -> None:
+    copied: whether it runs a copy of testbed, which is not installed.
+    """
+
+    def __init__(
+        self, python: str, search: str, home: Path, mounts: Path, *, copied: bool = False
+    ) -> None:
         self.python = python
+        self.copied = copied
         self.home = home
         self._mounts = mounts
         self._environment = {**os.environ, "PYTHONPATH": search, "HOME": str(home)}
@@ -77,7 +83,9 @@ def ordinary_user() -> Iterator[OrdinaryUser]:
         os.chown(home, NOBODY, NOBODY)
         user = OrdinaryUser(sys.executable, str(_ROOT), home, mounts)
         if not user.reaches_testbed():
-            user = OrdinaryUser(_reachable_python(), _copy(base / "copy"), home, mounts)
+            user = OrdinaryUser(
+                _reachable_python(), _copy(base / "copy"), home, mounts, copied=True
+            )
         tried = user.run("-c", "import testbed.lab")
         if tried.returncode != 0:
             pytest.skip(f"an ordinary user cannot run testbed here: {tried.stderr[-500:]}")
