@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from testbed.kernel.findings import Feature
+    from testbed.kernel.findings import Feature, Finding
     from testbed.lab import Lab
     from testbed.topology.plan_model import Plan
 
 _KEEP, _REQUIRE = "--testbed-keep", "--testbed-require"
 _DIRECTORY = "results/pytest"
 
-_running = pytest.StashKey["Lab"]()
-_findings = pytest.StashKey["tuple[Finding, ...]"]()
+_running: pytest.StashKey[Lab] = pytest.StashKey()
+_findings: pytest.StashKey[tuple[Finding, ...]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
