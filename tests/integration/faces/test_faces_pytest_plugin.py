@@ -208,7 +208,7 @@ def test_capture_dies(lab):
     )
     result = project.runpytest_inprocess("--testbed-require")
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*the capture of client:eth0 was killed by signal 9*"])
+    result.stdout.fnmatch_lines(["*The capture of client:eth0 was killed by signal 9*"])
 
 
 def test_in_parallel_and_in_asynchronous_tests(project: pytest.Pytester) -> None:
