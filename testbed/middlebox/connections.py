@@ -4,45 +4,34 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from functools import partial
 from typing import Final
 
-from testbed.middlebox.flow_table import FlowTable
 from testbed.middlebox.function import ABSORB, PASS, Box, Verdict, drop
 from testbed.middlebox.packet import (
     ACK,
-    FIN,
     INSIDE,
     OUTSIDE,
-    RST,
     SYN,
     Packet,
-    Side,
     add_to_field,
     adjust_checksum,
 )
 from testbed.middlebox.segments import QuotedSegment
 from testbed.middlebox.splice import Splice
-from testbed.middlebox.timers import Timer
+from testbed.middlebox.tracking import Flow, Tracker
 
-_LINGER: Final = 60.0  # seconds that a closed connection is still translated, as TIME-WAIT
 _BAD_CHECKSUM: Final = drop("bad-checksum")
-_BOTH: Final = 0b11
 
 
-@dataclass(eq=False, slots=True)
-class Connection:
+@dataclass(eq=False, slots=True, kw_only=True)
+class Connection(Flow):
     """One spliced connection.
 
-    acknowledgement: the segment that completed the server leg, for when it was lost. ended: the
-    sides that have sent a FIN, as bits; both after a RST. closed: whether it was found ended.
+    acknowledgement: the segment that completed the server leg, for when it was lost.
     """
 
     splice: Splice
     acknowledgement: bytearray
-    last_used: float
-    ended: int = 0
-    closed: bool = False
 
 
 class Connections:
@@ -51,41 +40,33 @@ class Connections:
     def __init__(self, box: Box, counters: Counter[str], limit: int, idle_timeout: float) -> None:
         self._box = box
         self._counters = counters
-        self._idle_timeout = idle_timeout
-        self._table: FlowTable[Connection] = FlowTable(limit, self._evicted)
-        self._sweep: Timer | None = None
-        self.get = self._table.get
+        self._tracker: Tracker[Connection] = Tracker(
+            box, counters, limit, idle_timeout, evicted="evicted-spliced"
+        )
+        self.get = self._tracker.get
+        self.forget = self._tracker.forget
+        self.configure = self._tracker.configure
 
     def __len__(self) -> int:
-        return len(self._table)
-
-    def configure(self, limit: int, idle_timeout: float) -> None:
-        """Other limits hold from now on."""
-        self._table.limit = limit
-        self._idle_timeout = idle_timeout
-        self._forget_idle()
+        return len(self._tracker)
 
     def add(
         self, key: bytes, server_key: bytes, splice: Splice, acknowledgement: bytearray
     ) -> Connection:
-        connection = Connection(splice, acknowledgement, self._box.now())
-        self._table.add(connection, key, server_key)
+        connection = Connection(
+            last_used=self._box.now(), splice=splice, acknowledgement=acknowledgement
+        )
+        self._tracker.add(connection, key, server_key)
         self._counters["spliced"] += 1
-        if self._sweep is None:
-            self._forget_idle()
         return connection
-
-    def forget(self, connection: Connection) -> None:
-        self._table.remove(connection)
 
     def translate(self, connection: Connection, packet: Packet) -> Verdict:
         """Make a segment of one leg into one of the other."""
-        self._table.touch(connection)
-        connection.last_used = self._box.now()
         splice = connection.splice
         if packet.side is INSIDE:
             if packet.flags & (SYN | ACK) == SYN | ACK:  # the acknowledgement was lost
                 self._box.emit(connection.acknowledgement[:], INSIDE)
+                self._tracker.saw(connection, INSIDE, 0)
                 return ABSORB
             flags = splice.to_client(packet)
         else:
@@ -97,10 +78,9 @@ class Connections:
                         return _BAD_CHECKSUM
                     for piece in pieces:
                         self._box.emit(piece, INSIDE)
-                    self._look_for_end(connection, packet.side, flags)
+                    self._tracker.saw(connection, packet.side, flags)
                     return ABSORB
-        if flags & (FIN | RST):
-            self._look_for_end(connection, packet.side, flags)
+        self._tracker.saw(connection, packet.side, flags)
         return PASS
 
     def release(self, connection: Connection, held: bytearray) -> None:
@@ -112,7 +92,7 @@ class Connections:
         self._box.release(first, INSIDE)
         for piece in others:
             self._box.emit(piece, INSIDE)
-        self._look_for_end(connection, OUTSIDE, flags)
+        self._tracker.saw(connection, OUTSIDE, flags)
 
     def translate_error(
         self, connection: Connection, packet: Packet, quoted: QuotedSegment
@@ -126,38 +106,3 @@ class Connections:
             shift = -connection.splice.shift
             delta = add_to_field(packet.buffer, quoted.seq_at, shift, packet.transport)
             adjust_checksum(packet.buffer, packet.checksum_at, delta)
-
-    # The end
-
-    def _look_for_end(self, connection: Connection, side: Side, flags: int) -> None:
-        if flags & RST:
-            connection.ended = _BOTH
-        elif flags & FIN:
-            connection.ended |= 1 << side
-        if connection.ended == _BOTH and not connection.closed:
-            connection.closed = True
-            self._box.call_later(_LINGER, partial(self._end_linger, connection))
-
-    def _end_linger(self, connection: Connection) -> None:
-        """Forget it, unless the reset was none that its receiver believed."""
-        wait = connection.last_used + _LINGER - self._box.now()
-        if wait <= 0:
-            self.forget(connection)
-        else:
-            self._box.call_later(wait, partial(self._end_linger, connection))
-
-    def _evicted(self, _: Connection) -> None:
-        self._counters["evicted-spliced"] += 1
-
-    def _forget_idle(self) -> None:
-        """Forget who was silent too long; come back when it is the next one's turn."""
-        if self._sweep is not None:
-            self._sweep.cancel()
-            self._sweep = None
-        while (oldest := self._table.oldest()) is not None:
-            wait = oldest.last_used + self._idle_timeout - self._box.now()
-            if wait > 0:
-                self._sweep = self._box.call_later(wait, self._forget_idle)
-                return
-            self._counters["idle"] += 1
-            self.forget(oldest)

@@ -25,6 +25,7 @@ from testbed.middlebox.function import (
     Verdict,
     drop,
 )
+from testbed.middlebox.limits import Count, Duration
 from testbed.middlebox.opening import ANSWER_WINDOW, Opening
 from testbed.middlebox.packet import (
     ACK,
@@ -41,7 +42,6 @@ from testbed.middlebox.packet import (
 from testbed.middlebox.registry import function
 from testbed.middlebox.segments import MODULUS, HandshakeOptions, quoted_segment, reset_for
 from testbed.middlebox.splice import LEAST_MSS, Splice
-from testbed.topology.model import Seconds
 
 _FIRST_RETRANSMISSION: Final = 1.0  # seconds, then doubled (RFC 6298 section 2)
 _HELD_PER_CONNECTION: Final = 2 * ANSWER_WINDOW  # bytes, headers included
@@ -54,9 +54,6 @@ _BAD_CHECKSUM = drop("bad-checksum")
 _UNACCEPTABLE = drop("unacceptable-segment")
 _HELD_ALREADY = drop("held-already")
 _HELD_TOO_MUCH = drop("held-too-much")
-
-Count = Annotated[int, msgspec.Meta(ge=1)]
-Duration = Annotated[Seconds, msgspec.Meta(gt=0, extra={"unit": "duration"})]
 
 
 @function("setup-proxy")
