@@ -96,7 +96,7 @@ def test_doctor_tells_rootless_and_the_tun_device(ordinary_user: OrdinaryUser) -
 
 
 def test_root_of_a_bare_user_namespace_can_capture(ordinary_user: OrdinaryUser) -> None:
-    """`unshare -r`: user 0 with all capabilities, but a tcpdump that insists on setgroups(2)."""
+    """`unshare -r`: user 0 with all capabilities, and a tcpdump that insists on setgroups(2)."""
     done = _exchange(ordinary_user, prefix=["unshare", "--user", "--map-root-user"])
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["received"] == 1000
