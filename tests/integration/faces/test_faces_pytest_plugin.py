@@ -17,6 +17,9 @@ from testbed.trace import read_trace
 
 pytest_plugins = ["pytester"]
 
+# Other plugins that are installed cost a new process a second.
+_ONLY_OURS = ("-p", "testbed.pytest_plugin")
+_NO_OTHERS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 _PAIR = """
 name: pair
 nodes: {client: {}, server: {}}
@@ -208,10 +211,14 @@ def test_capture_dies(lab):
     )
     result = project.runpytest_inprocess("--testbed-require")
     result.assert_outcomes(passed=1, errors=1)
-    result.stdout.fnmatch_lines(["*The capture of client:eth0 was killed by signal 9*"])
+    result.stdout.fnmatch_lines(["*capture of client:eth0 was killed by signal 9*"])
 
 
-def test_in_parallel_and_in_asynchronous_tests(project: pytest.Pytester) -> None:
+def test_in_parallel_and_in_asynchronous_tests(
+    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+    plugins = [*_ONLY_OURS, "-p", "xdist", "-p", "pytest_asyncio.plugin"]
     exchanges = "\n".join(
         f'@pytest.mark.topology("pair")\ndef test_exchange_{number}(lab):{_EXCHANGE}'
         for number in range(4)
@@ -236,7 +243,7 @@ async def test_asynchronous(lab):
 def test_failing(lab): lab["client"].ping("server"); assert False
 """
     )
-    result = project.runpytest_subprocess("-n", "2", "--testbed-require")
+    result = project.runpytest_subprocess(*plugins, "-n", "2", "--testbed-require")
     result.assert_outcomes(passed=5, failed=1)
     result.stdout.fnmatch_lines(["*testbed captures*"])
     assert len(_kept(project)) == 1
@@ -246,8 +253,9 @@ def _without_tcpdump(project: pytest.Pytester, *options: str) -> str:
     hide = 'mount --bind /dev/null "$(readlink -f "$(command -v tcpdump)")" && exec "$@"'
     inside = ["unshare", "--mount", "--propagation", "private", "bash", "-c", hide, "bash"]
     done = subprocess.run(
-        [*inside, sys.executable, "-m", "pytest", "-rs", *options],
+        [*inside, sys.executable, "-m", "pytest", *_ONLY_OURS, "-rs", *options],
         cwd=project.path,
+        env={**os.environ, **_NO_OTHERS},
         capture_output=True,
         text=True,
         timeout=60,
@@ -265,6 +273,7 @@ def test_what_the_machine_lacks_skips_with_a_reason_or_fails(project: pytest.Pyt
 def test_without_captures(lab): pass
 """
     )
+    (project.path / "pytest.ini").write_text("[pytest]\n")
     (project.path / "topologies" / "bare.yaml").write_text(_PAIR.rpartition("captures")[0])
     told = _without_tcpdump(project)
     assert "1 passed, 1 skipped" in told
@@ -277,12 +286,10 @@ def test_an_ordinary_user_gets_labs(ordinary_user: OrdinaryUser) -> None:
     home = Path(ordinary_user.home)
     (home / "topologies").mkdir(exist_ok=True)
     (home / "topologies" / "pair.yaml").write_text(_EMULATED)
-    (home / "pytest.ini").write_text(_CONFIGURATION)
+    (home / "pytest.ini").write_text("[pytest]\n")
     (home / "test_it.py").write_text(_ONE_TEST)
-    arguments = ["-m", "pytest", "-p", "testbed.pytest_plugin", "-rs", "test_it.py"]
-    if not ordinary_user.copied:
-        del arguments[2:4]
-    done = ordinary_user.run(*arguments)
+    arguments = ["-m", "pytest", *_ONLY_OURS, "-rs", "test_it.py"]
+    done = ordinary_user.run(*arguments, environment=_NO_OTHERS)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
-    done = ordinary_user.run(*arguments, tun_mode="0600")
+    done = ordinary_user.run(*arguments, environment=_NO_OTHERS, tun_mode="0600")
     assert "1 skipped" in done.stdout and "chmod 0666 /dev/net/tun" in done.stdout
