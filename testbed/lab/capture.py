@@ -27,7 +27,7 @@ from testbed.kernel.process import (
 
 _READY_SECONDS = 15.0
 _FLUSH_SECONDS = 10.0
-_BUFFER_KIB = 16384
+_BUFFER_KIB = 32768
 _COUNTS = re.compile(
     rb"(\d+) packets? captured\D+(\d+) packets? received by filter\D+(\d+) packets? dropped"
 )
@@ -45,17 +45,20 @@ class Capture:
     """A running or finished capture of one interface; nanosecond time stamps.
 
     `path` is the pcap. Without a directory to go to it is a file without a name, which can be
-    opened by `path` as long as the lab is there and vanishes with it.
+    opened by `path` as long as the lab is there and vanishes with it. longest: what is longer than
+    so many bytes is cut off; the buffer has room for the fewer packets the longer they may be.
     """
 
     def __init__(
         self,
         node: str,
         interface: str,
+        longest: int,
         directory: Path | None,
         before_stop: Callable[[Process], None],
     ) -> None:
         self._before_stop = before_stop
+        self._longest = longest
         self.node = node
         self.interface = interface
         self.counts: CaptureCounts | None = None
@@ -87,7 +90,7 @@ class Capture:
             "-n",
             "-p",
             "-s",
-            "262144",
+            str(self._longest),
         ]
         argv += ["-B", str(_BUFFER_KIB), "--immediate-mode", "--time-stamp-precision=nano"]
         argv += ["-Z", "root"]  # stay who we are: the file may be writable for us alone
