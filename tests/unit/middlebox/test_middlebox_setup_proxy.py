@@ -340,6 +340,27 @@ def test_a_new_syn_uses_the_ports_of_a_closed_connection_again():
     assert answer.flags == SYN | ACK and call.seq == 5_000_000
 
 
+def test_a_server_that_ends_before_the_clients_handshake_does_is_remembered():
+    talk = Dialogue(proxy())
+    talk.syn()
+    talk.syn_ack()
+    talk.from_server(seq=SERVER_ISN + 1, ack=FIRST, flags=FIN | ACK, payload=b"bye")
+    talk.third()
+    talk.from_client(seq=FIRST, ack=talk.proxy_isn + 5, flags=FIN | ACK)
+    assert len(talk.syn(isn=5_000_000)) == 2
+
+
+def test_a_server_that_has_forgotten_may_answer_a_new_syn_itself():
+    talk = Dialogue(proxy())
+    talk.open()
+    talk.syn(isn=5_000_000)
+    answer = {"seq": 99, "ack": 5_000_001, "flags": SYN | ACK}
+    (packet,) = talk.from_server(**answer)
+    assert (packet.side, packet.seq, packet.ack) == (OUTSIDE, 99, 5_000_001)
+    (packet,) = talk.from_client(seq=5_000_001, ack=100, flags=ACK, payload=b"x")
+    assert (packet.side, packet.ack) == (INSIDE, 100)
+
+
 def test_a_new_syn_on_a_live_connection_is_the_servers_to_judge():
     """RFC 5961 section 4.2: the server challenges it."""
     talk = Dialogue(proxy())
