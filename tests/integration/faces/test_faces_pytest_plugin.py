@@ -122,6 +122,17 @@ def test_a_failing_test_keeps_its_captures_and_names_them(project: pytest.Pytest
     result.stdout.fnmatch_lines(["*testbed captures*", str(path), "*initiator*", "*SYN seq 0*"])
 
 
+def test_captures_that_are_kept_have_what_was_under_way(project: pytest.Pytester) -> None:
+    far = _EMULATED.replace("1ms", "400ms").replace("captures: [client", "captures: [server")
+    (project.path / "topologies" / "pair.yaml").write_text(far)
+    sent = "\n".join(_ONE_TEST.partition('    client.sendall(b"?")\n')[:2])
+    project.makepyfile(test_it=sent + "    raise AssertionError\n")
+    _pytest(project, "--testbed-require").assert_outcomes(failed=1)
+    (kept,) = _kept(project)
+    (connection,) = read_trace(project.path / "results/pytest" / kept).connections
+    assert connection.by_initiator.unique_bytes == 1
+
+
 def test_captures_are_kept_when_a_later_fixture_fails(project: pytest.Pytester) -> None:
     project.makepyfile(
         test_it="""
