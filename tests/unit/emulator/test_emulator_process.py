@@ -190,7 +190,16 @@ def test_it_runs_in_real_time_where_that_is_permitted(emulator):
     assert os.sched_getscheduler(emulator.process.pid) == expected
 
 
-def test_an_idle_emulator_sleeps(emulator, cable):
+@pytest.mark.parametrize("used", [False, True])
+def test_an_idle_emulator_sleeps(emulator, cable, used):
+    """From the start, and again when the last frame has been delivered."""
+    if used:
+        emulator.client.set("cable", "forward", Impairments(rate=1e6, delay=0.01))
+        for _ in range(3):
+            cable[0].send(bytes(100))
+        for _ in range(3):
+            cable[1].recv(200)
+        emulator.client.ready()
     before = emulator.cpu_seconds()
     switches = context_switches(emulator)
     time.sleep(0.5)
