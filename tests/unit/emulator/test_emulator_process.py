@@ -207,12 +207,30 @@ def test_an_idle_emulator_sleeps(emulator, cable, used):
     assert context_switches(emulator) == switches
 
 
-def context_switches(emulator: Started) -> int:
+def context_switches(emulator: Started, kind: str = "") -> int:
+    """How often it has given the processor away; kind: `voluntary_` or all."""
     return sum(
         int(line.split(":")[1])
         for line in emulator.proc("status").splitlines()
-        if line.endswith("ctxt_switches") or "ctxt_switches" in line
+        if line.startswith(kind) and "ctxt_switches" in line
     )
+
+
+def test_an_emulator_with_no_end_of_work_rests_now_and_then(emulator):
+    """In real time, it would otherwise keep its processor until the kernel throttles it.
+
+    Two links joined into a ring, and frames that go round and round.
+    """
+    with contextlib.ExitStack() as stack:
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2)]
+        (q, r), (s, p) = (map(stack.enter_context, pair) for pair in pairs)
+        for _ in range(5):
+            q.send(b"round and round")
+        for name, a, b in (("one", p, q), ("two", r, s)):
+            emulator.client.add_link(name, a.fileno(), b.fileno(), Impairments(), Impairments())
+        before = context_switches(emulator, "voluntary_")
+        time.sleep(0.4)
+        assert context_switches(emulator, "voluntary_") - before >= 20
 
 
 def test_a_hang_up_ends_it_at_once(emulator, cable):
