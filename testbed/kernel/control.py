@@ -84,11 +84,18 @@ def _send(sock: socket.socket, payload: bytes, fds: Sequence[int] = ()) -> None:
 
 
 class ControlChannel:
-    """The parent's end. `name` says whom it talks to in error messages. Safe between threads."""
+    """The parent's end. Safe between threads.
 
-    def __init__(self, sock: socket.socket, name: str) -> None:
+    name says whom it talks to in error messages; `epitaph` tells what is known of its end.
+    """
+
+    def __init__(
+        self, sock: socket.socket, name: str, epitaph: Callable[[], str] | None = None
+    ) -> None:
         self._sock = sock
         self._lock = threading.Lock()
+        self._epitaph = epitaph
+        self._broken = False
         self.name = name
 
     def request(
@@ -97,9 +104,13 @@ class ControlChannel:
         """Send one operation and return the value of its reply.
 
         Raises `LabError` with the child's words when it refuses, `ProcessDied` when it is gone
-        or silent for `timeout` seconds.
+        or silent for `timeout` seconds. A conversation that was broken off is over: the late
+        reply would be taken for that to the next request.
         """
         with self._lock:
+            if self._broken:
+                raise ProcessDied(f"{self.name}: an earlier request to it was broken off")
+            self._broken = True
             try:
                 self._sock.settimeout(timeout)
                 _send(self._sock, _encode(Request(op, arguments)), fds)
@@ -109,7 +120,9 @@ class ControlChannel:
                     f"{self.name} did not answer '{op}' within {timeout:g} s"
                 ) from None
             except (EOFError, OSError) as error:
-                raise ProcessDied(f"{self.name} ended before it answered '{op}'") from error
+                told = f": {self._epitaph()}" if self._epitaph is not None else ""
+                raise ProcessDied(f"{self.name} ended before it answered '{op}'{told}") from error
+            self._broken = False
         reply = _decode_reply(payload)
         if reply.error is not None:
             raise LabError(f"{self.name}: {reply.error}")

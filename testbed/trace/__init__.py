@@ -1,0 +1,21 @@
+"""Captures read back: frames, segments, connections, and copies of one segment. Pure."""
+
+from testbed.trace.connections import Connection, Direction, End, Handshake, HandshakeRtt
+from testbed.trace.options import Options
+from testbed.trace.reader import Capture, Trace, read_trace
+from testbed.trace.segments import Endpoint, Flow, Segment
+
+__all__ = [
+    "Capture",
+    "Connection",
+    "Direction",
+    "End",
+    "Endpoint",
+    "Flow",
+    "Handshake",
+    "HandshakeRtt",
+    "Options",
+    "Segment",
+    "Trace",
+    "read_trace",
+]

@@ -1,0 +1,3 @@
+from testbed.emulator.process import main
+
+main()

@@ -1,0 +1,84 @@
+"""The interface that every impairment has.
+
+A direction of a link is a chain of elements. Each takes a frame at a time and gives it on to the
+next by `emit(frame, time)`, with the time at which it has gone through: at once, later (a delay
+just adds to the time), more than once, or never. Times are nanoseconds of the monotonic clock
+and may lie in the future: what happens to a frame is computed, not waited for. The chain ends in
+`Departures`, where frames wait until they are due.
+
+An element sees frames in the order of their times. One that must wait for what comes next (a
+queue does: who leaves when depends on what is set meanwhile) keeps frames and says in `wake` when
+it wants to be advanced.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+from testbed.emulator.counters import Tally
+from testbed.topology.model import Impairments
+
+Nanoseconds: TypeAlias = int
+Emit: TypeAlias = Callable[[bytes, Nanoseconds], None]
+
+SECOND: Nanoseconds = 1_000_000_000
+NEVER: Nanoseconds = 1 << 62
+
+
+class Element:
+    """One impairment of one direction.
+
+    `emit` is set by the pipeline. `tally` counts what the element does to frames.
+    """
+
+    #: Whether the element keeps frames, so that `wake` and `advance` matter.
+    holds = False
+
+    def __init__(self, tally: Tally) -> None:
+        self.emit: Emit = _not_connected
+        self.tally = tally
+        self.wake: Nanoseconds = NEVER
+        #: The least time that a frame needs from here to its departure, set by the pipeline.
+        self.downstream: Nanoseconds = 0
+
+    @property
+    def neutral(self) -> bool:
+        """Whether frames may go round this element, because it would leave them as they are."""
+        raise NotImplementedError
+
+    def least_delay(self, downstream: Nanoseconds) -> Nanoseconds:
+        """The least time from here to departure, given that from the next element on."""
+        return downstream
+
+    def configure(self, impairments: Impairments, round_trip: float, now: Nanoseconds) -> None:
+        """Take over what `impairments` says about this element, for frames from `now` on.
+
+        round_trip: sum of the delays of both directions of the link, in seconds. The pipeline
+        advances the element to `now` before and after.
+        """
+        raise NotImplementedError
+
+    def settings(self) -> dict[str, Any]:
+        """What is in force, as fields of `Impairments`."""
+        raise NotImplementedError
+
+    def take(self, frame: bytes, time: Nanoseconds) -> None:
+        """Deal with a frame that gets here at `time`."""
+        raise NotImplementedError
+
+    def advance(self, now: Nanoseconds) -> None:
+        """Emit what leaves by `now`; only called on elements that hold frames."""
+
+
+def _not_connected(frame: bytes, time: Nanoseconds) -> None:
+    raise AssertionError("an element was used outside a pipeline")
+
+
+def seeded(seed: int, link: str, direction: str, element: str) -> random.Random:
+    """A generator of its own for each element, so that no other one shifts its sequence.
+
+    The same arguments give the same sequence in every process and on every machine.
+    """
+    return random.Random(f"{seed}/{link}/{direction}/{element}")

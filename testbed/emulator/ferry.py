@@ -1,0 +1,206 @@
+"""The loop that moves frames: it knows descriptors and due times, and nothing of impairments."""
+
+from __future__ import annotations
+
+import select
+import time
+from heapq import heappop, heappush
+from typing import Protocol
+
+from testbed.emulator.element import NEVER, Nanoseconds
+from testbed.emulator.link import Direction, Link
+from testbed.kernel.timer import Alarm
+
+#: Never sleep for less: at high rates a wake-up costs more than the frame it is for.
+QUANTUM: Nanoseconds = 50_000
+#: Never work for longer without a sleep: a real-time process that does is throttled by the
+#: kernel, for tens of milliseconds, and until then nobody else gets this processor.
+LONGEST_STINT: Nanoseconds = 5_000_000
+_REST: Nanoseconds = 300_000
+#: A wait that took longer than this gave the processor away.
+_NOTICEABLE: Nanoseconds = 20_000
+
+
+class HeadStart:
+    """How much before a frame is due to wake up, because waking up takes its time.
+
+    The time until it is really due is spun away, so accuracy is paid for in processor time: no
+    more than a tenth of it. Frames that follow each other too closely for that are woken up for
+    in the ordinary way. How long waking up takes is learnt: a virtual machine needs 100 us, bare
+    metal 10 us.
+    """
+
+    _LONGEST: Nanoseconds = 200_000
+    _MARGIN: Nanoseconds = 10_000
+    _FORGET = 16
+
+    def __init__(self) -> None:
+        self._wake_up: Nanoseconds = 50_000
+        self._spinning = False
+        self._again_at: Nanoseconds = 0
+
+    def learn(self, late: Nanoseconds) -> None:
+        """A sleep ended this long after it should have: rises at once, falls slowly."""
+        if late > self._wake_up:
+            self._wake_up = min(late, self._LONGEST)
+        else:
+            self._wake_up -= (self._wake_up - late) // self._FORGET
+
+    def before(self, due: Nanoseconds, now: Nanoseconds) -> Nanoseconds:
+        """When to wake up for a frame that is due then."""
+        return due if now < self._again_at else due - self._wake_up - self._MARGIN
+
+    def spin(self) -> None:
+        """It is being spun."""
+        self._spinning = True
+
+    def over(self, now: Nanoseconds) -> None:
+        """The frame is due: no more head starts until this one's cost is made up for."""
+        if self._spinning:
+            self._spinning = False
+            self._again_at = now + 9 * (self._wake_up + self._MARGIN)
+
+
+class Server(Protocol):
+    """A conversation that shares the loop."""
+
+    def fileno(self) -> int:
+        """Readable when there is something to answer."""
+
+    def serve_one(self) -> bool:
+        """Answer it; False ends the loop."""
+
+
+class Timed(Protocol):
+    """Something on the ferry's agenda: a direction of a link, or a schedule."""
+
+    scheduled: Nanoseconds
+
+    @property
+    def wake(self) -> Nanoseconds:
+        """When `release` must be called next."""
+
+    def release(self, now: Nanoseconds) -> None:
+        """Do what is due by `now`, or part of it."""
+
+
+class Ferry:
+    """Links and one control conversation in one loop; sleeps when there is nothing to do."""
+
+    def __init__(self) -> None:
+        self._links: dict[str, Link] = {}
+        self._by_source: dict[int, Direction] = {}
+        self._agenda: list[tuple[Nanoseconds, int, Timed]] = []
+        self._serial = 0
+        self._epoll = select.epoll()
+        self._alarm = Alarm()
+        self._alarm_at: Nanoseconds = NEVER
+        self._epoll.register(self._alarm.fileno(), select.EPOLLIN)
+        self._rested_at: Nanoseconds = 0
+        self._head_start = HeadStart()
+
+    def __getitem__(self, name: str) -> Link:
+        return self._links[name]
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._links
+
+    def add(self, link: Link) -> None:
+        """Carry this link's frames from now on."""
+        for direction in link.directions.values():
+            self._epoll.register(direction.source, select.EPOLLIN)
+            self._by_source[direction.source] = direction
+        self._links[link.name] = link
+
+    def reschedule(self, link: Link) -> None:
+        """To be called after a link's impairments have changed: its frames may be due earlier."""
+        for direction in link.directions.values():
+            self.schedule(direction)
+
+    def run(self, server: Server) -> None:
+        """Carry frames and let `server` answer until it says it is over."""
+        control = server.fileno()
+        self._epoll.register(control, select.EPOLLIN)
+        self._rested_at = time.monotonic_ns()
+        while True:
+            for fd, _ in self._wait():
+                direction = self._by_source.get(fd)
+                if direction is not None:
+                    if not direction.receive():
+                        self._retire(direction)
+                    self.schedule(direction)
+                elif fd == control and not server.serve_one():
+                    self._finish()
+                    return
+            self._release_due(time.monotonic_ns())
+
+    def _wait(self) -> list[tuple[int, int]]:
+        """Sleep until something is readable or due; gives what is readable."""
+        now = time.monotonic_ns()
+        if now - self._rested_at > LONGEST_STINT:
+            time.sleep(_REST / 1e9)
+            now = self._rested_at = time.monotonic_ns()
+        next_due = self._agenda[0][0] if self._agenda else NEVER
+        if next_due <= now:
+            self._head_start.over(now)
+            return self._epoll.poll(0)
+        wake_at = self._head_start.before(next_due, now) if next_due < NEVER else NEVER
+        if wake_at <= now:
+            self._head_start.spin()
+            return self._epoll.poll(0)
+        if wake_at - now < QUANTUM:
+            time.sleep(QUANTUM / 1e9)
+            self._rested_at = time.monotonic_ns()
+            return self._epoll.poll(0)
+        self._set_alarm(wake_at)
+        ready = self._epoll.poll()
+        woken = time.monotonic_ns()
+        if woken - now > _NOTICEABLE:
+            self._rested_at = woken
+        if woken >= wake_at:
+            self._head_start.learn(woken - wake_at)
+        return ready
+
+    def _set_alarm(self, moment: Nanoseconds) -> None:
+        if moment == self._alarm_at:
+            return
+        self._alarm_at = moment
+        if moment == NEVER:
+            self._alarm.clear()
+        else:
+            self._alarm.set(moment)
+
+    def _release_due(self, now: Nanoseconds) -> None:
+        """Give everything that is due by `now` its turn: a direction one batch of frames."""
+        agenda = self._agenda
+        due = []
+        while agenda and agenda[0][0] <= now:
+            moment, _, timed = heappop(agenda)
+            if moment == timed.scheduled:
+                timed.scheduled = NEVER
+                due.append(timed)
+        for timed in due:
+            timed.release(now)
+            self.schedule(timed)
+
+    def schedule(self, timed: Timed) -> None:
+        """Put it on the agenda, unless it is there for an earlier moment already.
+
+        An entry that an earlier one has superseded stays on the agenda and is passed over when
+        its moment comes.
+        """
+        wake = timed.wake
+        if wake < timed.scheduled:
+            timed.scheduled = wake
+            self._serial += 1
+            heappush(self._agenda, (wake, self._serial, timed))
+
+    def _retire(self, direction: Direction) -> None:
+        """Listen no more to a source that has failed; what it gave before is still carried."""
+        self._epoll.unregister(direction.source)
+        del self._by_source[direction.source]
+
+    def _finish(self) -> None:
+        for link in self._links.values():
+            if link.log is not None:
+                link.log.close()

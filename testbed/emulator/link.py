@@ -1,0 +1,187 @@
+"""A link in the emulator: two frame descriptors and a pipeline from each to the other."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from testbed.emulator.counters import LatenessHistogram
+from testbed.emulator.element import NEVER, Nanoseconds
+from testbed.emulator.fate import FateLog, LogFile
+from testbed.emulator.limits import refuse_impossible
+from testbed.emulator.pipeline import Pipeline
+from testbed.topology.model import Impairments, ScheduledChange
+
+DirectionName: TypeAlias = Literal["forward", "reverse"]
+
+#: Frames moved before another direction gets its turn.
+BATCH = 64
+#: The longest frame a TAP can give: the largest MTU, Ethernet header and two VLAN tags.
+LONGEST_FRAME = 65535 + 14 + 8
+
+
+class Workspace:
+    """What all links of one process share: a buffer to read into, and the clock's verdict."""
+
+    def __init__(self) -> None:
+        self.buffers = [bytearray(LONGEST_FRAME)]
+        self.view = memoryview(self.buffers[0])
+        self.lateness = LatenessHistogram()
+
+
+class Direction:
+    """Reads frames from `source`, takes them through the pipeline, writes them to `target`."""
+
+    def __init__(self, pipeline: Pipeline, source: int, target: int, workspace: Workspace) -> None:
+        self.pipeline = pipeline
+        self.source = source
+        self.target = target
+        self._workspace = workspace
+        #: When the ferry means to call `release`.
+        self.scheduled: Nanoseconds = NEVER
+
+    @property
+    def wake(self) -> Nanoseconds:
+        """When `release` must be called next."""
+        return self.pipeline.wake
+
+    def receive(self) -> bool:
+        """Read up to BATCH frames; False when the source will never give one again."""
+        readv, source = os.readv, self.source
+        buffers, view = self._workspace.buffers, self._workspace.view
+        take, clock = self.pipeline.take, time.monotonic_ns
+        log = self.pipeline.tally.log
+        packets = size = 0
+        alive = True
+        try:
+            while packets < BATCH:
+                length = readv(source, buffers)
+                packets += 1
+                size += length
+                if log is None:
+                    take(bytes(view[:length]), clock())
+                else:
+                    now = clock()
+                    waiting = self.pipeline.waiting(now)
+                    take(log.number(view[:length], now, waiting), now)
+        except BlockingIOError:
+            pass
+        except OSError:
+            alive = False  # EBADFD: the interface is gone
+        tally = self.pipeline.tally
+        tally.packets_in += packets
+        tally.bytes_in += size
+        return alive
+
+    def release(self, now: Nanoseconds) -> None:
+        """Write up to BATCH frames that are due by `now`."""
+        pipeline = self.pipeline
+        pipeline.advance(now)
+        write, clock, target = os.write, time.monotonic_ns, self.target
+        record = self._workspace.lateness.record
+        tally = pipeline.tally
+        log = tally.log
+        sent = size = 0
+        for due, frame in pipeline.departures.pop_due(now, BATCH):
+            moment = clock()
+            record(moment - due)
+            try:
+                write(target, frame)
+            except OSError:
+                tally.drop("tap", frame, moment)
+                continue
+            sent += 1
+            size += len(frame)
+            if log is not None:
+                log.sent(frame, due, moment)
+        tally.packets_out += sent
+        tally.bytes_out += size
+
+
+class Link:
+    """Two directions over the descriptors `fds`, which belong to the link from now on.
+
+    log: where the fate of every frame is to be written, if anywhere.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fds: tuple[int, int],
+        forward: Impairments,
+        reverse: Impairments,
+        seed: int,
+        workspace: Workspace,
+        log: LogFile | None = None,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self.fds = fds
+        self._asked: dict[DirectionName, Impairments] = {"forward": forward, "reverse": reverse}
+        self.directions: dict[DirectionName, Direction] = {
+            "forward": Direction(Pipeline(seed, name, "forward"), fds[0], fds[1], workspace),
+            "reverse": Direction(Pipeline(seed, name, "reverse"), fds[1], fds[0], workspace),
+        }
+        self._configure(self._asked)
+        if log is not None:
+            for direction, carried in self.directions.items():
+                carried.pipeline.tally.log = FateLog(log, direction)
+        for fd in fds:
+            os.set_blocking(fd, False)
+
+    def set(self, direction: DirectionName, impairments: Impairments) -> None:
+        """Change one direction; what is unchanged in it keeps its state.
+
+        Raises `ValueError` for what cannot be, having changed nothing.
+        """
+        self._configure({**self._asked, direction: impairments})
+
+    def cut(self, direction: DirectionName | None, engaged: bool) -> None:
+        """Pull the cable out, or put it back, in one direction or both."""
+        for name in _named(direction):
+            self.directions[name].pipeline.cut(engaged)
+
+    def apply(self, change: ScheduledChange) -> None:
+        """Do what a schedule asks for. Raises `ValueError` as `set` does."""
+        self._configure(_changed(self._asked, change))
+        if change.cut is not None:
+            self.cut(change.direction, change.cut)
+
+    def rehearse(self, changes: Sequence[ScheduledChange]) -> None:
+        """Raise `ValueError` if these changes would come to something impossible."""
+        asked = self._asked
+        for change in changes:
+            asked = _changed(asked, change)
+            for impairments in asked.values():
+                refuse_impossible(impairments)
+
+    def _configure(self, asked: dict[DirectionName, Impairments]) -> None:
+        # Both directions: a limit in bandwidth-delay products depends on both delays.
+        for impairments in asked.values():
+            refuse_impossible(impairments)
+        both = asked["forward"].delay + asked["reverse"].delay
+        for name, direction in self.directions.items():
+            direction.pipeline.configure(asked[name], both, time.monotonic_ns())
+        self._asked = asked
+
+
+def _named(direction: DirectionName | None) -> tuple[DirectionName, ...]:
+    return ("forward", "reverse") if direction is None else (direction,)
+
+
+def _changed(
+    asked: dict[DirectionName, Impairments], change: ScheduledChange
+) -> dict[DirectionName, Impairments]:
+    """The impairments after a change; a field that does not exist or fit is a `ValueError`."""
+    unknown = set(change.changes) - set(Impairments.__struct_fields__)
+    if unknown:
+        raise ValueError(f"there is no impairment {' or '.join(sorted(unknown))}")
+    changed = {
+        name: msgspec.convert({**msgspec.to_builtins(asked[name]), **change.changes}, Impairments)
+        for name in _named(change.direction)
+    }
+    return {**asked, **changed}

@@ -1,0 +1,280 @@
+"""Turning a plan into namespaces, interfaces, addresses and routes, and reading them back."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import os
+from collections.abc import Iterator
+from itertools import count, islice
+
+from testbed.errors import KernelError, ReadBackError
+from testbed.kernel import ethtool, rtnetlink, state, sysctl, tun
+from testbed.kernel.namespace import Namespace
+from testbed.kernel.netlink import Netlink, Request
+from testbed.kernel.process import deadline_in, time_left
+from testbed.kernel.tcp_info import route_settings
+from testbed.lab.defaults import PINNED_SYSCTLS
+from testbed.topology.model import RouteMetrics
+from testbed.topology.plan_model import PlannedInterface, PlannedLink, PlannedNode, PlannedRoute
+
+BRIDGE = "bridge"
+_CARRIER_SECONDS = 10.0
+_TAP_QUEUE = 10_000
+# RFC 5737 and RFC 3849: an address that only a default route leads to.
+_DOCUMENTATION_ADDRESS = {4: "192.0.2.1", 6: "2001:db8::1"}
+
+
+class Newborn:
+    """What every new namespace of this lab needs, found out once, in a namespace just made."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        with namespace.call(Netlink) as netlink:
+            self.offloads = ethtool.Offloads(netlink)
+        self.sysctls = namespace.call(sysctl.missing, PINNED_SYSCTLS)
+
+
+class Site:
+    """One node under construction: its namespace and the index of each of its interfaces."""
+
+    def __init__(self, planned: PlannedNode, namespace: Namespace, newborn: Newborn) -> None:
+        self.planned = planned
+        self.namespace = namespace
+        self.newborn = newborn
+        self.indices: dict[str, int] = {"lo": rtnetlink.LOOPBACK_INDEX}
+        self.tap_fds: dict[str, int] = {}
+        self.netlink = namespace.call(Netlink)
+
+    @property
+    def name(self) -> str:
+        return self.planned.name
+
+    def close_taps(self) -> None:
+        """Close our copies of the TAP descriptors, after the emulator has its own."""
+        while self.tap_fds:
+            os.close(self.tap_fds.popitem()[1])
+
+    def close(self) -> None:
+        """End the construction."""
+        self.close_taps()
+        self.netlink.close()
+
+
+@contextlib.contextmanager
+def blame(where: str) -> Iterator[None]:
+    """Begin the text of kernel errors with the node (or link) that they are about."""
+    try:
+        yield
+    except KernelError as error:
+        raise type(error)(f"{where}: {error}") from None
+
+
+class IndexSource:
+    """Interface indices, never the same twice in a lab.
+
+    The two ends of a veth must differ in index: the kernel tells of a carrier at once only then,
+    and up to a second late otherwise (net/core/link_watch.c, linkwatch_urgent_event).
+    """
+
+    def __init__(self) -> None:
+        self._numbers = count(rtnetlink.LOOPBACK_INDEX + 1)
+
+    def take(self, site: Site, interface: str) -> int:
+        index = next(self._numbers)
+        site.indices[interface] = index
+        return index
+
+
+def prepare(site: Site) -> None:
+    """Set the sysctls, before any interface copies them."""
+    with _blame_node(site):
+        site.namespace.call(sysctl.write, {**site.newborn.sysctls, **site.planned.sysctls})
+
+
+def veth_request(link: PlannedLink, sites: dict[str, Site], indices: IndexSource) -> Request:
+    """The request that joins two nodes by a cable."""
+    ends = []
+    for planned in (link.a, link.b):
+        site = sites[planned.node]
+        ends.append(
+            rtnetlink.LinkEnd(
+                namespace=site.namespace.fileno(),
+                name=planned.name,
+                index=indices.take(site, planned.name),
+                mac=planned.mac,
+                mtu=planned.mtu,
+            )
+        )
+    return rtnetlink.veth(*ends)
+
+
+def open_taps(link: PlannedLink, sites: dict[str, Site], indices: IndexSource) -> None:
+    """Make the interfaces of an emulated link; their descriptors wait in `tap_fds`."""
+    for planned in (link.a, link.b):
+        site = sites[planned.node]
+        index = indices.take(site, planned.name)
+        with _blame_node(site):
+            site.tap_fds[planned.name] = site.namespace.call(tun.open_tap, planned.name, index)
+
+
+def configure(site: Site, extra: list[Request]) -> None:
+    """Addresses, neighbours, routes and `extra`, in one batch."""
+    planned = site.planned
+    requests = [rtnetlink.set_link(rtnetlink.LOOPBACK_INDEX, "lo", up=True)]
+    requests += _bridge_requests(site) if planned.kind == "switch" else []
+    for interface in planned.interfaces:
+        requests += _interface_requests(site, interface)
+    requests += [
+        rtnetlink.add_neighbour(site.indices[one.interface], one.address, one.mac)
+        for one in planned.neighbours
+    ]
+    requests += [_route_request(site, route) for route in planned.routes]
+    with _blame_node(site):
+        site.netlink.execute(requests + extra)
+        for interface in planned.interfaces:
+            if not interface.offload and interface.name not in site.tap_fds:
+                site.newborn.offloads.disable(site.netlink, interface.name)
+
+
+def _bridge_requests(site: Site) -> list[Request]:
+    index = max(site.indices.values()) + 1
+    site.indices[BRIDGE] = index
+    mtu = min((interface.mtu for interface in site.planned.interfaces), default=1500)
+    return [
+        rtnetlink.bridge(BRIDGE, index),
+        rtnetlink.set_link(index, BRIDGE, up=True, mtu=mtu),
+    ]
+
+
+def _interface_requests(site: Site, interface: PlannedInterface) -> list[Request]:
+    index = site.indices[interface.name]
+    master = site.indices[BRIDGE] if site.planned.kind == "switch" else None
+    if interface.name in site.tap_fds:
+        settings = rtnetlink.set_link(
+            index,
+            interface.name,
+            mac_address=interface.mac,
+            mtu=interface.mtu,
+            txqlen=_TAP_QUEUE,
+            master=master,
+            up=True,
+        )
+    else:
+        settings = rtnetlink.set_link(index, interface.name, master=master, up=True)
+    return [
+        settings,
+        *(rtnetlink.add_address(index, interface.name, address) for address in interface.addresses),
+    ]
+
+
+def kernel_metrics(metrics: RouteMetrics) -> rtnetlink.Metrics:
+    """The metrics in the kernel's units: rto_min in whole milliseconds."""
+    rto_min = metrics.rto_min
+    return rtnetlink.Metrics(
+        rto_min=None if rto_min is None else max(1, round(rto_min * 1000)),
+        initcwnd=metrics.initcwnd,
+        initrwnd=metrics.initrwnd,
+        advmss=metrics.advmss,
+        mtu=metrics.mtu,
+        cc_algo=metrics.congestion_control,
+    )
+
+
+def _route_request(site: Site, route: PlannedRoute) -> Request:
+    return rtnetlink.add_route(
+        route.destination,
+        site.indices[route.interface],
+        via=route.via,
+        metrics=kernel_metrics(route.metrics),
+    )
+
+
+def verify(site: Site) -> None:
+    """Compare what the namespace has with the plan, once its links carry frames.
+
+    Raises `ReadBackError` for the first difference.
+    """
+    with _blame_node(site):
+        _verify_interfaces(site, _await_carrier(site))
+        if site.planned.routes:
+            _verify_routes(site)
+        if site.planned.congestion_control is not None:
+            site.namespace.call(_verify_congestion_control, site.planned)
+
+
+def _await_carrier(site: Site) -> dict[str, state.InterfaceState]:
+    """The interfaces as they are when all of them carry frames."""
+    deadline = deadline_in(_CARRIER_SECONDS)
+    wanted = [interface.name for interface in site.planned.interfaces]
+    listening = False
+    while True:
+        found = state.interfaces(site.netlink)
+        idle = [name for name in wanted if name not in found or not found[name].carrying]
+        if not idle:
+            return found
+        if not listening:
+            # What changed since the question was answered is asked for again.
+            site.netlink.subscribe(state.RTNLGRP_LINK)
+            listening = True
+        elif not site.netlink.wait_for_change(time_left(deadline)):
+            raise ReadBackError(
+                f"the interface {idle[0]} carries no frames {_CARRIER_SECONDS:g} s after it was "
+                "set up."
+            )
+
+
+def _verify_interfaces(site: Site, interfaces: dict[str, state.InterfaceState]) -> None:
+    addresses = state.addresses(site.netlink)
+    for planned in site.planned.interfaces:
+        found = interfaces[planned.name]
+        _compare(f"MAC address of {planned.name}", planned.mac, found.mac)
+        _compare(f"MTU of {planned.name}", planned.mtu, found.mtu)
+        for address in planned.addresses:
+            if (found.index, str(ipaddress.ip_interface(address))) not in addresses:
+                raise ReadBackError(f"the address {address} of {planned.name} is not there.")
+
+
+def _verify_routes(site: Site) -> None:
+    wanted_families = {rtnetlink.family_of(route.destination) for route in site.planned.routes}
+    found = {
+        (route.destination, route.via): route
+        for family in wanted_families
+        for route in state.routes(site.netlink, family)
+    }
+    for planned in site.planned.routes:
+        route = found.get((planned.destination, planned.via))
+        if route is None or route.interface != site.indices[planned.interface]:
+            raise ReadBackError(
+                f"the route to {planned.destination} through {planned.interface} is not there."
+            )
+        wanted = kernel_metrics(planned.metrics)
+        _compare(f"metrics of the route to {planned.destination}", wanted, route.metrics)
+
+
+def _verify_congestion_control(planned: PlannedNode) -> None:
+    """Ask a real socket for each route: an attribute that is set need not be one that is used."""
+    own = {address.split("/")[0] for each in planned.interfaces for address in each.addresses}
+    networks = {ipaddress.ip_network(route.destination): route for route in planned.routes}
+    for network in networks:
+        candidates = [str(host) for host in islice(network.hosts(), 4) if str(host) not in own]
+        if network.prefixlen == 0:
+            candidates = [_DOCUMENTATION_ADDRESS[network.version]]
+        address = ipaddress.ip_address((candidates or [str(network.network_address)])[0])
+        if str(address) in own:
+            continue
+        covering = [one for one in networks if one.version == address.version and address in one]
+        route = networks[max(covering, key=lambda one: one.prefixlen)]
+        _compare(
+            f"congestion control of a connection to {address}",
+            route.metrics.congestion_control or planned.congestion_control,
+            route_settings(str(address)).congestion_control,
+        )
+
+
+def _compare(what: str, wanted: object, found: object) -> None:
+    if wanted != found:
+        raise ReadBackError(f"{what}: asked for {wanted}, the kernel has {found}.")
+
+
+def _blame_node(site: Site) -> contextlib.AbstractContextManager[None]:
+    return blame(f"node '{site.name}'")

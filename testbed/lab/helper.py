@@ -1,0 +1,49 @@
+"""Helper processes of a lab: an emulator or a middlebox, with its control channel."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+from pathlib import Path
+
+import testbed
+from testbed.kernel.control import ControlChannel
+from testbed.kernel.namespace import Namespace
+from testbed.kernel.process import Process, ProcessGroup
+
+_PACKAGE_ROOT = str(Path(testbed.__file__).resolve().parent.parent)
+_LAST_WORDS = 2.0
+
+
+class Helper:
+    """A running helper process; `name` is what error messages call it."""
+
+    def __init__(self, name: str, process: Process, sock: socket.socket) -> None:
+        self.name = name
+        self.process = process
+        self.channel = ControlChannel(sock, name, self.epitaph)
+
+    def epitaph(self) -> str:
+        """How it ended and the last of what it wrote to its standard error."""
+        if not self.process.ended_within(_LAST_WORDS):
+            return "it hung up, but is still running"
+        status = self.process.wait()
+        how = f"killed by signal {-status}" if status < 0 else f"status {status}"
+        words = self.process.stderr_text().strip()
+        return f"{how}{f', saying: {words}' if words else ''}"
+
+
+def start_helper(group: ProcessGroup, namespace: Namespace, module: str, name: str) -> Helper:
+    """Run `python -m MODULE --control FD` in the namespace, with this very interpreter."""
+    ours, theirs = socket.socketpair()
+    path = os.pathsep.join(filter(None, [_PACKAGE_ROOT, os.environ.get("PYTHONPATH")]))
+    with theirs:
+        process = group.start(
+            namespace,
+            # -P: the current directory must not be able to replace a module.
+            [sys.executable, "-P", "-m", module, "--control", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            env={**os.environ, "PYTHONPATH": path},
+        )
+    return Helper(name, process, ours)

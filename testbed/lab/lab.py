@@ -1,0 +1,207 @@
+"""The lab: a topology that is running."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType, TracebackType
+
+from testbed.errors import CaptureError, LabError
+from testbed.lab.capture import Capture
+from testbed.lab.construction import Construction
+from testbed.lab.draining import drain
+from testbed.lab.life import Life, State
+from testbed.lab.link import Link
+from testbed.lab.node import Node
+from testbed.lab.waiting import await_to_the_end, wait_to_the_end
+from testbed.middlebox.registry import function_options
+from testbed.topology.load import load
+from testbed.topology.model import Topology
+from testbed.topology.plan import plan
+from testbed.topology.plan_model import Plan
+
+
+class Lab:
+    """A running topology, for use in a `with` or `async with` block.
+
+    topology: a `Topology`, a `Plan`, or the path of a YAML file. captures: the directory for
+    pcap files (made when missing); without one, captures are files without names that vanish
+    with the lab. Everything a lab makes belongs to this process and ends with the block, or with
+    the process, however it dies.
+
+    Raises a `TestbedError` that says what to do when the topology cannot be built here; nothing
+    is left behind then. When a process that the lab depends on dies, sockets of the lab are shut
+    down, so that nothing waits for ever, and leaving the block raises `ProcessDied`.
+    """
+
+    def __init__(
+        self,
+        topology: Topology | Plan | str | os.PathLike[str],
+        *,
+        captures: str | os.PathLike[str] | None = None,
+    ) -> None:
+        if isinstance(topology, Plan):
+            self.plan = topology
+        elif isinstance(topology, Topology):
+            self.plan = plan(topology)
+        else:
+            self.plan = plan(load(topology, functions=function_options()))
+        self.build_seconds: dict[str, float] = {}
+        self._capture_directory = None if captures is None else Path(captures)
+        self._nodes: dict[str, Node] = {}
+        self._links: list[Link] = []
+        self._captures: dict[str, Capture] = {}
+        self._lock = threading.Lock()
+        self._life: Life | None = None
+
+    def __repr__(self) -> str:
+        nodes = list(self.plan.nodes)
+        some = ", ".join(nodes[:10]) + (f" and {len(nodes) - 10} more" if len(nodes) > 10 else "")
+        return f"<Lab {self.topology.name} {self._state}: {some}>"
+
+    @property
+    def _state(self) -> State:
+        return "new" if self._life is None else self._life.state
+
+    @property
+    def topology(self) -> Topology:
+        return self.plan.topology
+
+    @property
+    def nodes(self) -> Mapping[str, Node]:
+        return MappingProxyType(self._nodes)
+
+    @property
+    def captures(self) -> Mapping[str, Capture]:
+        """The captures by `node:interface`."""
+        return MappingProxyType(self._captures)
+
+    @property
+    def links(self) -> tuple[Link, ...]:
+        return tuple(self._links)
+
+    def __getitem__(self, name: str) -> Node:
+        try:
+            return self._nodes[name]
+        except KeyError:
+            if self._state in ("new", "being built"):
+                reason = f"it is {self._state}; use it in a `with` block"
+            else:
+                reason = f"it has {', '.join(self.plan.nodes)}"
+            raise LabError(f"The lab has no node '{name}': {reason}.") from None
+
+    def link(self, a: str, b: str) -> Link:
+        """The link between two nodes, in either order. Raises `LabError` unless there is one."""
+        found = [link for link in self._links if set(link.nodes) == {a, b}]
+        if len(found) == 1:
+            return found[0]
+        names = ", ".join(link.name for link in found or self._links) or "no links"
+        count = "no link" if not found else f"{len(found)} links"
+        raise LabError(
+            f"The lab has {count} between '{a}' and '{b}': {names}. `lab.links` has all of them."
+        )
+
+    def check(self) -> None:
+        """Raise what has gone wrong in the background, if anything has."""
+        if self._life is None:
+            raise LabError(f"The lab '{self.topology.name}' is new, not running.")
+        self._life.check()
+
+    # Its life. All work is done in the lab's own thread, and signals interrupt only the main
+    # thread: a Ctrl-C cannot come between making something and taking note of it.
+
+    def __enter__(self) -> Lab:
+        life = self._begin()
+        try:
+            wait_to_the_end(life.thread.submit(self._build, life), life.cancel)
+        except BaseException:
+            wait_to_the_end(life.thread.submit(life.end), life.cancel)
+            life.thread.close()
+            raise
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        life = self._running_life()
+        try:
+            incomplete = wait_to_the_end(life.thread.submit(self._end, life), life.cancel)
+        finally:
+            life.thread.close()
+        self._judge(life, error, incomplete)
+
+    async def __aenter__(self) -> Lab:
+        life = self._begin()
+        try:
+            await await_to_the_end(life.thread.submit(self._build, life), life.cancel)
+        except BaseException:
+            await await_to_the_end(life.thread.submit(life.end), life.cancel)
+            life.thread.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        life = self._running_life()
+        try:
+            incomplete = await await_to_the_end(life.thread.submit(self._end, life), life.cancel)
+        finally:
+            life.thread.close()
+        self._judge(life, error, incomplete)
+
+    def _begin(self) -> Life:
+        with self._lock:
+            if self._life is not None:
+                raise LabError(
+                    f"A lab runs once, and '{self.topology.name}' is {self._state}; make another."
+                )
+            self._life = Life(self.topology.name)
+            return self._life
+
+    def _running_life(self) -> Life:
+        if self._life is None:
+            raise LabError(f"The lab '{self.topology.name}' was never entered.")
+        return self._life
+
+    def _build(self, life: Life) -> None:
+        construction = Construction(self.plan, self._capture_directory, life)
+        # In reach of whoever interrupts the building, too.
+        self._nodes, self._captures = construction.nodes, construction.captures
+        construction.build()
+        self._links = construction.links
+        self.build_seconds = construction.seconds
+        if life.failure is not None:
+            raise life.failure
+        life.state = "running"
+
+    def _end(self, life: Life) -> CaptureError | None:
+        """Complete the captures and take the lab down; the first capture that is not complete."""
+        incomplete: CaptureError | None = None
+        if self._captures and life.failure is None:
+            drain(self._links)
+        for capture in self._captures.values():
+            try:
+                capture.stop()
+            except CaptureError as error:
+                incomplete = incomplete or error
+        life.end()
+        return incomplete
+
+    def _judge(
+        self, life: Life, error: BaseException | None, incomplete: CaptureError | None
+    ) -> None:
+        """Raise what went wrong in the background, unless the block ends by something graver."""
+        if life.failure is not None and error is not life.failure:
+            if error is None or isinstance(error, Exception):
+                raise life.failure from error
+        elif incomplete is not None and error is None:
+            raise incomplete

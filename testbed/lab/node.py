@@ -1,0 +1,265 @@
+"""A node of a running lab."""
+
+from __future__ import annotations
+
+import os
+import socket as sockets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import msgspec
+
+from testbed.errors import CommandFailed, LabError
+from testbed.kernel import sysctl
+from testbed.kernel.namespace import Namespace
+from testbed.kernel.process import Process, await_readable, deadline_in, time_left
+from testbed.lab.life import Life
+from testbed.lab.ping import open_socket, ping
+from testbed.middlebox.client import FunctionHandle, MiddleboxClient
+from testbed.topology.plan_model import Plan, PlannedNode
+
+if TYPE_CHECKING:
+    from testbed.middlebox.counters import BoxCounters
+
+# `socket` is the name of a method below.
+Socket: TypeAlias = sockets.socket
+
+_LISTEN_STATE = "0A"
+_POLL_SECONDS = 0.01
+_LAST_MOMENTS = 0.1
+
+
+class Completed(msgspec.Struct, frozen=True):
+    """A program that ran to its end."""
+
+    argv: tuple[str, ...]
+    status: int
+    stdout: str
+    stderr: str
+
+
+class Node:
+    """One node: makes sockets and runs programs inside its namespace.
+
+    Got by `lab["name"]`; usable from any thread. `check()` raises what has gone wrong with the
+    lab in the background.
+    """
+
+    def __init__(
+        self,
+        planned: PlannedNode,
+        plan: Plan,
+        namespace: Namespace,
+        life: Life,
+    ) -> None:
+        self.planned = planned
+        self.namespace = namespace
+        self.middlebox: MiddleboxClient | None = None
+        self._plan = plan
+        self._life = life
+        self.check = life.check
+
+    def __repr__(self) -> str:
+        return f"<Node {self.name} ({self.kind}) {', '.join(self.addresses())}>"
+
+    @property
+    def name(self) -> str:
+        return self.planned.name
+
+    @property
+    def kind(self) -> str:
+        return self.planned.kind
+
+    def addresses(self, family: int = 4) -> tuple[str, ...]:
+        """The node's addresses of IPv4 or IPv6, in the order of its interfaces."""
+        return self._plan.addresses(self.name, family)
+
+    @property
+    def address(self) -> str:
+        """The first IPv4 address."""
+        return self._first_address(4)
+
+    @property
+    def address6(self) -> str:
+        """The first IPv6 address."""
+        return self._first_address(6)
+
+    def _first_address(self, family: int) -> str:
+        addresses = self.addresses(family)
+        if not addresses:
+            raise LabError(f"The node '{self.name}' has no IPv{family} address.")
+        return addresses[0]
+
+    def socket(self, family: int = AF_INET, kind: int = SOCK_STREAM, protocol: int = 0) -> Socket:
+        """An ordinary socket that lives in this node; the lab closes it at the latest."""
+        self.check()
+        return self._life.sockets.make(self.namespace, family, kind, protocol)
+
+    def listen(self, port: int = 0, *, address: str | None = None, backlog: int = 128) -> Socket:
+        """A listening TCP socket on the node's first IPv4 address, or on the one given."""
+        where = address or self.address
+        sock = self.socket(AF_INET6 if ":" in where else AF_INET)
+        sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
+        try:
+            sock.bind((where, port))
+        except OSError as error:
+            sock.close()
+            raise LabError(
+                f"The node '{self.name}' cannot listen on {where} port {port}: "
+                f"{os.strerror(error.errno or 0)}. Its addresses are "
+                f"{', '.join(self.addresses(4) + self.addresses(6))}."
+            ) from None
+        sock.listen(backlog)
+        return sock
+
+    def ping(self, target: str | Node, timeout: float = 2.0) -> float:
+        """The round-trip time in seconds of one ICMP echo. Raises `LabError` without a reply."""
+        self.check()
+        address = target.address if isinstance(target, Node) else self._resolve(target)
+        with self.namespace.call(open_socket, address) as sock:
+            return ping(sock, address, timeout)
+
+    def _resolve(self, target: str) -> str:
+        if target in self._plan.nodes:
+            addresses = self._plan.addresses(target)
+            if not addresses:
+                raise LabError(f"The node '{target}' has no IPv4 address.")
+            return addresses[0]
+        return target
+
+    def run(
+        self,
+        argv: Sequence[str | os.PathLike[str]],
+        *,
+        timeout: float | None = 60.0,
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+        cwd: str | Path | None = None,
+    ) -> Completed:
+        """Run a program in the node to its end.
+
+        Raises `CommandFailed` with argv, status and both streams when the status is not 0
+        (unless `check` is off) or after `timeout` seconds, `MissingProgram` when there is none.
+        """
+        process = self._life.start_program(self.namespace, argv, keep_output=True, env=env, cwd=cwd)
+        try:
+            return Completed(process.argv, 0, *process.finish(timeout))
+        except CommandFailed as error:
+            self.check()  # a lab that has failed kills its programs
+            if check or error.status is None:
+                raise
+            return Completed(error.argv, error.status, error.stdout, error.stderr)
+
+    def start(
+        self,
+        argv: Sequence[str | os.PathLike[str]],
+        *,
+        listening: int | None = None,
+        ready_fd: bool = False,
+        timeout: float = 10.0,
+        env: Mapping[str, str] | None = None,
+        cwd: str | Path | None = None,
+        pass_fds: Sequence[int] = (),
+    ) -> Process:
+        """Start a program in the node and return when it is ready.
+
+        listening: a TCP port that it will listen on. ready_fd: it gets the number of a
+        descriptor in the environment variable TESTBED_READY_FD and writes to it when ready.
+        Raises `CommandFailed` when it ends before that, or is not ready in `timeout` s.
+        """
+        if listening is not None and listening in self.listening_ports():
+            raise LabError(
+                f"Something listens on port {listening} of node '{self.name}' already, so "
+                f"'{os.fspath(argv[0])}' cannot."
+            )
+        options: dict[str, Any] = {"stdout": True, "env": env, "cwd": cwd, "pass_fds": pass_fds}
+        if ready_fd:
+            process = self._start_telling(argv, options, timeout)
+        else:
+            process = self._life.start_program(self.namespace, argv, **options)
+        if listening is not None:
+            self._await_listening(process, listening, timeout)
+        return process
+
+    def _start_telling(
+        self, argv: Sequence[str | os.PathLike[str]], options: dict[str, Any], timeout: float
+    ) -> Process:
+        """Start a program that tells by a descriptor that it is ready."""
+        read, write = os.pipe2(os.O_CLOEXEC)
+        try:
+            env = os.environ if options["env"] is None else options["env"]
+            options["env"] = {**env, "TESTBED_READY_FD": str(write)}
+            options["pass_fds"] = [*options["pass_fds"], write]
+            process = self._life.start_program(self.namespace, argv, **options)
+            os.close(write)
+            write = -1
+            # What cannot be read is the end of file: it has closed it, or is dead.
+            if not await_readable(read, timeout) or not os.read(read, 1):
+                raise self._not_ready(process, "not ready")
+        finally:
+            os.close(read)
+            if write >= 0:
+                os.close(write)
+        return process
+
+    def _await_listening(self, process: Process, port: int, timeout: float) -> None:
+        deadline = deadline_in(timeout)
+        while port not in self.listening_ports():
+            if process.ended_within(_POLL_SECONDS) or not time_left(deadline):
+                raise self._not_ready(process, f"not listening on port {port}")
+
+    def _not_ready(self, process: Process, complaint: str) -> CommandFailed:
+        # Both ends of its life are near each other when it closes its files: which came first?
+        status = process.wait() if process.ended_within(_LAST_MOMENTS) else None
+        ended = "still running" if status is None else f"ended with status {status}"
+        words = process.stderr_text()
+        process.kill()
+        process.stop()
+        self.check()  # a lab that has failed kills its programs
+        return CommandFailed(
+            process.argv, status, "", words, f"{complaint} in node '{self.name}' ({ended})"
+        )
+
+    def listening_ports(self) -> set[int]:
+        """The TCP ports that something in the node listens on (/proc/net/tcp)."""
+        self.check()
+        return self.namespace.call(_listening_ports)
+
+    def sysctl(self, name: str) -> str:
+        """Read a sysctl of the node, such as `net.ipv4.tcp_sack`."""
+        self.check()
+        return self.namespace.call(sysctl.read, name)
+
+    def set_sysctl(self, name: str, value: str | int) -> None:
+        """Set a sysctl of the node and read it back."""
+        self.check()
+        self.namespace.call(sysctl.write, {name: str(value)})
+
+    def function(self, name: str) -> FunctionHandle:
+        """A function of this middlebox, to be switched or re-configured while traffic runs."""
+        return self._box().function(name)
+
+    def counters(self) -> BoxCounters:
+        """What this middlebox did to every packet."""
+        return self._box().counters()
+
+    def _box(self) -> MiddleboxClient:
+        self.check()
+        if self.middlebox is None:
+            raise LabError(
+                f"The node '{self.name}' is a {self.kind} and has no functions; "
+                "give it `kind: middlebox`."
+            )
+        return self.middlebox
+
+
+def _listening_ports() -> set[int]:
+    ports = set()
+    for name in ("tcp", "tcp6"):
+        for line in Path(f"/proc/thread-self/net/{name}").read_text().splitlines()[1:]:
+            _, local, _, state, *_ = line.split()
+            if state == _LISTEN_STATE:
+                ports.add(int(local.rpartition(":")[2], 16))
+    return ports

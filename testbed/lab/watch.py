@@ -1,0 +1,68 @@
+"""Notices at once when a process that the lab depends on ends before its time."""
+
+from __future__ import annotations
+
+import os
+import selectors
+import threading
+from collections.abc import Callable
+
+from testbed.kernel.process import Process
+
+
+class Watch:
+    """A thread that sleeps until a watched process ends, then calls back, once for each."""
+
+    def __init__(self) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC)
+        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._lock = threading.Lock()
+        self._callbacks: dict[int, tuple[Process, Callable[[], None]]] = {}
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="testbed-watch", daemon=True)
+        self._thread.start()
+
+    def add(self, process: Process, on_end: Callable[[], None]) -> None:
+        """Call `on_end` in the watching thread when the process ends."""
+        pidfd = os.pidfd_open(process.pid)
+        with self._lock:
+            self._callbacks[pidfd] = (process, on_end)
+            self._selector.register(pidfd, selectors.EVENT_READ)
+
+    def forget(self, process: Process) -> None:
+        """Its end is intended from now on."""
+        with self._lock:
+            for pidfd, (watched, _) in list(self._callbacks.items()):
+                if watched is process:
+                    self._drop(pidfd)
+
+    def _drop(self, pidfd: int) -> Callable[[], None]:
+        self._selector.unregister(pidfd)
+        os.close(pidfd)
+        return self._callbacks.pop(pidfd)[1]
+
+    def _run(self) -> None:
+        while True:
+            for key, _ in self._selector.select():
+                if key.fd == self._wake_read:
+                    return
+                with self._lock:
+                    # The number may belong to another process since the wake-up.
+                    process, _ = self._callbacks.get(key.fd, (None, None))
+                    mine = process is not None and process.ended_within(0)
+                    ended = self._drop(key.fd) if mine else None
+                if ended is not None:
+                    ended()
+
+    def close(self) -> None:
+        """Watch no more: whatever ends from now on ends as intended."""
+        if self._closed:
+            return
+        self._closed = True
+        os.close(self._wake_write)
+        self._thread.join()
+        for pidfd in list(self._callbacks):
+            self._drop(pidfd)
+        self._selector.close()
+        os.close(self._wake_read)

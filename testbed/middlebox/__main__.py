@@ -1,0 +1,3 @@
+from testbed.middlebox.engine import main
+
+main()

@@ -1,0 +1,106 @@
+"""The lab's side of a middlebox process."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from testbed.errors import LabError
+from testbed.kernel.control import ControlChannel
+from testbed.middlebox.counters import BoxCounters, FunctionState
+from testbed.middlebox.registry import nearest
+from testbed.topology.model import Function
+
+
+class MiddleboxClient:
+    """Speaks with a middlebox process, `python -m testbed.middlebox --control FD`.
+
+    Every method raises `LabError` when the middlebox refuses (an unknown function, an impossible
+    option) and `ProcessDied` when it is gone.
+    """
+
+    def __init__(self, channel: ControlChannel) -> None:
+        self._channel = channel
+
+    def ready(self) -> None:
+        """Return when the process is up."""
+        self._channel.request("ready")
+
+    def start(
+        self, name: str, functions: Sequence[Function], mtu: int, outside_fd: int, inside_fd: int
+    ) -> None:
+        """Carry packets between two TUN descriptors, through `functions`, the outermost first.
+
+        mtu: the smallest of the node's interfaces. The middlebox gets descriptors of its own: the
+        caller may close these afterwards, and should.
+        """
+        self._channel.request(
+            "start",
+            fds=(outside_fd, inside_fd),
+            name=name,
+            functions=[
+                {"name": function.name, "options": dict(function.options)} for function in functions
+            ],
+            mtu=mtu,
+        )
+
+    def counters(self) -> BoxCounters:
+        """What became of every packet up to now."""
+        return msgspec.convert(self._channel.request("counters"), BoxCounters)
+
+    def functions(self) -> Mapping[str, FunctionState]:
+        """Every function of the box by name, as it is now, the outermost first."""
+        states = msgspec.convert(self._channel.request("functions"), list[FunctionState])
+        return {state.name: state for state in states}
+
+    def function(self, name: str) -> FunctionHandle:
+        """One function of the box. Raises LabError that names the nearest one."""
+        known = self.functions()
+        if name not in known:
+            raise LabError(
+                f"{self._channel.name} has no function '{name}'{nearest(name, known)}; "
+                f"it has {', '.join(known) or 'none'}"
+            )
+        return FunctionHandle(self, self._channel, name)
+
+
+class FunctionHandle:
+    """One function of a running middlebox; what it tells is asked from the process each time."""
+
+    def __init__(self, client: MiddleboxClient, channel: ControlChannel, name: str) -> None:
+        self._client = client
+        self._channel = channel
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<FunctionHandle {self.name} of {self._channel.name}>"
+
+    def enable(self) -> None:
+        """Let it act on packets again."""
+        self._channel.request("enable", function=self.name)
+
+    def disable(self) -> None:
+        """Let packets pass it by; connections that it has begun are carried on to their end."""
+        self._channel.request("disable", function=self.name)
+
+    def set(self, **options: Any) -> None:
+        """Change some options; they hold from the next packet on."""
+        self._channel.request("set", function=self.name, options=options)
+
+    @property
+    def enabled(self) -> bool:
+        return self._state().enabled
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """All options in force."""
+        return self._state().options
+
+    def counters(self) -> dict[str, int]:
+        """What the function has counted, by the function's own names."""
+        return self._state().counters
+
+    def _state(self) -> FunctionState:
+        return self._client.functions()[self.name]

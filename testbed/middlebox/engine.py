@@ -1,0 +1,208 @@
+"""The middlebox process: carries packets between two TUN devices and answers the lab."""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import select
+import signal
+import time
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from testbed.errors import LabError
+from testbed.kernel.confine import drop_privileges, set_timer_slack
+from testbed.kernel.control import ControlServer
+from testbed.middlebox.counters import FunctionState
+from testbed.middlebox.packet import Side
+from testbed.middlebox.pipeline import Pipeline
+from testbed.middlebox.registry import find, nearest
+from testbed.middlebox.timers import Timers
+
+_LARGEST_PACKET: Final = 65535
+_BATCH: Final = 64
+_LONGEST_WAIT: Final = 3600.0
+
+
+class _FunctionAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    options: dict[str, Any] = {}
+
+
+class _Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `start`; the descriptors of the outside and the inside TUN come with it."""
+
+    name: str
+    functions: list[_FunctionAsked]
+    mtu: int
+
+
+class _OfFunction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of operations on one function."""
+
+    function: str
+    options: dict[str, Any] = {}
+
+
+class Engine:
+    """What the lab can ask for, and the loop. Methods raise `LabError` or `ValueError`."""
+
+    def __init__(self) -> None:
+        self._timers = Timers(time.monotonic)
+        self._pipeline: Pipeline | None = None
+        self._fds: tuple[int, ...] = ()
+        self._name = "middlebox"
+        self.handlers = {
+            "ready": self.ready,
+            "start": self.start,
+            "enable": self.enable,
+            "disable": self.disable,
+            "set": self.set,
+            "counters": self.counters,
+            "functions": self.functions,
+        }
+
+    # Operations
+
+    def ready(self, arguments: dict[str, Any], fds: list[int]) -> None:
+        _refuse_descriptors("ready", fds)
+
+    def start(self, arguments: dict[str, Any], fds: list[int]) -> list[Any]:
+        """Begin to carry packets, without privileges from here on; the functions in force."""
+        try:
+            asked = msgspec.convert(arguments, _Start)
+            if self._pipeline is not None:
+                raise ValueError("it was started already")
+            if len(fds) != 2:
+                raise ValueError(f"start takes 2 descriptors, got {len(fds)}")
+            pipeline = Pipeline(self._send, self._timers, asked.mtu)
+            for function in asked.functions:
+                pipeline.add(find(function.name), function.options)
+        except (ValueError, LabError):
+            _close(fds)
+            raise
+        for fd in fds:
+            os.set_blocking(fd, False)
+        self._name = asked.name
+        self._fds = tuple(fds)
+        self._pipeline = pipeline
+        drop_privileges()
+        gc.freeze()
+        return self._states()
+
+    def enable(self, arguments: dict[str, Any], fds: list[int]) -> None:
+        self._switch(arguments, fds, True)
+
+    def disable(self, arguments: dict[str, Any], fds: list[int]) -> None:
+        self._switch(arguments, fds, False)
+
+    def _switch(self, arguments: dict[str, Any], fds: list[int], enabled: bool) -> None:
+        pipeline, asked = self._of_function(arguments, fds)
+        pipeline.switch(asked.function, enabled)
+
+    def set(self, arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+        """Change some options of one function; all its options as they are then."""
+        pipeline, asked = self._of_function(arguments, fds)
+        pipeline.set_options(asked.function, asked.options)
+        options: dict[str, Any] = msgspec.to_builtins(pipeline.functions[asked.function].options)
+        return options
+
+    def counters(self, arguments: dict[str, Any], fds: list[int]) -> Any:
+        _refuse_descriptors("counters", fds)
+        return msgspec.to_builtins(self._started().counters())
+
+    def functions(self, arguments: dict[str, Any], fds: list[int]) -> list[Any]:
+        _refuse_descriptors("functions", fds)
+        return self._states()
+
+    def _states(self) -> list[Any]:
+        return [
+            msgspec.to_builtins(
+                FunctionState(
+                    name=name,
+                    enabled=function.enabled,
+                    options=msgspec.to_builtins(function.options),
+                    counters=dict(function.counters) | function.gauges(),
+                )
+            )
+            for name, function in self._started().functions.items()
+        ]
+
+    def _started(self) -> Pipeline:
+        if self._pipeline is None:
+            raise ValueError("it was not started yet")
+        return self._pipeline
+
+    def _of_function(
+        self, arguments: dict[str, Any], fds: list[int]
+    ) -> tuple[Pipeline, _OfFunction]:
+        _refuse_descriptors("an operation on a function", fds)
+        pipeline, asked = self._started(), msgspec.convert(arguments, _OfFunction)
+        if asked.function not in pipeline.functions:
+            raise ValueError(
+                f"{self._name} has no function '{asked.function}'"
+                f"{nearest(asked.function, pipeline.functions)}; "
+                f"it has {', '.join(pipeline.functions) or 'none'}"
+            )
+        return pipeline, asked
+
+    # The loop
+
+    def run(self, server: ControlServer) -> None:
+        """Carry packets and answer requests until the lab hangs up."""
+        buffer = bytearray(_LARGEST_PACKET)
+        while True:
+            wait = self._timers.timeout()
+            if wait is not None:
+                wait = min(wait, _LONGEST_WAIT)
+            sources: list[Any] = [server, *self._fds]
+            readable, _, _ = select.select(sources, (), (), wait)
+            if server in readable and not server.serve_one():
+                return
+            pipeline = self._pipeline
+            if pipeline is None:
+                continue
+            for side, fd in zip(Side, self._fds, strict=True):
+                if fd in readable:
+                    _drain(pipeline, side, fd, buffer)
+            self._timers.fire()
+            pipeline.run_errands()
+
+    def _send(self, side: Side, packet: memoryview) -> None:
+        os.write(self._fds[side], packet)
+
+
+def _drain(pipeline: Pipeline, side: Side, fd: int, buffer: bytearray) -> None:
+    """Take what a TUN device has, but no more than a batch: the other side wants its turn."""
+    for _ in range(_BATCH):
+        try:
+            length = os.readv(fd, (buffer,))
+        except BlockingIOError:
+            return
+        pipeline.receive(side, buffer, length)
+
+
+def _refuse_descriptors(operation: str, fds: list[int]) -> None:
+    if fds:
+        _close(fds)
+        raise ValueError(f"{operation} takes no descriptors, got {len(fds)}")
+
+
+def _close(fds: list[int]) -> None:
+    for fd in fds:
+        os.close(fd)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve on the descriptor given by `--control` until the lab hangs up."""
+    parser = argparse.ArgumentParser(prog="python -m testbed.middlebox", description=__doc__)
+    parser.add_argument("--control", type=int, required=True, metavar="FD")
+    control = parser.parse_args(argv).control
+    # Ctrl-C reaches every process of the terminal; it is the lab that decides when this one ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    set_timer_slack()
+    engine = Engine()
+    engine.run(ControlServer(control, engine.handlers))

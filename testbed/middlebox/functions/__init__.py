@@ -1,0 +1,1 @@
+"""The middlebox functions: every module in here is loaded and registers its own."""

@@ -1,0 +1,82 @@
+"""The middlebox functions there are: found by name, added by decorator or entry point."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from typing import Any, TypeVar
+
+import msgspec
+
+from testbed.errors import LabError
+from testbed.middlebox.function import MiddleboxFunction
+
+ENTRY_POINTS = "testbed.middlebox_functions"
+
+_registered: dict[str, type[MiddleboxFunction]] = {}
+
+FunctionType = TypeVar("FunctionType", bound=type[MiddleboxFunction])
+
+
+def function(name: str) -> Callable[[FunctionType], FunctionType]:
+    """Class decorator: make a middlebox function known as `name`.
+
+    Raises ValueError when another class has that name.
+    """
+
+    def register(function_type: FunctionType) -> FunctionType:
+        known = _registered.get(name)
+        if known is not None and known.__qualname__ != function_type.__qualname__:
+            raise ValueError(f"middlebox function '{name}' is {known.__qualname__} already")
+        function_type.name = name
+        _registered[name] = function_type
+        return function_type
+
+    return register
+
+
+def functions() -> Mapping[str, type[MiddleboxFunction]]:
+    """Every function by name: this package's, then those of installed distributions."""
+    _discover()
+    return dict(sorted(_registered.items()))
+
+
+def function_options() -> dict[str, type[msgspec.Struct]]:
+    """The options of every function, for whoever reads topologies."""
+    return {name: known.Options for name, known in functions().items()}
+
+
+def find(name: str) -> type[MiddleboxFunction]:
+    """The function called `name`. Raises LabError that names the nearest one."""
+    known = functions()
+    if name not in known:
+        raise LabError(
+            f"there is no middlebox function '{name}'{nearest(name, known)}; "
+            f"known are {', '.join(known)}"
+        )
+    return known[name]
+
+
+def nearest(name: str, known: Mapping[str, Any]) -> str:
+    """`; did you mean 'x'?`, or nothing where no name is near."""
+    close = difflib.get_close_matches(name, known, 1)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+@cache
+def _discover() -> None:
+    package = importlib.import_module("testbed.middlebox.functions")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    for entry_point in entry_points(group=ENTRY_POINTS):
+        try:
+            entry_point.load()
+        except (ImportError, AttributeError) as error:
+            raise LabError(
+                f"the middlebox function '{entry_point.name}' of {entry_point.value} cannot be "
+                f"loaded: {error}; mend or uninstall the distribution that brings it"
+            ) from error

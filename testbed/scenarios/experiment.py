@@ -1,0 +1,45 @@
+"""What a scenario's function is given: labs whose captures and circumstances are recorded."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+from testbed.lab import Lab
+from testbed.scenarios.environment import Environment, observe
+from testbed.topology.model import Topology
+
+
+class Experiment:
+    """One run: `topology` as given, and labs made by `lab()`.
+
+    folder: where captures go. captures: their files by `node:interface`, of the last lab.
+    emulator: lateness percentiles in us of the last lab's link emulator. environment: observed
+    in the last lab where `observing`.
+    """
+
+    def __init__(self, topology: Topology, folder: Path, *, observing: bool) -> None:
+        self.topology = topology
+        self.folder = folder
+        self.captures: dict[str, Path] = {}
+        self.emulator: dict[str, float] = {}
+        self.environment: Environment | None = None
+        self._observing = observing
+
+    @contextlib.contextmanager
+    def lab(self, topology: Topology | None = None) -> Iterator[Lab]:
+        """Run a lab of the topology (by default the one given) and keep its captures."""
+        with Lab(topology or self.topology, captures=self.folder) as running:
+            yield running
+            emulated = [link for link in running.links if link.planned.emulated]
+            if emulated:
+                late = emulated[0].counters.lateness
+                self.emulator = {
+                    "late_us_p50": late.p50,
+                    "late_us_p99": late.p99,
+                    "late_us_max": late.maximum,
+                }
+            if self._observing:
+                self.environment = observe(running)
+        self.captures = {name: capture.path for name, capture in running.captures.items()}

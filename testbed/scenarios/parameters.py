@@ -1,0 +1,65 @@
+"""The typed parameters of a scenario, read off its function's signature."""
+
+from __future__ import annotations
+
+import difflib
+import inspect
+import typing
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from testbed.errors import ScenarioError
+
+
+class Parameter(msgspec.Struct, frozen=True):
+    """One parameter: its type (Literal, int, float, bool or str) and default value."""
+
+    name: str
+    type: Any
+    default: Any
+
+    @property
+    def choices(self) -> tuple[Any, ...]:
+        """The values it can have, empty where its type does not say."""
+        return typing.get_args(self.type) if typing.get_origin(self.type) is typing.Literal else ()
+
+    def parse(self, value: object) -> Any:
+        """The value as its type. Raises `ScenarioError` naming what is possible."""
+        try:
+            return msgspec.convert(value, self.type, strict=False)
+        except msgspec.ValidationError:
+            near = difflib.get_close_matches(str(value), map(str, self.choices), n=1)
+            possible = ", ".join(map(str, self.choices)) or getattr(self.type, "__name__", "text")
+            raise ScenarioError(
+                f"The parameter {self.name} cannot be '{value}'; it takes: {possible}."
+                f"{f' Did you mean {near[0]}?' if near else ''}"
+            ) from None
+
+
+def parameters_of(function: Callable[..., Any]) -> dict[str, Parameter]:
+    """The parameters after the first, which is the experiment. Every one needs a default."""
+    hints = typing.get_type_hints(function)
+    _, *signature = inspect.signature(function).parameters.values()
+    for one in signature:
+        if one.default is inspect.Parameter.empty:
+            raise TypeError(f"parameter '{one.name}' of {function.__name__} has no default")
+    return {one.name: Parameter(one.name, hints[one.name], one.default) for one in signature}
+
+
+def parse_assignments(
+    scenario: str, known: Mapping[str, Parameter], given: Mapping[str, str]
+) -> dict[str, tuple[Any, ...]]:
+    """Values from `name=value[,value...]` as typed tuples. Raises `ScenarioError`."""
+    values: dict[str, tuple[Any, ...]] = {}
+    for name, text in given.items():
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1)
+            raise ScenarioError(
+                f"The scenario {scenario} has no parameter '{name}'"
+                f"{f'; did you mean {near[0]}?' if near else '.'} "
+                f"It has: {', '.join(known) or 'none'}."
+            )
+        values[name] = tuple(known[name].parse(part) for part in text.split(","))
+    return values

@@ -1,0 +1,181 @@
+"""Scenarios: each one decorated function, found by name or through the topology that names it."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import itertools
+import pkgutil
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import msgspec
+
+import testbed
+from testbed.errors import ScenarioError
+from testbed.middlebox.registry import function_options
+from testbed.scenarios.parameters import Parameter, parameters_of
+from testbed.topology.load import load
+from testbed.topology.model import Topology
+
+if TYPE_CHECKING:
+    from testbed.scenarios.result import Presentation, Result
+
+ENTRY_POINTS = "testbed.scenarios"
+
+Measurements = dict[str, float | int | str]
+Run = Callable[..., Measurements]
+RunFunction = TypeVar("RunFunction", bound=Run)
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """What a cell of the matrix showed, and what it was expected to show."""
+
+    verdict: str
+    expected: str
+
+    @property
+    def as_expected(self) -> bool:
+        return self.verdict == self.expected
+
+
+class Scenario:
+    """One experiment: a function of an `Experiment` and typed parameters.
+
+    topology: the name of its topology file. grid: the parameter values that make its matrix;
+    extra: cells beside the matrix. judge: from parameters and measurements to a `Judgement`;
+    present: from the result to what is shown beside the table. columns: headings of parameters
+    and measurements in the table, in order, all of them when empty; labels: words for the values
+    of a parameter.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        function: Run,
+        *,
+        topology: str,
+        grid: Mapping[str, Sequence[Any]],
+        extra: Sequence[Mapping[str, Any]] = (),
+        repeat: int = 1,
+        judge: Callable[[Mapping[str, Any], Measurements], Judgement],
+        present: Callable[[Result, Topology, Path], Presentation] | None = None,
+        columns: Mapping[str, str] = MappingProxyType({}),
+        labels: Mapping[str, Mapping[Any, str]] = MappingProxyType({}),
+    ) -> None:
+        self.name = name
+        self.function = function
+        self.topology = topology
+        self.grid = grid
+        self.extra = extra
+        self.repeat = repeat
+        self.judge = judge
+        self.present = present
+        self.columns = columns
+        self.labels = labels
+        self.parameters: dict[str, Parameter] = parameters_of(function)
+
+    def __repr__(self) -> str:
+        return f"<Scenario {self.name}({', '.join(self.parameters)})>"
+
+    @property
+    def summary(self) -> str:
+        """The first line of the function's docstring."""
+        return (self.function.__doc__ or "").strip().partition("\n")[0]
+
+    def cells(self, given: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+        """The full parameters of every cell: defaults, then grid, then what is `given`."""
+        defaults = {name: (one.default,) for name, one in self.parameters.items()}
+        axes = {**defaults, **self.grid, **given}
+        cells = [
+            dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())
+        ]
+        for extra in self.extra:
+            if all(extra[name] in given[name] for name in extra if name in given):
+                axes = {**defaults, **given, **{name: (value,) for name, value in extra.items()}}
+                cells += [
+                    dict(zip(axes, values, strict=True))
+                    for values in itertools.product(*axes.values())
+                ]
+        return [cell for number, cell in enumerate(cells) if cell not in cells[:number]]
+
+
+def scenario(name: str, **settings: Any) -> Callable[[RunFunction], RunFunction]:
+    """Register the decorated function as a scenario; see `Scenario` for the settings."""
+
+    def register(function: RunFunction) -> RunFunction:
+        function.scenario = Scenario(name, function, **settings)  # type: ignore[attr-defined]
+        return function
+
+    return register
+
+
+def scenarios() -> dict[str, Scenario]:
+    """All scenarios by name: the modules of this folder, and those of other distributions."""
+    package = importlib.import_module("testbed.scenarios")
+    modules = [
+        importlib.import_module(f"testbed.scenarios.{module.name}")
+        for module in pkgutil.iter_modules(package.__path__)
+    ]
+    modules += [point.load() for point in entry_points(group=ENTRY_POINTS)]
+    found = {}
+    for module in modules:
+        for value in vars(module).values():
+            one = getattr(value, "scenario", None)
+            if isinstance(one, Scenario):
+                found[one.name] = one
+    return found
+
+
+def find(target: str) -> tuple[Scenario, Topology]:
+    """The scenario of a name, or the one that a topology file names, with its topology.
+
+    Raises `ScenarioError` with the nearest name, and what loading the topology raises.
+    """
+    known = scenarios()
+    if target in known:
+        chosen = known[target]
+        return chosen, load(topology_path(chosen.topology), functions=function_options())
+    if not Path(target).suffix and not Path(target).exists():
+        near = difflib.get_close_matches(target, known, n=1)
+        raise ScenarioError(
+            f"There is no scenario '{target}'{f'; did you mean {near[0]}?' if near else '.'} "
+            f"There are: {', '.join(sorted(known))}. A topology file works too."
+        )
+    topology = load(target, functions=function_options())
+    if topology.scenario is None:
+        raise ScenarioError(
+            f"{target} names no scenario, so there is nothing to run in it. Add the key "
+            f"`scenario:` with one of: {', '.join(sorted(known))}."
+        )
+    if topology.scenario not in known:
+        near = difflib.get_close_matches(topology.scenario, known, n=1)
+        raise ScenarioError(
+            f"{target} names the scenario '{topology.scenario}', which does not exist"
+            f"{f'; did you mean {near[0]}?' if near else '.'}"
+        )
+    return known[topology.scenario], topology
+
+
+def topology_folders() -> tuple[Path, ...]:
+    """Where topologies are looked for: here, beside the package, where it was installed to."""
+    return (
+        Path("topologies"),
+        Path(testbed.__file__).resolve().parent.parent / "topologies",
+        Path(sys.prefix) / "share" / "testbed" / "topologies",
+    )
+
+
+def topology_path(name: str) -> Path:
+    """The file of a topology that comes with testbed. Raises `ScenarioError`."""
+    for folder in topology_folders():
+        path = folder / f"{name}.yaml"
+        if path.is_file():
+            return path
+    raise ScenarioError(
+        f"There is no topology '{name}' in {', '.join(map(str, topology_folders()))}."
+    )

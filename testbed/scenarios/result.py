@@ -1,0 +1,87 @@
+"""What running a scenario gives: every run, the cells they make up, and the environment."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from testbed.scenarios.environment import Environment
+from testbed.scenarios.registry import Judgement, Measurements
+
+
+class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One run of one cell; captures are paths relative to the result's folder."""
+
+    parameters: dict[str, Any]
+    measurements: Measurements
+    captures: dict[str, str]
+    verdict: str
+    expected: str
+    emulator: dict[str, float] = {}
+
+
+class Cell(msgspec.Struct, frozen=True, kw_only=True):
+    """All runs with the same parameters: medians, and the judgement of these."""
+
+    parameters: dict[str, Any]
+    runs: int
+    medians: Measurements
+    verdict: str
+    expected: str
+
+    @property
+    def as_expected(self) -> bool:
+        return self.verdict == self.expected
+
+
+class Result(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished scenario; this, as JSON, is `result.json`."""
+
+    scenario: str
+    parameters: dict[str, Any]
+    runs: list[RunRecord]
+    cells: list[Cell]
+    passed: bool
+    environment: Environment
+
+    def runs_of(self, **parameters: Any) -> list[RunRecord]:
+        """The runs whose parameters have these values."""
+        return [run for run in self.runs if parameters.items() <= run.parameters.items()]
+
+
+class Presentation(msgspec.Struct, frozen=True):
+    """What a scenario shows beside its table: rich renderables, made for a width of the
+    terminal, and the files that it wrote, by what they are."""
+
+    blocks: Callable[[int], list[Any]]
+    files: dict[str, Path] = {}
+
+
+def medians(all_measurements: list[Measurements]) -> Measurements:
+    """The median of each number; of texts, the commonest."""
+    first = all_measurements[0]
+    found: Measurements = {}
+    for name, example in first.items():
+        values = [one[name] for one in all_measurements]
+        if isinstance(example, str):
+            found[name] = statistics.mode(values)
+        else:
+            found[name] = statistics.median(float(value) for value in values)
+    return found
+
+
+def cell_of(
+    parameters: Mapping[str, Any], runs: list[RunRecord], judgement: Judgement, middle: Measurements
+) -> Cell:
+    """The cell that these runs make up."""
+    return Cell(
+        parameters=dict(parameters),
+        runs=len(runs),
+        medians=middle,
+        verdict=judgement.verdict,
+        expected=judgement.expected,
+    )

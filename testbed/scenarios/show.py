@@ -1,0 +1,69 @@
+"""How a scenario's outcome looks in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from testbed.scenarios.registry import Scenario
+from testbed.scenarios.result import Cell
+from testbed.scenarios.runner import Outcome
+
+
+def render(scenario: Scenario, outcome: Outcome, width: int) -> Iterator[RenderableType]:
+    """The table of all cells, what the scenario adds to it, and where the files are."""
+    yield matrix(scenario, outcome)
+    if outcome.presentation is not None:
+        for block in outcome.presentation.blocks(width):
+            yield Text()
+            yield block
+        yield Text()
+        for what, path in outcome.presentation.files.items():
+            yield Text.assemble((f"{what:<9}", "bold"), str(path))
+    yield Text.assemble(("verdict  ", "bold"), _conclusion(outcome))
+
+
+def matrix(scenario: Scenario, outcome: Outcome) -> Table:
+    """One row for each cell: its parameters, the medians of its runs, and its verdict."""
+    cells = outcome.result.cells
+    headings = dict(scenario.columns) or {
+        name: name.replace("_", " ") for name in (*cells[0].parameters, *cells[0].medians)
+    }
+    runs = max(cell.runs for cell in cells)
+    table = Table(
+        title=f"{scenario.name}: medians of {runs} run{'s' if runs > 1 else ''}",
+        title_justify="left",
+        title_style="bold",
+    )
+    for name, heading in headings.items():
+        table.add_column(heading, justify="right" if name in cells[0].medians else "left")
+    table.add_column("verdict")
+    for cell in cells:
+        shown = [_shown(scenario.labels.get(name, {}), name, cell) for name in headings]
+        table.add_row(*shown, _verdict(cell), style=None if cell.as_expected else "bold")
+    return table
+
+
+def _shown(labels: Mapping[Any, str], name: str, cell: Cell) -> str:
+    if name in cell.parameters:
+        value = cell.parameters[name]
+        return labels.get(value, str(value))
+    found = cell.medians.get(name, "")
+    return f"{found:.1f}" if isinstance(found, float) and found % 1 else f"{found:.0f}"
+
+
+def _verdict(cell: Cell) -> Text:
+    if cell.as_expected:
+        return Text(f"✓ {cell.verdict}", "green")
+    return Text(f"✗ {cell.verdict}, expected: {cell.expected}", "red")
+
+
+def _conclusion(outcome: Outcome) -> Text:
+    wrong = [cell for cell in outcome.result.cells if not cell.as_expected]
+    if not wrong:
+        return Text(f"all {len(outcome.result.cells)} cells as expected", "green")
+    return Text(f"{len(wrong)} of {len(outcome.result.cells)} cells are not as expected", "red")

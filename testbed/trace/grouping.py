@@ -1,0 +1,112 @@
+"""Segments grouped into connections while they are read.
+
+Only segments with SYN, FIN or RST can change the grouping, so the reader calls `Track.control`
+for those alone and appends every other one straight to the list of its group.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from ipaddress import ip_address
+
+from testbed.trace.segments import ACK, FIN, RST, SYN, Endpoint, Flow, Segment
+
+
+class Group:
+    """The segments of one connection, and what decides whether a SYN still belongs to it."""
+
+    __slots__ = ("finished", "initiator", "isns", "reset", "segments", "syn_acks", "track")
+
+    def __init__(self, track: Track) -> None:
+        self.track = track
+        self.segments: list[Segment] = []
+        self.initiator: Flow | None = None
+        self.isns: dict[Flow, int] = {}
+        self.syn_acks: dict[Flow, int] = {}
+        self.finished: set[Flow] = set()
+        self.reset = False
+
+    @property
+    def over(self) -> bool:
+        return self.reset or len(self.finished) == 2
+
+    def note(self, segment: Segment) -> None:
+        """Remember a segment that has SYN, FIN or RST set."""
+        flow = segment.flow
+        if segment.flags & RST:
+            self.reset = True
+        elif segment.flags & SYN:
+            self.isns.setdefault(flow, segment.seq)
+            if segment.flags & ACK:
+                self.syn_acks.setdefault(flow, segment.ack)
+            elif self.initiator is None:
+                self.initiator = flow
+        elif segment.flags & FIN:
+            self.finished.add(flow)
+
+    def refuses(self, syn: Segment, opposite: Flow) -> bool:
+        """Whether this SYN or SYN/ACK begins another connection between the same endpoints."""
+        own = self.isns.get(syn.flow)
+        peer = self.isns.get(opposite)
+        if own == syn.seq:
+            return False
+        if syn.flags & ACK:
+            if peer is not None:
+                return self.over and syn.ack != (peer + 1) & 0xFFFF_FFFF
+            return own is None or self.over
+        if own is not None or peer is None:
+            return True
+        acknowledged = self.syn_acks.get(opposite)
+        if acknowledged is not None and opposite not in self.finished:
+            return acknowledged != (syn.seq + 1) & 0xFFFF_FFFF
+        return self.over  # both sides sent a SYN: simultaneous open
+
+
+class Track:
+    """One direction between two endpoints, and the group that its segments go to now."""
+
+    __slots__ = ("append", "flow", "group", "groups", "opposite")
+
+    opposite: Track
+    group: Group
+    append: Callable[[Segment], None]
+
+    def __init__(self, flow: Flow, groups: list[Group]) -> None:
+        self.flow = flow
+        self.groups = groups
+
+    def begin(self) -> None:
+        """Start a new connection between the two endpoints."""
+        group = Group(self)
+        self.groups.append(group)
+        for track in (self, self.opposite):
+            track.group = group
+            track.append = group.segments.append
+
+    def control(self, segment: Segment) -> None:
+        """Take note of a segment with SYN, FIN or RST before it is appended."""
+        group = self.group
+        opens = segment.flags & (SYN | RST) == SYN
+        if opens and group.segments and group.refuses(segment, self.opposite.flow):
+            self.begin()
+        self.group.note(segment)
+
+
+def new_track(key: bytes, tracks: dict[bytes, Track], groups: list[Group]) -> Track:
+    """The track of a key that was not seen before; both directions are entered in `tracks`.
+
+    key: source address, destination address, source port, destination port: 12 or 36 bytes.
+    """
+    size = (len(key) - 4) // 2
+    source, destination = key[:size], key[size:-4]
+    ports = key[-4:-2], key[-2:]
+    near = Endpoint(str(ip_address(source)), int.from_bytes(ports[0], "big"))
+    far = Endpoint(str(ip_address(destination)), int.from_bytes(ports[1], "big"))
+    track = tracks[key] = Track(Flow(near, far), groups)
+    if near == far:  # a connection to itself: one track plays both directions
+        track.opposite = track
+    else:
+        back = tracks[destination + source + ports[1] + ports[0]] = Track(Flow(far, near), groups)
+        track.opposite, back.opposite = back, track
+    track.begin()
+    return track

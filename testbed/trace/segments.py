@@ -1,0 +1,111 @@
+"""TCP segments: what a capture shows of one, with everything else parsed on demand."""
+
+from __future__ import annotations
+
+import msgspec
+
+from testbed.trace.options import Options, parse_options
+from testbed.trace.pcap import Buffer
+
+FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = (1 << bit for bit in range(8))
+
+_FLAG_NAMES = ((SYN, "SYN"), (FIN, "FIN"), (RST, "RST"), (ACK, "ACK"), (PSH, "PSH"), (URG, "URG"),
+               (ECE, "ECE"), (CWR, "CWR"))  # fmt: skip
+
+
+class Endpoint(msgspec.Struct, frozen=True, order=True):
+    """One end of a connection."""
+
+    address: str
+    port: int
+
+    def __str__(self) -> str:
+        host = f"[{self.address}]" if ":" in self.address else self.address
+        return f"{host}:{self.port}"
+
+
+class Flow(msgspec.Struct, frozen=True):
+    """One direction between two endpoints; all its segments share the one object."""
+
+    source: Endpoint
+    destination: Endpoint
+
+
+class Segment(msgspec.Struct, frozen=True, eq=False, gc=False):
+    """One TCP segment in a capture; two segments are equal only when they are the same one.
+
+    number: position of its frame in the file, from 1 (tshark's frame.number).
+    time: ns since the epoch.
+    seq, ack, window: as in the header; the window is not scaled.
+    flags: bits of the TCP header (FIN, SYN, RST, PSH, ACK, URG, ECE, CWR).
+    length: payload bytes on the wire; fewer may have been captured.
+    fragment: the first fragment of a larger IP packet; `length` counts this fragment only.
+    """
+
+    number: int
+    time: int
+    flow: Flow
+    seq: int
+    ack: int
+    flags: int
+    window: int
+    length: int
+    _data: Buffer
+    _header: int
+    _end: int
+    fragment: bool = False
+
+    @property
+    def source(self) -> Endpoint:
+        return self.flow.source
+
+    @property
+    def destination(self) -> Endpoint:
+        return self.flow.destination
+
+    @property
+    def header_length(self) -> int:
+        """Length of the TCP header in bytes, options included."""
+        return self._data[self._header + 12] >> 2 & 0x3C
+
+    @property
+    def captured(self) -> int:
+        """Payload bytes that are in the file; fewer than `length` where the snap length cut."""
+        return max(0, self._end - self._header - self.header_length)
+
+    @property
+    def payload(self) -> bytes:
+        """The captured payload."""
+        return self._data[self._header + self.header_length : self._end]
+
+    @property
+    def raw_options(self) -> bytes:
+        """The option bytes as captured."""
+        end = min(self._header + self.header_length, self._end)
+        return self._data[self._header + 20 : end]
+
+    @property
+    def options(self) -> Options:
+        """The TCP options, parsed anew at every call."""
+        return parse_options(self.raw_options)
+
+    @property
+    def span(self) -> int:
+        """Length in sequence space: payload, and one each for SYN and FIN (RFC 9293, 3.4)."""
+        return self.length + (self.flags & 1) + (self.flags >> 1 & 1)
+
+    @property
+    def flag_names(self) -> str:
+        """The flags in words: `SYN ACK`."""
+        return " ".join(name for bit, name in _FLAG_NAMES if self.flags & bit)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Segment {self.number} {self.source} > {self.destination} {self.flag_names} "
+            f"seq={self.seq} ack={self.ack} len={self.length}>"
+        )
+
+
+def difference(a: int, b: int) -> int:
+    """a - b for sequence numbers, as a signed distance in [-2^31, 2^31) (RFC 9293, 3.4)."""
+    return ((a - b + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000

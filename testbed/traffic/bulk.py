@@ -1,0 +1,134 @@
+"""A bulk transfer over TCP: how long, how fast, and whether every byte arrived as it was sent."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+import time
+from typing import Literal
+
+import msgspec
+
+from testbed.errors import LabError
+from testbed.kernel.tcp_info import TcpInfo, congestion_control, tcp_info
+from testbed.lab import Node
+from testbed.traffic.service import Service
+
+_CHUNK = 1 << 16
+_DIGEST_BYTES = 16
+
+
+class Transfer(msgspec.Struct, frozen=True, kw_only=True):
+    """A finished transfer; times in seconds since connect() was called.
+
+    size: bytes carried. first_byte, last_byte: of the data, at the receiving application.
+    info: the sender's TCP_INFO when it had written everything.
+    """
+
+    size: int
+    connect: float
+    first_byte: float
+    last_byte: float
+    congestion_control: str
+    info: TcpInfo
+
+    @property
+    def goodput(self) -> float:
+        """Bits per second from the connection's start to the last byte."""
+        return self.size * 8 / self.last_byte
+
+
+class _Side:
+    """What one end of the transfer found out."""
+
+    def __init__(self) -> None:
+        self.first = 0.0
+        self.last = 0.0
+        self.digest = b""
+        self.received = 0
+        self.info: TcpInfo | None = None
+        self.algorithm = ""
+
+    def send(self, sock: socket.socket, size: int) -> None:
+        # Blocks that all differ, so that a lost, doubled or moved one changes the digest.
+        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+        for number, start in enumerate(range(0, size, _CHUNK)):
+            block = (number.to_bytes(8, "big") * (_CHUNK // 8))[: size - start]
+            digest.update(block)
+            sock.sendall(block)
+        self.digest = digest.digest()
+        self.info, self.algorithm = tcp_info(sock), congestion_control(sock)
+        sock.shutdown(socket.SHUT_WR)
+
+    def receive(self, sock: socket.socket) -> None:
+        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
+        buffer = bytearray(4 * _CHUNK)
+        view = memoryview(buffer)
+        while count := sock.recv_into(buffer):
+            self.last = time.monotonic()
+            self.first = self.first or self.last
+            self.received += count
+            digest.update(view[:count])
+        self.digest = digest.digest()
+
+
+def transfer(
+    client: Node,
+    server: Node,
+    size: int,
+    *,
+    direction: Literal["upload", "download"] = "upload",
+    family: int = 4,
+    port: int = 0,
+    timeout: float = 60.0,
+) -> Transfer:
+    """Carry `size` bytes from client to server (`upload`) or back (`download`).
+
+    Raises `LabError` when it does not finish, and when a byte is missing, doubled or changed.
+    """
+    sender, receiver = _Side(), _Side()
+    uploads = direction == "upload"
+
+    def serve(sock: socket.socket) -> None:
+        if uploads:
+            receiver.receive(sock)
+        else:
+            sender.send(sock, size)
+            sock.recv(1)
+
+    address = server.address6 if family == 6 else server.address
+    with (
+        Service(server, serve, port=port, address=address, timeout=timeout) as service,
+        client.socket(socket.AF_INET6 if family == 6 else socket.AF_INET) as sock,
+    ):
+        sock.settimeout(timeout)
+        try:
+            started = time.monotonic()
+            sock.connect((address, service.port))
+            connected = time.monotonic()
+            if uploads:
+                sender.send(sock, size)
+                sock.recv(1)  # the server closes when it has everything
+            else:
+                receiver.receive(sock)
+        except OSError as error:
+            client.check()
+            service.check()
+            raise LabError(
+                f"The transfer of {size} bytes between '{client.name}' and '{server.name}' "
+                f"ended after {receiver.received}: {error}."
+            ) from error
+    if receiver.received != size or sender.digest != receiver.digest or sender.info is None:
+        raise LabError(
+            f"The transfer between '{client.name}' and '{server.name}' was not byte-exact: "
+            f"{size} bytes sent, {receiver.received} received"
+            f"{', with other content' if receiver.received == size else ''}."
+        )
+    return Transfer(
+        size=size,
+        connect=connected - started,
+        first_byte=receiver.first - started,
+        last_byte=receiver.last - started,
+        congestion_control=sender.algorithm,
+        info=sender.info,
+    )

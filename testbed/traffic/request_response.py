@@ -1,0 +1,108 @@
+"""One request and its response over TCP, each phase timed."""
+
+from __future__ import annotations
+
+import socket
+import time
+from types import TracebackType
+
+import msgspec
+
+from testbed.errors import LabError
+from testbed.kernel.tcp_info import TcpInfo, tcp_info
+from testbed.lab import Node
+from testbed.traffic.service import Service, receive_exactly
+
+
+class Exchange(msgspec.Struct, frozen=True, kw_only=True):
+    """A request and its response; times in seconds.
+
+    connect: from connect() to its return. first_byte, last_byte: from handing the request to
+    the kernel to the first and last byte of the response. info: the client's TCP_INFO after it.
+    """
+
+    connect: float
+    first_byte: float
+    last_byte: float
+    info: TcpInfo
+
+    @property
+    def retransmissions(self) -> int:
+        return self.info.total_retrans
+
+
+class Responder:
+    """Answers every request of `request` bytes with `response` bytes, while the block lasts."""
+
+    def __init__(
+        self,
+        node: Node,
+        *,
+        request: int = 512,
+        response: int = 512,
+        port: int = 0,
+        address: str | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        self.request = request
+        self.response = response
+        self._answer = b"r" * response
+        self._service = Service(node, self._serve, port=port, address=address, timeout=timeout)
+        self.address = self._service.address
+        self.port = self._service.port
+
+    def _serve(self, sock: socket.socket) -> None:
+        receive_exactly(sock, self.request)
+        sock.sendall(self._answer)
+        sock.recv(1)  # the client closes first, so that TIME_WAIT is the client's
+
+    def __enter__(self) -> Responder:
+        self._service.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._service.__exit__(kind, error, traceback)
+
+
+def exchange(
+    client: Node, responder: Responder, *, handshake_data: bool = False, timeout: float = 30.0
+) -> Exchange:
+    """Connect to the responder, send its request and await the response.
+
+    handshake_data: let the request ride on the third segment of the handshake. Linux does so
+    when quick ACKs are off at connect() (tcp_input.c, tcp_rcv_synsent_state_process) and the
+    application writes before the delayed ACK. Raises `LabError` when there is no response in
+    `timeout` seconds.
+    """
+    family = socket.AF_INET6 if ":" in responder.address else socket.AF_INET
+    request = b"q" * responder.request
+    with client.socket(family) as sock:
+        sock.settimeout(timeout)
+        if handshake_data:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
+        try:
+            started = time.monotonic()
+            sock.connect((responder.address, responder.port))
+            connected = time.monotonic()
+            sock.sendall(request)
+            first = receive_exactly(sock, 1)
+            answered = time.monotonic()
+            receive_exactly(sock, responder.response - len(first))
+            finished = time.monotonic()
+        except (OSError, EOFError) as error:
+            client.check()
+            raise LabError(
+                f"No response from {responder.address} port {responder.port} to "
+                f"'{client.name}': {error}."
+            ) from error
+        return Exchange(
+            connect=connected - started,
+            first_byte=answered - connected,
+            last_byte=finished - connected,
+            info=tcp_info(sock),
+        )

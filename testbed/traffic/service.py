@@ -1,0 +1,104 @@
+"""A TCP server in a node that serves each connection in a thread of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+from collections.abc import Callable
+from types import TracebackType
+
+from testbed.errors import LabError
+from testbed.lab import Node
+
+
+class Service:
+    """Listens on `port` of `node` (0: any) while its `with` block lasts.
+
+    serve: called with each accepted socket, which has `timeout` and is closed afterwards; as many
+    as there are `workers` are served at once. What goes wrong in it is raised by `check`, and at
+    the end of the block unless that raises itself.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        serve: Callable[[socket.socket], None],
+        *,
+        port: int = 0,
+        address: str | None = None,
+        timeout: float = 30.0,
+        workers: int = 2,
+    ) -> None:
+        self._listener = node.listen(port, address=address)
+        self._serve = serve
+        self._timeout = timeout
+        self._stopping = False
+        self._failure: Exception | None = None
+        # Each worker accepts and serves by itself: handing a connection over to another thread
+        # would cost milliseconds on a busy machine, and they would be measured.
+        self._workers = [
+            threading.Thread(target=self._work, name="testbed-serve", daemon=True)
+            for _ in range(workers)
+        ]
+        where, number, *_ = self._listener.getsockname()
+        self.address: str = where
+        self.port: int = number
+
+    def __enter__(self) -> Service:
+        for worker in self._workers:
+            worker.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._stopping = True
+        with contextlib.suppress(OSError):  # the lab has shut it down already
+            self._listener.shutdown(socket.SHUT_RDWR)  # ends every accept() (tcp_disconnect)
+        for worker in self._workers:
+            worker.join()
+        self._listener.close()
+        if error is None:
+            self.check()
+
+    def check(self) -> None:
+        """Raise what went wrong on the server's side, if anything did."""
+        if self._failure is not None:
+            raise LabError(
+                f"The server on {self.address} port {self.port}: {self._failure}"
+            ) from self._failure
+
+    def _work(self) -> None:
+        while not self._stopping:
+            try:
+                accepted, _ = self._listener.accept()
+                with accepted:
+                    accepted.settimeout(self._timeout)
+                    self._serve(accepted)
+            except (OSError, EOFError) as error:
+                if self._stopping:
+                    return
+                self._failure = self._failure or error
+                if self._listener.fileno() < 0 or not _listens(self._listener):
+                    return
+
+
+def _listens(sock: socket.socket) -> bool:
+    return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def receive_exactly(sock: socket.socket, count: int) -> bytes:
+    """Read `count` bytes; raises EOFError when the other side ends before."""
+    data = bytearray(count)
+    view = memoryview(data)
+    got = 0
+    while got < count:
+        more = sock.recv_into(view[got:])
+        if not more:
+            raise EOFError(f"the connection ended after {got} of {count} bytes")
+        got += more
+    return bytes(data)

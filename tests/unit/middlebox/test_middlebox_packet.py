@@ -1,0 +1,260 @@
+"""Packets as bytes: offsets, keys, checksums, and what is made from scratch."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+from box_bench import IPV4_KEY, IPV6_KEY, LINUX, checksums_are_right, loaded, word_sum
+from hypothesis import given
+from hypothesis import strategies as st
+from scapy.layers import inet
+from scapy.layers.inet import IP, UDP
+from scapy.layers.inet6 import (
+    ICMPv6PacketTooBig,
+    IPv6,
+    IPv6ExtHdrDestOpt,
+    IPv6ExtHdrFragment,
+    IPv6ExtHdrHopByHop,
+    IPv6ExtHdrRouting,
+)
+from scapy.packet import Raw
+
+from testbed.middlebox.packet import (
+    ACK,
+    ICMP,
+    ICMPV6,
+    OPAQUE,
+    OUTSIDE,
+    RST,
+    SYN,
+    TCP,
+    Packet,
+    adjust_checksum,
+    ones_complement_sum,
+)
+from testbed.middlebox.packet import UDP as UDP_NUMBER
+from testbed.middlebox.segments import (
+    HandshakeOptions,
+    icmp_error,
+    quoted_segment,
+    reset_for,
+    reverse_key,
+    syn,
+    tcp_segment,
+)
+
+OVER_IPV4 = IP(src="10.0.1.1", dst="10.0.2.2", ttl=60)
+OVER_IPV6 = IPv6(src="2001:db8:1::1", dst="2001:db8:2::2", hlim=60)
+SEGMENT = inet.TCP(sport=40000, dport=80, seq=7, ack=9, flags="PA", window=512)
+
+
+@pytest.mark.parametrize(
+    ("ip", "key", "transport"), [(OVER_IPV4, IPV4_KEY, 20), (OVER_IPV6, IPV6_KEY, 40)]
+)
+def test_a_tcp_segment_as_scapy_builds_it(ip, key, transport):
+    data = bytes(ip / SEGMENT / Raw(b"payload"))
+    packet = loaded(data)
+    assert packet.protocol == TCP and packet.key == key and packet.transport == transport
+    assert (packet.seq, packet.ack, packet.flags, packet.window) == (7, 9, 0x18, 512)
+    assert data[packet.payload : packet.end] == b"payload"
+    assert packet.checksum_is_right()
+    packet.buffer[-1] ^= 1
+    assert not packet.checksum_is_right()
+
+
+def test_ip_options_and_extension_headers_are_stepped_over():
+    with_options = OVER_IPV4.copy()
+    with_options.options = [b"\x94\x04\x00\x00"]
+    packet = loaded(bytes(with_options / SEGMENT))
+    assert packet.transport == 24 and packet.key == IPV4_KEY
+    chain = IPv6ExtHdrHopByHop() / IPv6ExtHdrDestOpt() / IPv6ExtHdrRouting(segleft=0)
+    packet = loaded(bytes(OVER_IPV6 / chain / SEGMENT))
+    assert packet.protocol == TCP and packet.key == IPV6_KEY and packet.checksum_is_right()
+    whole = IPv6ExtHdrFragment(m=0, offset=0)
+    assert loaded(bytes(OVER_IPV6 / whole / SEGMENT)).protocol == TCP
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        bytes(IP(flags="MF") / SEGMENT),
+        bytes(IP(frag=1) / SEGMENT),
+        bytes(OVER_IPV6 / IPv6ExtHdrFragment(m=1) / SEGMENT),
+        bytes(OVER_IPV6 / IPv6ExtHdrFragment(offset=3) / SEGMENT),
+        bytes(OVER_IPV6 / IPv6ExtHdrRouting(segleft=1) / SEGMENT),
+        bytes(IP(len=39) / SEGMENT),
+        bytes(IP() / inet.TCP(dataofs=4)),
+        bytes(IP() / inet.TCP(dataofs=6)),
+        bytes(IP(proto=17, len=27) / UDP()),
+        bytes(OVER_IPV6)[:4] + b"\0\4\0" + bytes(OVER_IPV6)[7:] + b"\6\0\0\0",
+        bytes(OVER_IPV6)[:4] + b"\0\x08\0" + bytes(OVER_IPV6)[7:] + b"\6\xff" + bytes(6),
+    ],
+)
+def test_what_has_no_usable_transport_header_is_opaque(data):
+    assert loaded(data).protocol == OPAQUE
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x45" * 19,
+        b"\x75" + bytes(40),
+        bytes(IP(ihl=4) / SEGMENT),
+        bytes(IP(ihl=15) / UDP())[:28],
+        bytes(IP(len=41) / SEGMENT),
+        bytes(IP(len=19) / SEGMENT),
+        bytes(OVER_IPV6)[:39],
+        bytes(IPv6(plen=21) / SEGMENT),
+    ],
+)
+def test_what_is_no_packet_is_not_loaded(data):
+    assert not Packet().load(bytearray(data), len(data), OUTSIDE)
+
+
+@pytest.mark.parametrize(
+    ("data", "seen"),
+    [
+        (b"\x01\x01\x02\x04\x05\xb4", [2]),
+        (b"\x04\x02\x00\x03\x03\x07", [4]),
+        (b"\x02\x00\x04\x02", []),
+        (b"\x02\x01\x04\x02", []),
+        (b"\x04\x02\x02\x28", [4]),
+        (b"\x04\x02\x01\x05", [4]),
+        (b"\xff\x04\x00\x00\x04\x02", [255, 4]),
+    ],
+)
+def test_options_are_read_up_to_the_first_impossible_one(data, seen):
+    padded = data + b"\x01" * (-len(data) % 4)
+    if padded != data and data[-2:] == b"\x01\x05":
+        padded = b"\x01" * (-len(data) % 4) + data
+    packet = loaded(tcp_segment(IPV4_KEY, seq=0, flags=SYN, options=padded))
+    assert [kind for kind, _, _ in packet.tcp_options()] == seen
+
+
+def test_handshake_options_survive_encoding():
+    for options in (
+        LINUX,
+        HandshakeOptions(),
+        HandshakeOptions(mss=536, sack=True),
+        HandshakeOptions(window_scale=0, timestamps=(1, 2)),
+    ):
+        data = syn(IPV4_KEY, seq=1, window=1, options=options)
+        assert HandshakeOptions.of(loaded(data)) == options
+    told = HandshakeOptions.of(
+        loaded(tcp_segment(IPV4_KEY, seq=0, flags=SYN, options=b"\3\3\xff\0"))
+    )
+    assert told.window_scale == 14  # RFC 7323 section 2.3
+
+
+def test_options_of_a_wrong_length_count_as_missing():
+    data = b"\x02\x03\x05\x03\x04\x07\x00\x08\x04\x00\x00\x04\x03\x00\x01\x01"
+    packet = loaded(tcp_segment(IPV4_KEY, seq=0, flags=SYN, options=data))
+    assert HandshakeOptions.of(packet) == HandshakeOptions()
+
+
+@given(st.binary(max_size=70))
+def test_the_sum_is_that_of_the_words(data):
+    assert ones_complement_sum(data) == word_sum(data)
+
+
+@given(data=st.binary(min_size=22, max_size=60), at=st.integers(0, 16), new=st.binary(min_size=4))
+def test_an_adjusted_checksum_is_the_computed_one(data, at, new):
+    """Also where RFC 1141 went wrong: a sum of all ones (RFC 1624 section 3)."""
+    buffer = bytearray(data[:2] + b"\0\0" + data[4:])
+    struct.pack_into("!H", buffer, 2, 0xFFFF - word_sum(bytes(buffer)))
+    at += 4 if at < 14 else 0
+    old, new = bytes(buffer[at : at + 4]), new[:4]
+    buffer[at : at + 4] = new
+    delta = int.from_bytes(new, "big") - int.from_bytes(old, "big")
+    adjust_checksum(buffer, 2, delta << (8 if at & 1 else 0))
+    adjusted = bytes(buffer)
+    struct.pack_into("!H", buffer, 2, 0)
+    if any(buffer):
+        struct.pack_into("!H", buffer, 2, 0xFFFF - word_sum(bytes(buffer)))
+        assert adjusted == bytes(buffer)
+
+
+@pytest.mark.parametrize("key", [IPV4_KEY, IPV6_KEY])
+@pytest.mark.parametrize("payload", [b"", b"odd", b"even"])
+def test_a_segment_made_here_is_what_scapy_would_make(key, payload):
+    data = tcp_segment(
+        key,
+        seq=-1,
+        ack=1 << 32,
+        flags=SYN | ACK,
+        window=99,
+        options=LINUX.encode(),
+        payload=payload,
+    )
+    ip = (IP if key is IPV4_KEY else IPv6)(bytes(data))
+    made = ip[inet.TCP]
+    assert (made.sport, made.dport, made.seq, made.ack) == (40000, 80, 0xFFFFFFFF, 0)
+    assert (str(made.flags), made.window) == ("SA", 99)
+    assert dict(made.options) == {
+        "MSS": 1460, "SAckOK": b"", "Timestamp": (1000, 0), "NOP": None, "WScale": 7
+    }  # fmt: skip
+    sums = (ip.chksum, made.chksum) if key is IPV4_KEY else made.chksum
+    if key is IPV4_KEY:
+        del ip.chksum
+    del made.chksum
+    again = type(ip)(bytes(ip))
+    assert sums == (
+        (again.chksum, again[inet.TCP].chksum) if key is IPV4_KEY else again[inet.TCP].chksum
+    )
+    assert bytes(again) == bytes(data) and checksums_are_right(data)
+
+
+def test_a_reset_answers_what_belongs_to_no_connection():
+    for fields, seq, ack, flags in (
+        ({"seq": 5, "ack": 77, "flags": ACK}, 77, 0, RST),
+        ({"seq": 5, "flags": SYN}, 0, 6, RST | ACK),
+        ({"seq": 0xFFFFFFFF, "flags": 0, "payload": b"abc"}, 0, 2, RST | ACK),
+    ):
+        answer = loaded(reset_for(loaded(tcp_segment(IPV4_KEY, **fields))))
+        assert answer.key == reverse_key(IPV4_KEY)
+        assert (answer.seq, answer.ack, answer.flags) == (seq, ack, flags)
+        assert answer.checksum_is_right()
+
+
+def test_icmp_errors_are_what_scapy_understands():
+    about = loaded(tcp_segment(IPV4_KEY, seq=42, flags=ACK, payload=bytes(1400)))
+    data = icmp_error(about, 3, 4, source=bytes((10, 0, 9, 9)), value=1300)
+    seen = IP(bytes(data))
+    assert (seen.src, seen.dst, seen[inet.ICMP].nexthopmtu) == ("10.0.9.9", "10.0.1.1", 1300)
+    assert len(data) == 576 and checksums_are_right(data)
+    about = loaded(tcp_segment(IPV6_KEY, seq=42, flags=ACK, payload=bytes(1400)))
+    data = icmp_error(about, 2, 0, source=IPV6_KEY[16:32], value=1300)
+    seen = IPv6(bytes(data))
+    assert seen.dst == "2001:db8:1::1" and seen[ICMPv6PacketTooBig].mtu == 1300
+    assert len(data) == 1280 and checksums_are_right(data)
+
+
+@pytest.mark.parametrize("key", [IPV4_KEY, IPV6_KEY])
+def test_what_an_icmp_error_quotes(key):
+    about = loaded(tcp_segment(key, seq=42, flags=ACK, payload=bytes(100)))
+    source = key[4:8] if key is IPV4_KEY else key[16:32]
+    kind = 3 if key is IPV4_KEY else 1
+    packet = loaded(icmp_error(about, kind, 1, source=source))
+    assert packet.protocol == (ICMP if key is IPV4_KEY else ICMPV6)
+    quoted = quoted_segment(packet)
+    assert quoted is not None and (quoted.key, quoted.seq) == (key, 42)
+    assert struct.unpack_from("!I", packet.buffer, quoted.seq_at)[0] == 42
+    echo = loaded(icmp_error(about, 8 if key is IPV4_KEY else 128, 0, source=source))
+    assert quoted_segment(echo) is None
+
+
+def test_what_quotes_no_tcp_segment():
+    udp = loaded(bytes(OVER_IPV4 / UDP(sport=1, dport=2) / Raw(bytes(20))))
+    assert udp.protocol == UDP_NUMBER
+    assert quoted_segment(loaded(icmp_error(udp, 3, 1, source=b"\x0a\0\0\1"))) is None
+    whole = icmp_error(loaded(tcp_segment(IPV4_KEY, seq=1, flags=ACK)), 3, 1, source=bytes(4))
+    for length in range(28, 20 + 8 + 20 + 8):
+        struct.pack_into("!H", whole, 2, length)
+        assert quoted_segment(loaded(whole)) is None
+    later = bytearray(whole)
+    struct.pack_into("!H", later, 2, len(later))
+    assert quoted_segment(loaded(later)) is not None
+    later[28 + 7] = 1  # a later fragment has no ports
+    assert quoted_segment(loaded(later)) is None
