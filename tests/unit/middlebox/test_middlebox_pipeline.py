@@ -179,6 +179,17 @@ def test_the_hop_limit_of_ipv6_is_put_back():
     assert packet.data[7] == data[7] + 1 and packet.right
 
 
+@pytest.mark.parametrize(("key", "at", "first"), [(IPV4_KEY, 16, 0xE0), (IPV6_KEY, 24, 0xFF)])
+def test_multicast_of_the_boxs_own_kernel_is_left_alone(key, at, first):
+    data = tcp_segment(key, seq=1, flags=ACK)
+    data[at] = first
+    bench = Bench()
+    assert bench.put(OUTSIDE, data) == []
+    assert bench.pipeline.counters().received["outside"].packets == 0
+    data[at] = first - 1
+    assert len(bench.put(OUTSIDE, data)) == 1
+
+
 def test_what_is_no_packet_is_dropped_by_name():
     bench = Bench()
     assert bench.put(OUTSIDE, b"\0" * 60) == []
