@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 
 import msgspec
 import pytest
@@ -239,3 +240,18 @@ def test_every_function_tells_its_options_and_explains_each():
 def test_a_name_is_given_once():
     with pytest.raises(ValueError, match="'a' is Notea already"):
         function("a")(type("Other", (Note,), {}))
+
+
+def test_functions_come_from_installed_distributions_too(monkeypatch):
+    found = [EntryPoint("d", "somewhere:D", registry.ENTRY_POINTS)]
+    monkeypatch.setattr(registry, "entry_points", lambda group: found)
+    monkeypatch.setattr(EntryPoint, "load", lambda _: function("d")(type("D", (Note,), {})))
+    registry._discover.__wrapped__()
+    assert find("d").name == "d"
+
+
+def test_a_function_that_cannot_be_loaded_is_named(monkeypatch):
+    found = [EntryPoint("d", "testbed.nowhere:D", registry.ENTRY_POINTS)]
+    monkeypatch.setattr(registry, "entry_points", lambda group: found)
+    with pytest.raises(LabError, match=r"'d' of testbed.nowhere:D cannot be loaded: No module"):
+        registry._discover.__wrapped__()
