@@ -73,7 +73,9 @@ class SetupProxy(MiddleboxFunction):
         that bound alone.
         window_scale: the scale offered to the client, `mirror` for the client's own, `none` for no
         scaling. Windows are translated where the server's differs.
-        sack, timestamps: whether these options are agreed to.
+        sack, timestamps: whether these options are agreed to. The client is promised what only the
+        server can keep: without SACK there, the client waits for time-outs where it should
+        retransmit fast, and `sack: false` is the cure.
         half_open_limit, connection_limit: connections remembered while opening and after; beyond
         that the least recently used one is forgotten.
         idle_timeout: seconds after which a silent connection is forgotten (RFC 5382 REQ-5).
