@@ -1,3 +1,59 @@
-"""Network emulation testbed: real Linux TCP through lossy links and misbehaving middleboxes."""
+"""Network emulation testbed: real Linux TCP through lossy links and misbehaving middleboxes.
+
+    from testbed import Lab
+
+    with Lab("topologies/pair.yaml") as lab:
+        lab["client"].ping("server")
+
+The names below are imported when they are used first.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from testbed.errors import TestbedError
+    from testbed.lab import Lab
+    from testbed.report.ladder import ladder_from_files
+    from testbed.topology.load import load, loads
+    from testbed.topology.model import Topology
+    from testbed.topology.plan import plan
+    from testbed.trace import read_trace
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Lab",
+    "TestbedError",
+    "Topology",
+    "ladder_from_files",
+    "load",
+    "loads",
+    "plan",
+    "read_trace",
+]
+
+_HOMES = {
+    "Lab": "testbed.lab",
+    "TestbedError": "testbed.errors",
+    "Topology": "testbed.topology.model",
+    "ladder_from_files": "testbed.report.ladder",
+    "load": "testbed.topology.load",
+    "loads": "testbed.topology.load",
+    "plan": "testbed.topology.plan",
+    "read_trace": "testbed.trace",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'testbed' has no attribute '{name}'")
+    value = getattr(import_module(_HOMES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

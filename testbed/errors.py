@@ -28,7 +28,12 @@ class InvalidValue(TestbedError):
 
 
 class KernelError(TestbedError):
-    """The kernel refused an operation, or did something else than was asked."""
+    """The kernel refused an operation, or did something else than was asked.
+
+    number: the errno, where the kernel gave one.
+    """
+
+    number: int | None = None
 
 
 class PrivilegeError(KernelError):

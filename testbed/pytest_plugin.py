@@ -1,1 +1,189 @@
-"""The pytest plugin."""
+"""The pytest plugin: a `lab` fixture that runs a topology for one test.
+
+Loaded by every pytest run on a machine that has testbed installed, so it imports nothing heavy
+until a test asks for a lab. See docs/pytest.md.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Generator, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from testbed.kernel.findings import Feature, Finding
+    from testbed.lab import Lab
+    from testbed.topology.plan_model import Plan
+
+_KEEP, _REQUIRE = "--testbed-keep", "--testbed-require"
+_DIRECTORY = "results/pytest"
+
+_running = pytest.StashKey["Lab"]()
+_findings = pytest.StashKey["tuple[Finding, ...]"]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("testbed", "labs of testbed")
+    group.addoption(
+        _KEEP,
+        nargs="?",
+        const=_DIRECTORY,
+        metavar="DIR",
+        help="Keep the captures of all tests, not only of those that fail. They are written to "
+        f"DIR, {_DIRECTORY} by default; a DIR is given as {_KEEP}=DIR.",
+    )
+    group.addoption(
+        _REQUIRE,
+        action="store_true",
+        help="Fail the tests whose labs cannot be built on this machine, instead of skipping them.",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers",
+        "topology(source): the topology (a path, a name in topologies/, or a Topology) that the "
+        "`lab` fixture builds",
+    )
+    # The option would swallow the path of a test that follows it.
+    if _KEEP in config.invocation_params.args and config.getoption(_KEEP) != _DIRECTORY:
+        raise pytest.UsageError(f"give the directory as {_KEEP}=DIR, or put {_KEEP} last")
+
+
+@pytest.fixture
+def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
+    """A running lab of the topology that the test is marked or parametrised with.
+
+    The test is skipped, with the reason, where this machine cannot build it.
+    """
+    from testbed.errors import TestbedError
+
+    with contextlib.ExitStack() as stack:
+        try:
+            plan = _plan(request)
+            _skip_unless_possible(request.config, plan)
+            running = _enter(stack, plan)
+        except TestbedError as error:
+            raise _without_traceback(error) from None
+        request.node.stash[_running] = running
+        yield running
+        del request.node.stash[_running]
+        try:
+            stack.close()
+        except TestbedError as error:
+            raise _without_traceback(error) from None
+
+
+def _without_traceback(error: Exception) -> BaseException:
+    return pytest.fail.Exception(str(error), pytrace=False)
+
+
+def _enter(stack: contextlib.ExitStack, plan: Plan) -> Lab:
+    from testbed.lab import Lab
+
+    return stack.enter_context(Lab(plan))
+
+
+def _plan(request: pytest.FixtureRequest) -> Plan:
+    from testbed.errors import LabError
+    from testbed.middlebox.registry import function_options
+    from testbed.topology.load import load
+    from testbed.topology.model import Topology
+    from testbed.topology.plan import plan
+
+    marker = request.node.get_closest_marker("topology")
+    if hasattr(request, "param"):
+        source = request.param
+    elif marker is not None and len(marker.args) == 1 and not marker.kwargs:
+        source = marker.args[0]
+    else:
+        raise LabError(
+            "The `lab` fixture needs to know its topology: mark the test with "
+            '@pytest.mark.topology("path or name"), or parametrise `lab` indirectly.'
+        )
+    if isinstance(source, Topology):
+        return plan(source)
+    return plan(load(_find(request, source), functions=function_options()))
+
+
+def _find(request: pytest.FixtureRequest, source: object) -> Path:
+    """The file that a marker means, from pytest's root directory or from the test's own."""
+    from testbed.errors import LabError
+
+    if not isinstance(source, str | Path):
+        raise LabError(f"A topology is a path, a name or a Topology, not {source!r}.")
+    root = request.config.rootpath
+    places = [root / source, request.path.parent / source, root / "topologies" / f"{source}.yaml"]
+    tried = list(dict.fromkeys(places))
+    for path in tried:
+        if path.is_file():
+            return path
+    raise LabError(f"There is no topology '{source}': {', '.join(map(str, tried))} do not exist.")
+
+
+def _skip_unless_possible(config: pytest.Config, plan: Plan) -> None:
+    """Skip a test whose lab needs what this machine does not have."""
+    from testbed.errors import PrivilegeError
+    from testbed.kernel import userns
+    from testbed.kernel.findings import judge, obstacles
+    from testbed.kernel.probe import probe
+
+    if _findings not in config.stash:
+        config.stash[_findings] = judge(probe())
+    findings = config.stash[_findings]
+    for finding in obstacles(findings, *_features(plan)):
+        told = f"{finding.what}: {finding.found}. {finding.meaning}"
+        _skip(config, f"{told} Mend it: {finding.cure}" if finding.cure else told)
+    try:
+        userns.enter_if_needed()
+    except PrivilegeError as error:
+        _skip(config, str(error))
+
+
+def _features(plan: Plan) -> Iterator[Feature]:
+    """What a lab of this plan needs besides namespaces."""
+    nodes = plan.nodes.values()
+    if any(link.emulated for link in plan.links) or any(node.kind == "middlebox" for node in nodes):
+        yield "emulation"
+    if plan.captures:
+        yield "captures"
+    if any(node.congestion_control is not None for node in nodes):
+        yield "congestion-control"
+
+
+def _skip(config: pytest.Config, reason: str) -> None:
+    if config.getoption(_REQUIRE):
+        pytest.fail(reason, pytrace=False)
+    pytest.skip(f"no lab here: {reason}")
+
+
+def _directory(item: pytest.Item) -> Path:
+    from testbed.pytest_captures import directory_name
+
+    base = item.config.getoption(_KEEP) or _DIRECTORY
+    return item.config.rootpath / base / directory_name(item.nodeid)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Keep the captures of a failing test while its lab is still there, and say where."""
+    report = yield
+    wanted = report.failed or (report.when == "call" and item.config.getoption(_KEEP) is not None)
+    running = item.stash.get(_running, None)
+    if wanted and running is not None and running.captures:
+        report.sections.append(("testbed captures", _keep(running, _directory(item))))
+    return report
+
+
+def _keep(running: Lab, directory: Path) -> str:
+    from testbed.pytest_captures import describe, keep
+
+    try:
+        return describe(keep(running, directory))
+    except OSError as error:
+        return f"The captures could not be kept in {directory}: {error.strerror or error}."

@@ -11,33 +11,14 @@ import errno
 import gc
 import os
 
+from testbed.kernel import capabilities
+
 _libc = ctypes.CDLL(None, use_errno=True)
 
-# include/uapi/linux/prctl.h, include/uapi/linux/capability.h, include/uapi/asm-generic/mman.h
+# include/uapi/linux/prctl.h, include/uapi/asm-generic/mman.h
 _PR_SET_TIMERSLACK = 29
 _PR_SET_NO_NEW_PRIVS = 38
-_PR_CAP_AMBIENT = 47
-_PR_CAP_AMBIENT_CLEAR_ALL = 4
-_CAPABILITY_VERSION_3 = 0x20080522
 _MCL_CURRENT = 1
-
-
-class _CapabilityHeader(ctypes.Structure):
-    _fields_ = (("version", ctypes.c_uint32), ("pid", ctypes.c_int))
-
-
-class _CapabilityData(ctypes.Structure):
-    _fields_ = (
-        ("effective", ctypes.c_uint32),
-        ("permitted", ctypes.c_uint32),
-        ("inheritable", ctypes.c_uint32),
-    )
-
-
-def _prctl(option: int, argument: int) -> None:
-    zero = ctypes.c_ulong(0)
-    if _libc.prctl(option, ctypes.c_ulong(argument), zero, zero, zero) != 0:
-        raise OSError(ctypes.get_errno(), f"prctl {option}: {os.strerror(ctypes.get_errno())}")
 
 
 def drop_privileges() -> None:
@@ -46,17 +27,13 @@ def drop_privileges() -> None:
     Call it while the process has one thread: capabilities belong to threads. Raises `OSError`
     when the kernel refuses, which it does only where seccomp forbids the calls.
     """
-    _prctl(_PR_SET_NO_NEW_PRIVS, 1)
-    _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL)
-    header = _CapabilityHeader(_CAPABILITY_VERSION_3, 0)
-    nothing = (_CapabilityData * 2)()
-    if _libc.capset(ctypes.byref(header), nothing) != 0:
-        raise OSError(ctypes.get_errno(), f"capset: {os.strerror(ctypes.get_errno())}")
+    capabilities.prctl(_PR_SET_NO_NEW_PRIVS, 1)
+    capabilities.drop_all()
 
 
 def set_timer_slack(nanoseconds: int = 1) -> None:
     """Let sleeps of this thread end this late at most, instead of the default 50 us."""
-    _prctl(_PR_SET_TIMERSLACK, nanoseconds)
+    capabilities.prctl(_PR_SET_TIMERSLACK, nanoseconds)
 
 
 def prefer_realtime(priority: int = 10) -> bool:

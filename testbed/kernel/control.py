@@ -95,6 +95,7 @@ class ControlChannel:
         self._sock = sock
         self._lock = threading.Lock()
         self._epitaph = epitaph
+        self._broken = False
         self.name = name
 
     def request(
@@ -103,9 +104,13 @@ class ControlChannel:
         """Send one operation and return the value of its reply.
 
         Raises `LabError` with the child's words when it refuses, `ProcessDied` when it is gone
-        or silent for `timeout` seconds.
+        or silent for `timeout` seconds. A conversation that was broken off is over: the late
+        reply would be taken for that to the next request.
         """
         with self._lock:
+            if self._broken:
+                raise ProcessDied(f"{self.name}: an earlier request to it was broken off")
+            self._broken = True
             try:
                 self._sock.settimeout(timeout)
                 _send(self._sock, _encode(Request(op, arguments)), fds)
@@ -117,6 +122,7 @@ class ControlChannel:
             except (EOFError, OSError) as error:
                 told = f": {self._epitaph()}" if self._epitaph is not None else ""
                 raise ProcessDied(f"{self.name} ended before it answered '{op}'{told}") from error
+            self._broken = False
         reply = _decode_reply(payload)
         if reply.error is not None:
             raise LabError(f"{self.name}: {reply.error}")

@@ -6,45 +6,76 @@ Source: include/uapi/linux/ethtool.h.
 from __future__ import annotations
 
 import array
-import fcntl
 import os
-import socket
 import struct
 
 from testbed.errors import KernelError, ReadBackError
+from testbed.kernel.netlink import Netlink
 
 _SIOCETHTOOL = 0x8946
-# name: (command that reads, command that sets)
-_OFFLOADS = {
-    "rx-checksum": (0x14, 0x15),
-    "tx-checksum": (0x16, 0x17),
-    "tso": (0x1E, 0x1F),
-    "gso": (0x23, 0x24),
-    "gro": (0x2B, 0x2C),
-}
+_ETHTOOL_GSTRINGS, _ETHTOOL_GSSET_INFO = 0x1B, 0x37
+_ETHTOOL_GFEATURES, _ETHTOOL_SFEATURES = 0x3A, 0x3B
+_ETH_SS_FEATURES = 4
+_NAME_BYTES = 32
+# Kernel's names (net/ethtool/common.c) of what makes a segment differ from the frames of a wire.
+_OFFLOADS = ("rx-checksum", "tx-checksum-", "tx-tcp-", "tx-generic-segmentation", "rx-gro")
 
 
-def _ethtool(sock: socket.socket, interface: str, command: int, value: int = 0) -> int:
-    data = array.array("I", [command, value])
-    address, _ = data.buffer_info()
-    fcntl.ioctl(sock, _SIOCETHTOOL, struct.pack("16sP16x", interface.encode(), address))
-    return data[1]
+class Offloads:
+    """The offloads of this kernel by their numbers, which differ from kernel to kernel.
 
-
-def disable_offloads(interface: str) -> None:
-    """Switch TSO, GSO, GRO and checksum offload off in the calling thread's namespace.
-
-    Each is read back. Raises `KernelError` when one cannot be switched off.
+    Any interface can be asked for them: they are the same for all.
     """
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
-        for name, (read, write) in _OFFLOADS.items():
-            try:
-                _ethtool(sock, interface, write)
-                left = _ethtool(sock, interface, read)
-            except OSError as error:
-                raise KernelError(
-                    f"The offload {name} of {interface} cannot be switched off: "
-                    f"{os.strerror(error.errno or 0)}."
-                ) from None
-            if left:
-                raise ReadBackError(f"The offload {name} of {interface} is still on.")
+
+    def __init__(self, netlink: Netlink, interface: str = "lo") -> None:
+        count = _ask(netlink, interface, struct.pack("=IIQI", _ETHTOOL_GSSET_INFO, 0, 1 << 4, 0))
+        (length,) = struct.unpack_from("=I", count, 16)
+        size = struct.calcsize("=III") + length * _NAME_BYTES
+        request = struct.pack("=III", _ETHTOOL_GSTRINGS, _ETH_SS_FEATURES, length)
+        found = _ask(netlink, interface, request.ljust(size, b"\0"))[12:]
+        names = [
+            found[start : start + _NAME_BYTES].split(b"\0")[0].decode()
+            for start in range(0, len(found), _NAME_BYTES)
+        ]
+        self._names = names
+        self._blocks = (length + 31) // 32
+        self._mask = sum(1 << bit for bit, name in enumerate(names) if name.startswith(_OFFLOADS))
+        asked = b"".join(struct.pack("=II", block, 0) for block in self._split(self._mask))
+        self._off = struct.pack("=II", _ETHTOOL_SFEATURES, self._blocks) + asked
+        self._question = struct.pack("=II", _ETHTOOL_GFEATURES, self._blocks).ljust(
+            8 + 16 * self._blocks, b"\0"
+        )
+
+    def _split(self, bits: int) -> list[int]:
+        return [bits >> (32 * block) & 0xFFFFFFFF for block in range(self._blocks)]
+
+    def active(self, netlink: Netlink, interface: str) -> set[str]:
+        """The offloads (segmentation, aggregation, checksums) that an interface has switched on."""
+        answer = _ask(netlink, interface, self._question)
+        blocks = struct.iter_unpack("=IIII", answer[8:])
+        bits = sum(active << (32 * place) for place, (_, _, active, _) in enumerate(blocks))
+        bits &= self._mask
+        return {name for bit, name in enumerate(self._names) if bits >> bit & 1}
+
+    def disable(self, netlink: Netlink, interface: str) -> None:
+        """Switch TSO, GSO, GRO and checksum offload off, and read them back.
+
+        Raises `KernelError` when the kernel refuses, `ReadBackError` when one stays on.
+        """
+        _ask(netlink, interface, self._off)
+        left = self.active(netlink, interface)
+        if left:
+            raise ReadBackError(f"The offloads {', '.join(sorted(left))} of {interface} stay on.")
+
+
+def _ask(netlink: Netlink, interface: str, command: bytes) -> bytes:
+    """Carry out an ethtool command, in the namespace of the socket; what the kernel wrote to it."""
+    data = array.array("B", command)
+    address, _ = data.buffer_info()
+    try:
+        netlink.ioctl(_SIOCETHTOOL, struct.pack("16sP16x", interface.encode(), address))
+    except OSError as error:
+        raise KernelError(
+            f"The offloads of {interface} cannot be read or set: {os.strerror(error.errno or 0)}."
+        ) from None
+    return data.tobytes()

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import errno
 import os
-import socket
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
-from testbed.errors import LabError, PrivilegeError
+from testbed.errors import KernelError, LabError, PrivilegeError, TestbedError
 from testbed.kernel.syscalls import CLONE_NEWNET, setns, unshare
 
 P = ParamSpec("P")
@@ -26,101 +25,134 @@ R = TypeVar("R")
 class NamespaceThread:
     """The thread that enters namespaces on behalf of all others; one for each lab.
 
-    Threads cannot be started from inside `call`, since the thread may be set up to place its
-    children into another pid namespace (pid_namespaces(7)).
+    Whatever runs in it runs to its end: signals interrupt only the main thread. Threads cannot be
+    started from inside it, since it may be set up to place its children into another pid
+    namespace (pid_namespaces(7)).
     """
 
     def __init__(self) -> None:
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="testbed-netns")
         self._ident = self._executor.submit(threading.get_ident).result()
-        self._current: int | None = None
+        self._current: Namespace | None = None  # the one that it is in
+        self._wanted: Namespace | None = None  # that which the function being run is to see
+
+    def submit(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
+        """Have a function run in the thread, in whatever namespace, after those already waiting.
+
+        Raises `LabError` after `close`.
+        """
+        try:
+            return self._executor.submit(function, *args, **kwargs)
+        except RuntimeError:
+            raise LabError("The lab has been taken down.") from None
 
     def call(
-        self, namespace: int | None, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+        self,
+        namespace: Namespace | None,
+        function: Callable[P, R],
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> R:
-        """Run `function` inside the namespace (a descriptor; None for wherever the thread is)."""
+        """Run `function` inside the namespace (None for wherever the thread is).
+
+        Raises `LabError` when the namespace, or the thread, is closed.
+        """
         if threading.get_ident() == self._ident:
             return self._run(namespace, function, *args, **kwargs)
-        return self._executor.submit(
-            lambda: self._run(namespace, function, *args, **kwargs)
-        ).result()
+        return self.submit(lambda: self._run(namespace, function, *args, **kwargs)).result()
 
     def _run(
-        self, namespace: int | None, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs
+        self,
+        namespace: Namespace | None,
+        function: Callable[P, R],
+        *args: P.args,
+        **kwargs: P.kwargs,
     ) -> R:
-        if namespace is not None and namespace != self._current:
-            setns(namespace, CLONE_NEWNET)
+        before, self._wanted = self._wanted, namespace
+        self._enter(namespace)
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self._wanted = before
+            self._enter(before)
+
+    def _enter(self, namespace: Namespace | None) -> None:
+        if namespace is not None and namespace is not self._current:
+            setns(namespace.fileno(), CLONE_NEWNET)
             self._current = namespace
-        return function(*args, **kwargs)
 
     def create_namespace(self) -> Namespace:
         """Make a new, empty namespace.
 
-        Raises `PrivilegeError` where the process may not.
+        Raises `PrivilegeError` where the process may not, `KernelError` where there are too many.
         """
         return self.call(None, self._create)
 
     def _create(self) -> Namespace:
         try:
             unshare(CLONE_NEWNET)
+            self._current = None
+            fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
-            if error.errno == errno.EPERM:
-                raise PrivilegeError(
-                    "Making a network namespace needs CAP_SYS_ADMIN, which this process does not "
-                    "have. Run as root, or start it with the `testbed` command, which moves into "
-                    "a user namespace by itself where the kernel permits (`testbed doctor` tells)."
-                ) from None
-            if error.errno == errno.ENOSPC:
-                raise LabError(
-                    "The kernel's limit of network namespaces is reached; see "
-                    "/proc/sys/user/max_net_namespaces."
-                ) from None
-            raise
-        self._current = None
-        fd = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
-        self._current = fd
-        return Namespace(self, fd)
-
-    def forget(self, namespace: int) -> None:
-        """Take note that a descriptor is about to be closed and its number used again."""
-
-        def leave() -> None:
-            if self._current == namespace:
-                self._current = None
-
-        self.call(None, leave)
+            raise _refusal(error) from error
+        self._current = Namespace(self, fd)
+        return self._current
 
     def close(self) -> None:
+        """End the thread, once it has done all that was submitted."""
         self._executor.shutdown(wait=True)
+
+
+def _refusal(error: OSError) -> TestbedError:
+    if error.errno == errno.EPERM:
+        return PrivilegeError(
+            "Making a network namespace needs CAP_SYS_ADMIN, which this process does not "
+            "have. Run as root, or start it with the `testbed` command, which moves into "
+            "a user namespace by itself where the kernel permits (`testbed doctor` tells)."
+        )
+    if error.errno == errno.ENOSPC:
+        return KernelError(
+            "No more network namespaces can be made: the kernel's limit is reached. See "
+            "/proc/sys/user/max_net_namespaces."
+        )
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        return KernelError(
+            "No more network namespaces can be held: too many files are open. `ulimit -n` shows "
+            "the limit, `ulimit -Hn` how far it can be raised."
+        )
+    return KernelError(
+        f"The kernel refused to make a network namespace: {os.strerror(error.errno or 0)}."
+    )
 
 
 class Namespace:
     """One network namespace; it lives until `close`, or as long as a socket in it does."""
 
     def __init__(self, thread: NamespaceThread, fd: int) -> None:
-        self.thread = thread
-        self.fd = fd
+        self._thread = thread
+        self._fd = fd
 
     def __repr__(self) -> str:
-        return f"<Namespace fd={self.fd}>"
+        return f"<Namespace {'closed' if self._fd < 0 else f'fd={self._fd}'}>"
+
+    def fileno(self) -> int:
+        """The descriptor that holds it. Raises `LabError` once it is closed."""
+        if self._fd < 0:
+            raise LabError("The network namespace is closed: its lab has been taken down.")
+        return self._fd
 
     def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """Run `function` inside this namespace and return its result."""
-        if self.fd < 0:
-            raise LabError("The network namespace is closed: its lab has been taken down.")
-        return self.thread.call(self.fd, function, *args, **kwargs)
+        """Run `function` inside this namespace and return its result.
 
-    def socket(
-        self,
-        family: int = socket.AF_INET,
-        kind: int = socket.SOCK_STREAM,
-        protocol: int = 0,
-    ) -> socket.socket:
-        """An ordinary socket of this process that lives in this namespace."""
-        return self.call(socket.socket, family, kind, protocol)
+        Raises `LabError` once the namespace is closed.
+        """
+        return self._thread.call(self, function, *args, **kwargs)
 
     def close(self) -> None:
-        if self.fd >= 0:
-            fd, self.fd = self.fd, -1
-            self.thread.forget(fd)
+        """Give it up. The kernel frees it, in the background, when its last socket is closed."""
+        self._thread.call(None, self._close)
+
+    def _close(self) -> None:
+        if self._fd >= 0:
+            fd, self._fd = self._fd, -1
             os.close(fd)

@@ -1,13 +1,15 @@
 """A netlink socket inside a namespace: batches of requests, each acknowledged, and dumps.
 
 Messages are pyroute2's; the transport is our own because pyroute2's sockets cost milliseconds
-to open, and a lab opens one for every node. A batch is one system call whatever it holds.
+to open, and a lab opens one for every node. A batch is one system call whatever it holds, and a
+socket may be used from any thread once it has been opened inside its namespace.
 Sources: include/uapi/linux/netlink.h, Documentation/userspace-api/netlink/intro.rst.
 """
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
 import socket
@@ -41,21 +43,22 @@ _NETLINK_GET_STRICT_CHK = 12
 
 _HEADER = struct.Struct("=IHHII")
 _BATCH_BYTES = 16 << 10
+_DATAGRAM_BYTES = 64 << 10  # the kernel never puts more than 32 KiB into one (af_netlink.c)
 
 
 class Request(msgspec.Struct):
     """One encoded message; `purpose` completes the sentence "The kernel refused to ..."."""
 
-    data: bytearray
+    data: bytes
     purpose: str
 
 
-def request(kind: int, flags: int, message: Any, purpose: str) -> Request:
-    """Encode a pyroute2 message of type `kind` (RTM_*) with `flags` besides REQUEST and ACK."""
+def encode(kind: int, flags: int, message: Any) -> bytes:
+    """Encode a pyroute2 message of type `kind` (RTM_*) with `flags` besides REQUEST."""
     message["header"]["type"] = kind
-    message["header"]["flags"] = NLM_F_REQUEST | NLM_F_ACK | flags
+    message["header"]["flags"] = NLM_F_REQUEST | flags
     message.encode()
-    return Request(bytearray(message.data), purpose)
+    return bytes(message.data)
 
 
 class Netlink:
@@ -63,7 +66,6 @@ class Netlink:
 
     def __init__(self) -> None:
         self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
-        self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
             self._sock.setsockopt(_SOL_NETLINK, option, 1)
         self._sock.bind((0, 0))
@@ -96,41 +98,48 @@ class Netlink:
             self._execute_batch(batch)
 
     def _execute_batch(self, batch: Sequence[Request]) -> None:
-        waiting: dict[int, Request] = {}
-        for item in batch:
-            self._sequence += 1
-            struct.pack_into("=I", item.data, 8, self._sequence)
-            waiting[self._sequence] = item
-        self._sock.send(b"".join(item.data for item in batch))
+        # The kernel works through a batch in order and always tells of an error, so that only
+        # the last message needs to be acknowledged.
+        first, last = self._sequence + 1, self._sequence + len(batch)
+        self._sequence = last
+        messages = []
+        for sequence, item in enumerate(batch, first):
+            flags = NLM_F_ACK if sequence == last else 0
+            messages.append(_renumber(item.data, flags, sequence))
+        self._sock.send(b"".join(messages))
         refused: KernelError | None = None
-        while waiting:
+        while True:
             for kind, flags, sequence, payload in self._receive():
-                if kind != _NLMSG_ERROR or sequence not in waiting:
+                if kind != _NLMSG_ERROR or not first <= sequence <= last:
                     continue
-                item = waiting.pop(sequence)
                 (code,) = struct.unpack_from("=i", payload)
                 if code and refused is None:
-                    refused = _refusal(item, -code, flags, payload)
-        if refused is not None:
-            raise refused
+                    refused = _refusal(batch[sequence - first].purpose, -code, flags, payload)
+                if sequence != last:
+                    continue
+                if refused is not None:
+                    raise refused
+                return
 
-    def dump(self, kind: int, message: Any) -> list[bytes]:
-        """The payloads of all objects that match `message` (a strict filter), headers removed."""
-        item = request(kind, NLM_F_DUMP, message, "list objects")
+    def dump(self, question: bytes) -> list[bytes]:
+        """The payloads of all objects that an encoded dump request asks for, headers removed."""
         self._sequence += 1
-        struct.pack_into("=HHI", item.data, 4, kind, NLM_F_REQUEST | NLM_F_DUMP, self._sequence)
-        self._sock.send(item.data)
+        self._sock.send(_renumber(question, 0, self._sequence))
         found: list[bytes] = []
         while True:
-            for answer, flags, sequence, payload in self._receive():
+            for kind, flags, sequence, payload in self._receive():
                 if sequence != self._sequence:
                     continue
-                if answer == _NLMSG_DONE:
+                if kind == _NLMSG_DONE:
                     return found
-                if answer == _NLMSG_ERROR:
+                if kind == _NLMSG_ERROR:
                     (code,) = struct.unpack_from("=i", payload)
-                    raise _refusal(item, -code, flags, payload)
+                    raise _refusal("list objects", -code, flags, payload)
                 found.append(payload)
+
+    def ioctl(self, command: int, argument: bytes) -> None:
+        """A network device ioctl in the socket's namespace (netdevice(7))."""
+        fcntl.ioctl(self._sock, command, argument)
 
     def subscribe(self, group: int) -> None:
         """Be told of changes (RTNLGRP_*), for `wait_for_change`."""
@@ -138,14 +147,20 @@ class Netlink:
 
     def wait_for_change(self, timeout: float) -> bool:
         """Whether something that was subscribed to changes within `timeout` seconds."""
-        readable, _, _ = select.select([self._sock], [], [], timeout)
-        if readable:
-            self._sock.recv(1 << 20)
-        return bool(readable)
+        poll = select.poll()
+        poll.register(self._sock, select.POLLIN)
+        if not poll.poll(timeout * 1000):
+            return False
+        try:
+            self._sock.recv(_DATAGRAM_BYTES)
+        except OSError as error:
+            if error.errno != errno.ENOBUFS:  # more changes than there was room to tell of
+                raise
+        return True
 
     def _receive(self) -> Iterator[tuple[int, int, int, bytes]]:
         """Yield (type, flags, sequence, payload) of every message in the next datagram."""
-        data = self._sock.recv(1 << 20)
+        data = self._sock.recv(_DATAGRAM_BYTES)
         offset = 0
         while offset + _HEADER.size <= len(data):
             length, kind, flags, sequence, _ = _HEADER.unpack_from(data, offset)
@@ -153,13 +168,20 @@ class Netlink:
             offset += (length + 3) & ~3
 
 
-def _refusal(item: Request, number: int, flags: int, payload: bytes) -> KernelError:
+def _renumber(data: bytes, flags: int, sequence: int) -> bytes:
+    """The message with more flags and its place in the conversation."""
+    length, kind, given, _, port = _HEADER.unpack_from(data)
+    return _HEADER.pack(length, kind, given | flags, sequence, port) + data[_HEADER.size :]
+
+
+def _refusal(purpose: str, number: int, flags: int, payload: bytes) -> KernelError:
     reason = os.strerror(number)
     told = _extended_ack(flags, payload)
-    text = f"The kernel refused to {item.purpose}: {reason}{f' ({told})' if told else ''}."
-    if number in (errno.EPERM, errno.EACCES):
-        return PrivilegeError(text)
-    return KernelError(text)
+    text = f"The kernel refused to {purpose}: {reason}{f' ({told})' if told else ''}."
+    refused = PrivilegeError if number in (errno.EPERM, errno.EACCES) else KernelError
+    error = refused(text)
+    error.number = number
+    return error
 
 
 def _extended_ack(flags: int, payload: bytes) -> str:

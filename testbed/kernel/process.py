@@ -7,16 +7,26 @@ everything else in the pid namespace (pid_namespaces(7)).
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import shutil
+import signal
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-from testbed.errors import CommandFailed, MissingProgram, PrivilegeError
+from testbed.errors import (
+    CommandFailed,
+    LabError,
+    MissingProgram,
+    PrivilegeError,
+    TestbedError,
+)
 from testbed.kernel.namespace import Namespace, NamespaceThread
 from testbed.kernel.syscalls import CLONE_NEWPID, setns
 
@@ -26,27 +36,33 @@ _KEPT_OUTPUT = 16 << 10
 def find_program(name: str, package: str | None = None) -> str:
     """The path of a program, looked up also where unprivileged users' PATH does not lead.
 
-    Raises `MissingProgram` naming the Debian package.
+    Raises `MissingProgram`, naming the Debian package where it is known.
     """
-    found = shutil.which(name, path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    path = f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin"
+    found = shutil.which(name, path=path)
     if found is None:
-        raise MissingProgram(
-            f"The program '{name}' is not installed. Install it: apt-get install {package or name}"
-        )
+        cure = f"Install it: apt-get install {package}" if package else f"It is not in {path}."
+        raise MissingProgram(f"The program '{name}' was not found. {cure}")
     return found
 
 
 class Process:
-    """A program running in a node; a thin face over `subprocess.Popen`.
+    """A program running in a node; a thin face over `subprocess.Popen`. Usable from any thread.
 
-    Its standard error is kept in an unnamed file, so that it can never fill a pipe and block.
+    It leads a session of its own, and what it starts ends with it by `kill` and `stop`. Its
+    standard error is kept in an unnamed file, so that it can never fill a pipe and block.
     """
 
     def __init__(
-        self, popen: subprocess.Popen[bytes], argv: Sequence[str], stderr: IO[bytes] | None
+        self,
+        popen: subprocess.Popen[bytes],
+        argv: Sequence[str],
+        stdout: IO[bytes] | None,
+        stderr: IO[bytes] | None,
     ) -> None:
         self.popen = popen
         self.argv = tuple(argv)
+        self._stdout = stdout
         self._stderr = stderr
 
     def __repr__(self) -> str:
@@ -77,74 +93,85 @@ class Process:
 
     def stderr_text(self) -> str:
         """The last 16 KiB that it wrote to its standard error, unless that goes to a pipe."""
-        if self._stderr is None or self._stderr.closed:
-            return ""
-        size = os.fstat(self._stderr.fileno()).st_size
-        start = max(0, size - _KEPT_OUTPUT)
-        return os.pread(self._stderr.fileno(), _KEPT_OUTPUT, start).decode(errors="replace")
+        return _tail(self._stderr, _KEPT_OUTPUT)
 
     def wait(self, timeout: float | None = None) -> int:
         """Wait for its end and return the status; raises `CommandFailed` after `timeout` s."""
-        try:
-            return self.popen.wait(timeout)
-        except subprocess.TimeoutExpired:
+        if timeout is not None and not self.ended_within(timeout):
             raise CommandFailed(
                 self.argv, None, "", self.stderr_text(), f"still running after {timeout:g} s"
-            ) from None
+            )
+        return self.popen.wait()
 
     def ended_within(self, timeout: float) -> bool:
         """Whether it ends within `timeout` seconds."""
+        if self.popen.poll() is not None:
+            return True
         try:
-            self.popen.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return False
-        return True
+            pidfd = os.pidfd_open(self.pid)
+        except ProcessLookupError:  # another thread has collected it just now
+            return True
+        try:
+            return await_readable(pidfd, timeout)
+        finally:
+            os.close(pidfd)
 
     def finish(self, timeout: float | None = None) -> tuple[str, str]:
         """Wait for its end and return what it wrote: standard output, standard error.
 
-        Raises `CommandFailed` for a status other than 0, and after killing it at `timeout` s.
+        For programs started with `keep_output`. Raises `CommandFailed` for a status other than
+        0, and after killing it at `timeout` s.
         """
-        late = None
-        try:
-            out, _ = self.popen.communicate(timeout=timeout)
-        except subprocess.TimeoutExpired:
+        late = timeout is not None and not self.ended_within(timeout)
+        if late:
             self.kill()
-            out, _ = self.popen.communicate()
-            late = f"killed: still running after {timeout:g} s"
-        text = (out or b"").decode(errors="replace")
-        said = self.stderr_text()
+        status = self.popen.wait()
+        out, said = _tail(self._stdout), _tail(self._stderr)
         self.release()
-        if late is not None:
-            raise CommandFailed(self.argv, None, text, said, late)
-        if self.popen.returncode != 0:
-            raise CommandFailed(self.argv, self.popen.returncode, text, said)
-        return text, said
+        if late:
+            raise CommandFailed(
+                self.argv, None, out, said, f"killed: still running after {timeout:g} s"
+            )
+        if status != 0:
+            raise CommandFailed(self.argv, status, out, said)
+        return out, said
 
     def signal(self, number: int) -> None:
-        """Send a signal; nothing happens when it has ended already."""
+        """Send it a signal; nothing happens when it has ended already."""
         self.popen.send_signal(number)
 
     def kill(self) -> None:
-        self.popen.kill()
+        """Kill it and all that it has started, except what left its session."""
+        self._signal_all(signal.SIGKILL)
+
+    def _signal_all(self, number: int) -> None:
+        if self.running:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.pid, number)
 
     def stop(self, timeout: float = 2.0) -> int:
         """End it (SIGTERM, after `timeout` s SIGKILL), collect it and return its status."""
-        if self.running:
-            self.popen.terminate()
-        try:
-            status = self.popen.wait(timeout)
-        except subprocess.TimeoutExpired:
-            self.popen.kill()
-            status = self.popen.wait()
+        self._signal_all(signal.SIGTERM)
+        if not self.ended_within(timeout):
+            self.kill()
+        status = self.popen.wait()
         self.release()
         return status
 
     def release(self) -> None:
-        """Close the pipes and the file of its output."""
-        for stream in (self.popen.stdout, self.popen.stderr, self._stderr):
+        """Close the pipes and the files of its output."""
+        for stream in (self.popen.stdout, self.popen.stderr, self._stdout, self._stderr):
             if stream is not None:
                 stream.close()
+
+
+def _tail(stream: IO[bytes] | None, most: int | None = None) -> str:
+    """The end of a file that another process writes to; nothing when it is closed."""
+    if stream is None or stream.closed:
+        return ""
+    size = os.fstat(stream.fileno()).st_size
+    start = 0 if most is None else max(0, size - most)
+    return os.pread(stream.fileno(), size - start, start).decode(errors="replace")
 
 
 class ProcessGroup:
@@ -152,7 +179,9 @@ class ProcessGroup:
 
     def __init__(self, thread: NamespaceThread) -> None:
         self._thread = thread
+        self._lock = threading.Lock()
         self._guard: subprocess.Popen[bytes] | None = None
+        self._ended = False
         self._started: list[Process] = []
 
     def _place_children(self) -> None:
@@ -166,16 +195,18 @@ class ProcessGroup:
             start_new_session=True,
         )
         assert guard.stdin is not None and guard.stdout is not None and guard.stderr is not None
-        guard.stdin.write(b".")
-        guard.stdin.flush()
+        with contextlib.suppress(BrokenPipeError):
+            guard.stdin.write(b".")
+            guard.stdin.flush()
         if guard.stdout.read(1) != b".":  # its echo says that the namespace is there
-            reason = guard.stderr.read().decode(errors="replace").strip()
-            guard.wait()
+            _, reason = guard.communicate()
             raise PrivilegeError(
-                f"A pid namespace for the lab's programs could not be made: {reason}. "
+                "A pid namespace for the lab's programs could not be made: "
+                f"{reason.decode(errors='replace').strip()}. "
                 "It needs CAP_SYS_ADMIN; `testbed doctor` tells what this machine allows."
             )
-        self._guard = guard
+        with self._lock:
+            self._guard = guard
         fd = os.open(f"/proc/{guard.pid}/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
         try:
             setns(fd, CLONE_NEWPID)
@@ -188,57 +219,73 @@ class ProcessGroup:
         argv: Sequence[str | os.PathLike[str]],
         *,
         stdout: bool = False,
+        keep_output: bool = False,
         pass_fds: Sequence[int] = (),
         env: Mapping[str, str] | None = None,
-        cwd: str | Path | None = None,
+        cwd: str | os.PathLike[str] | None = None,
         stdout_file: IO[Any] | None = None,
         stderr_pipe: bool = False,
     ) -> Process:
-        """Start a program inside the namespace; `stdout=True` gives its output as a pipe.
+        """Start a program inside the namespace.
 
-        It gets a session of its own, so that a Ctrl-C at the terminal reaches only this process,
-        which then ends the program in order. Raises `MissingProgram`.
+        Its output goes to a pipe (`stdout`), to a file for `Process.finish` (`keep_output`), to a
+        file of the caller's (`stdout_file`) or nowhere. It gets a session of its own, so that a
+        Ctrl-C at the terminal reaches only this process, which then ends the program in order.
+
+        Raises `MissingProgram`, and `CommandFailed` for a program that cannot be executed.
         """
         words = [os.fspath(word) for word in argv]
         if "/" not in words[0]:
             words[0] = find_program(words[0])
-        # Closed by Process.release.
-        kept = None if stderr_pipe else tempfile.TemporaryFile()  # noqa: SIM115
+        with contextlib.ExitStack() as made:
+            kept = made.enter_context(tempfile.TemporaryFile()) if keep_output else None
+            errors = None if stderr_pipe else made.enter_context(tempfile.TemporaryFile())
 
-        def launch() -> subprocess.Popen[bytes]:
-            if self._guard is None:
-                self._place_children()
-            return subprocess.Popen(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=stdout_file or (subprocess.PIPE if stdout else subprocess.DEVNULL),
-                stderr=subprocess.PIPE if kept is None else kept,
-                pass_fds=pass_fds,
-                env=env,
-                cwd=cwd,
-                start_new_session=True,
-            )
+            def launch() -> Process:
+                if self._ended:
+                    raise LabError("The lab has been taken down and starts no more programs.")
+                if self._guard is None:
+                    self._place_children()
+                popen = subprocess.Popen(
+                    words,
+                    stdin=subprocess.DEVNULL,
+                    stdout=kept
+                    or stdout_file
+                    or (subprocess.PIPE if stdout else subprocess.DEVNULL),
+                    stderr=subprocess.PIPE if errors is None else errors,
+                    pass_fds=pass_fds,
+                    env=env,
+                    cwd=cwd,
+                    start_new_session=True,
+                )
+                # Noted here, where nothing interrupts: whoever asked may be gone (Ctrl-C).
+                process = Process(popen, words, kept, errors)
+                self._started = [one for one in self._started if one.popen.returncode is None]
+                self._started.append(process)
+                made.pop_all()  # its `release` closes them from now on
+                return process
 
-        try:
-            popen = namespace.call(launch)
-        except BaseException as error:
-            if kept is not None:
-                kept.close()
-            if isinstance(error, FileNotFoundError):
-                raise MissingProgram(f"There is no program '{words[0]}'.") from None
-            raise
-        process = Process(popen, words, kept)
-        self._started = [one for one in self._started if one.popen.returncode is None]
-        self._started.append(process)
-        return process
+            try:
+                return namespace.call(launch)
+            except OSError as error:
+                raise _cannot_start(words, cwd, error) from error
+
+    def kill(self) -> None:
+        """Kill every program at once, without waiting for their ends; from any thread."""
+        with self._lock:
+            self._ended = True
+            if self._guard is not None and self._guard.stdin is not None:
+                self._guard.stdin.close()
+                self._guard.stdin = None
 
     def close(self) -> None:
-        """End every program of the group at once and wait until the kernel has reaped them."""
+        """End every program of the group and wait until the kernel has reaped them."""
+        self._thread.call(None, self._close)
+
+    def _close(self) -> None:
+        self.kill()
         if self._guard is None:
             return
-        assert self._guard.stdin is not None
-        self._guard.stdin.close()
-        self._guard.stdin = None
         # The first process of a pid namespace ends only when all others have been collected,
         # and those that we started are ours to collect.
         for process in self._started:
@@ -247,6 +294,26 @@ class ProcessGroup:
         self._guard.communicate()
         self._guard = None
         self._started.clear()
+
+
+def _cannot_start(
+    words: Sequence[str], cwd: str | os.PathLike[str] | None, error: OSError
+) -> TestbedError:
+    if cwd is not None and not Path(cwd).is_dir():
+        return CommandFailed(words, None, reason=f"its working directory {cwd} does not exist")
+    if isinstance(error, FileNotFoundError):
+        return MissingProgram(f"There is no program '{words[0]}'.")
+    return CommandFailed(words, None, reason=f"not started: {os.strerror(error.errno or 0)}")
+
+
+def await_readable(fd: int, timeout: float) -> bool:
+    """Whether a descriptor becomes readable, or its other end is closed, within `timeout` s.
+
+    Unlike `select.select` it takes any descriptor, however great its number.
+    """
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(max(0.0, timeout) * 1000))
 
 
 def deadline_in(seconds: float) -> float:

@@ -1,14 +1,15 @@
 """Links, addresses, routes, rules and neighbours as netlink requests.
 
 Every function is pure: it returns a `Request` for `Netlink.execute`. Interfaces are named by
-index: a lab chooses the indices itself, so that a whole node is set up in one batch.
+index: a lab chooses the indices itself, so that a whole node is set up in one batch. What is the
+same in many requests is a cached `Shape`.
 Source: rtnetlink(7), include/uapi/linux/rtnetlink.h, if_link.h, fib_rules.h.
 """
 
 from __future__ import annotations
 
-import ipaddress
 import socket
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -18,13 +19,8 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from testbed.kernel.netlink import (
-    NLM_F_CREATE,
-    NLM_F_EXCL,
-    NLM_F_REPLACE,
-    Request,
-    request,
-)
+from testbed.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Request
+from testbed.kernel.shape import ADDRESSES, MACS, NAMES, NUMBERS, Shape, address, mac, name, number
 
 RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH, RTM_NEWRULE = 16, 20, 24, 28, 32
 LOOPBACK_INDEX = 1
@@ -76,20 +72,20 @@ class Metrics(msgspec.Struct, frozen=True, kw_only=True):
         ]
 
 
-def family_of(address: str) -> int:
+def family_of(text: str) -> int:
     """AF_INET or AF_INET6 of an address or prefix in text form."""
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
+    return socket.AF_INET6 if ":" in text else socket.AF_INET
 
 
-def veth(a: LinkEnd, b: LinkEnd) -> Request:
-    """Create a pair of virtual Ethernet interfaces, each in its own namespace (veth(4))."""
+@cache
+def _veth_shape(mtu_a: int, mtu_b: int) -> Shape:
     peer = {
-        "index": b.index,
+        "index": NUMBERS[1],
         "attrs": [
-            ["IFLA_IFNAME", b.name],
-            ["IFLA_ADDRESS", b.mac],
-            ["IFLA_MTU", b.mtu],
-            ["IFLA_NET_NS_FD", b.namespace],
+            ["IFLA_IFNAME", NAMES[1]],
+            ["IFLA_ADDRESS", MACS[1]],
+            ["IFLA_MTU", mtu_b],
+            ["IFLA_NET_NS_FD", NUMBERS[3]],
         ],
     }
     info = {
@@ -99,72 +95,144 @@ def veth(a: LinkEnd, b: LinkEnd) -> Request:
         ]
     }
     message = ifinfmsg()
-    message["index"] = a.index
+    message["index"] = NUMBERS[0]
     message["attrs"] = [
-        ["IFLA_IFNAME", a.name],
-        ["IFLA_ADDRESS", a.mac],
-        ["IFLA_MTU", a.mtu],
-        ["IFLA_NET_NS_FD", a.namespace],
+        ["IFLA_IFNAME", NAMES[0]],
+        ["IFLA_ADDRESS", MACS[0]],
+        ["IFLA_MTU", mtu_a],
+        ["IFLA_NET_NS_FD", NUMBERS[2]],
         ["IFLA_LINKINFO", info],
     ]
-    return request(
-        RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, message, f"create the veth {a.name}-{b.name}"
+    marks = [*map(number, NUMBERS), *map(name, NAMES), *map(mac, MACS)]
+    return Shape(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, message, marks)
+
+
+def veth(a: LinkEnd, b: LinkEnd) -> Request:
+    """Create a pair of virtual Ethernet interfaces, each in its own namespace (veth(4))."""
+    data = _veth_shape(a.mtu, b.mtu).fill(
+        number(a.index),
+        number(b.index),
+        number(a.namespace),
+        number(b.namespace),
+        name(a.name),
+        name(b.name),
+        mac(a.mac),
+        mac(b.mac),
     )
+    return Request(data, f"create the veth {a.name}-{b.name}")
 
 
-def bridge(name: str, index: int) -> Request:
-    """Create a bridge without spanning tree: it forwards from the first frame on."""
+@cache
+def _bridge_shape() -> Shape:
     data = {"attrs": [["IFLA_BR_STP_STATE", 0], ["IFLA_BR_FORWARD_DELAY", 0]]}
     message = ifinfmsg()
-    message["index"] = index
+    message["index"] = NUMBERS[0]
     message["attrs"] = [
-        ["IFLA_IFNAME", name],
+        ["IFLA_IFNAME", NAMES[0]],
         ["IFLA_LINKINFO", {"attrs": [["IFLA_INFO_KIND", "bridge"], ["IFLA_INFO_DATA", data]]}],
     ]
-    return request(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, message, f"create the bridge {name}")
+    marks = [number(NUMBERS[0]), name(NAMES[0])]
+    return Shape(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, message, marks)
 
 
-def set_link(
-    index: int,
-    name: str,
-    *,
-    up: bool | None = None,
-    master: int | None = None,
-    mac: str | None = None,
-    mtu: int | None = None,
-    txqlen: int | None = None,
-) -> Request:
-    """Change an interface; `name` is for messages only, what is None stays as it is."""
+def bridge(bridge_name: str, index: int) -> Request:
+    """Create a bridge without spanning tree: it forwards from the first frame on."""
+    data = _bridge_shape().fill(number(index), name(bridge_name))
+    return Request(data, f"create the bridge {bridge_name}")
+
+
+@cache
+def _link_shape(
+    up: bool | None, enslaved: bool, named_mac: bool, mtu: int | None, txqlen: int | None
+) -> Shape:
     message = ifinfmsg()
-    message["index"] = index
+    message["index"] = NUMBERS[0]
     if up is not None:
         message["flags"] = _IFF_UP if up else 0
         message["change"] = _IFF_UP
     given = [
-        ("IFLA_MASTER", master),
-        ("IFLA_ADDRESS", mac),
+        ("IFLA_MASTER", NUMBERS[1] if enslaved else None),
+        ("IFLA_ADDRESS", MACS[0] if named_mac else None),
         ("IFLA_MTU", mtu),
         ("IFLA_TXQLEN", txqlen),
     ]
     message["attrs"] = [[key, value] for key, value in given if value is not None]
-    return request(RTM_NEWLINK, 0, message, f"set up the interface {name}")
+    marks = [number(NUMBERS[0])]
+    marks += [number(NUMBERS[1])] if enslaved else []
+    marks += [mac(MACS[0])] if named_mac else []
+    return Shape(RTM_NEWLINK, 0, message, marks)
 
 
-def add_address(index: int, name: str, address: str) -> Request:
-    """Give an interface an address such as `10.0.0.1/24`; IPv6 without duplicate detection."""
-    host, _, length = address.partition("/")
+def set_link(
+    index: int,
+    interface: str,
+    *,
+    up: bool | None = None,
+    master: int | None = None,
+    mac_address: str | None = None,
+    mtu: int | None = None,
+    txqlen: int | None = None,
+) -> Request:
+    """Change an interface; its name is for messages only, what is None stays as it is."""
+    values = [number(index)]
+    if master is not None:
+        values.append(number(master))
+    if mac_address is not None:
+        values.append(mac(mac_address))
+    shape = _link_shape(up, master is not None, mac_address is not None, mtu, txqlen)
+    return Request(shape.fill(*values), f"set up the interface {interface}")
+
+
+@cache
+def _address_shape(family: int, length: int) -> Shape:
+    host = ADDRESSES[family][0]
     message = ifaddrmsg()
-    message["family"] = family_of(host)
-    message["prefixlen"] = int(length)
-    message["index"] = index
+    message["family"] = family
+    message["prefixlen"] = length
+    message["index"] = NUMBERS[0]
     message["attrs"] = [
         ["IFA_LOCAL", host],
         ["IFA_ADDRESS", host],
-        ["IFA_FLAGS", _IFA_F_PERMANENT | (_IFA_F_NODAD if ":" in host else 0)],
+        ["IFA_FLAGS", _IFA_F_PERMANENT | (_IFA_F_NODAD if family == socket.AF_INET6 else 0)],
     ]
-    return request(
-        RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, message, f"give {name} the address {address}"
-    )
+    marks = [number(NUMBERS[0]), address(family, host)]
+    return Shape(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, message, marks)
+
+
+def add_address(index: int, interface: str, cidr: str) -> Request:
+    """Give an interface an address such as `10.0.0.1/24`; IPv6 without duplicate detection."""
+    host, _, length = cidr.partition("/")
+    family = family_of(host)
+    data = _address_shape(family, int(length)).fill(number(index), address(family, host))
+    return Request(data, f"give {interface} the address {cidr}")
+
+
+@cache
+def _route_shape(
+    family: int, length: int, through_gateway: bool, metrics: Metrics | None, table: int
+) -> Shape:
+    attributes: list[list[Any]] = [["RTA_OIF", NUMBERS[0]], ["RTA_TABLE", table]]
+    marks = [number(NUMBERS[0])]
+    if length:
+        attributes.append(["RTA_DST", ADDRESSES[family][0]])
+        marks.append(address(family, ADDRESSES[family][0]))
+    if through_gateway:
+        attributes.append(["RTA_GATEWAY", ADDRESSES[family][1]])
+        marks.append(address(family, ADDRESSES[family][1]))
+    elif family == socket.AF_INET6:
+        attributes.append(["RTA_PRIORITY", _IP6_RT_PRIO_ADDRCONF])
+    if metrics is not None and (given := metrics.attributes()):
+        attributes.append(["RTA_METRICS", {"attrs": given}])
+    message = rtmsg()
+    message["family"] = family
+    message["dst_len"] = length
+    message["table"] = table if table < 256 else 0
+    message["proto"] = _RTPROT_STATIC
+    message["type"] = _RTN_UNICAST
+    on_link = not through_gateway and family == socket.AF_INET
+    message["scope"] = _RT_SCOPE_LINK if on_link else _RT_SCOPE_UNIVERSE
+    message["attrs"] = attributes
+    return Shape(RTM_NEWROUTE, NLM_F_CREATE | NLM_F_REPLACE, message, marks)
 
 
 def add_route(
@@ -176,59 +244,54 @@ def add_route(
     table: int = TABLE_MAIN,
 ) -> Request:
     """Route `destination` (CIDR) through the interface, by a gateway or directly."""
-    network = ipaddress.ip_network(destination)
-    attributes: list[list[Any]] = [["RTA_OIF", index], ["RTA_TABLE", table]]
-    if network.prefixlen:
-        attributes.append(["RTA_DST", str(network.network_address)])
+    network, _, length = destination.partition("/")
+    family = family_of(destination)
+    values = [number(index)]
+    if int(length):
+        values.append(address(family, network))
     if via is not None:
-        attributes.append(["RTA_GATEWAY", via])
-    elif network.version == 6:
-        attributes.append(["RTA_PRIORITY", _IP6_RT_PRIO_ADDRCONF])
-    if metrics is not None and (given := metrics.attributes()):
-        attributes.append(["RTA_METRICS", {"attrs": given}])
-    message = rtmsg()
-    message["family"] = family_of(destination)
-    message["dst_len"] = network.prefixlen
-    message["table"] = table if table < 256 else 0
-    message["proto"] = _RTPROT_STATIC
-    message["type"] = _RTN_UNICAST
-    on_link = via is None and network.version == 4
-    message["scope"] = _RT_SCOPE_LINK if on_link else _RT_SCOPE_UNIVERSE
-    message["attrs"] = attributes
-    return request(
-        RTM_NEWROUTE,
-        NLM_F_CREATE | NLM_F_REPLACE,
-        message,
-        f"add the route to {destination}{f' via {via}' if via else ''}",
-    )
+        values.append(address(family, via))
+    shape = _route_shape(family, int(length), via is not None, metrics, table)
+    purpose = f"add the route to {destination}{f' via {via}' if via else ''}"
+    return Request(shape.fill(*values), purpose)
 
 
-def add_neighbour(index: int, address: str, mac: str) -> Request:
-    """A permanent ARP or neighbour discovery entry."""
+@cache
+def _neighbour_shape(family: int) -> Shape:
+    host = ADDRESSES[family][0]
     message = ndmsg()
-    message["family"] = family_of(address)
-    message["ifindex"] = index
+    message["family"] = family
+    message["ifindex"] = NUMBERS[0]
     message["state"] = _NUD_PERMANENT
-    message["attrs"] = [["NDA_DST", address], ["NDA_LLADDR", mac]]
-    return request(
-        RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, message, f"add the neighbour {address}"
-    )
+    message["attrs"] = [["NDA_DST", host], ["NDA_LLADDR", MACS[0]]]
+    marks = [number(NUMBERS[0]), address(family, host), mac(MACS[0])]
+    return Shape(RTM_NEWNEIGH, NLM_F_CREATE | NLM_F_REPLACE, message, marks)
 
 
-def add_interface_rule(family: int, interface: str, table: int, priority: int) -> Request:
-    """Packets that came in by `interface` are routed by `table` (ip-rule(8), `iif`)."""
+def add_neighbour(index: int, host: str, mac_address: str) -> Request:
+    """A permanent ARP or neighbour discovery entry."""
+    family = family_of(host)
+    data = _neighbour_shape(family).fill(number(index), address(family, host), mac(mac_address))
+    return Request(data, f"add the neighbour {host}")
+
+
+@cache
+def _rule_shape(family: int, table: int, priority: int) -> Shape:
     message = fibmsg()
     message["family"] = family
     message["table"] = table
     message["action"] = _FR_ACT_TO_TBL
     message["attrs"] = [
-        ["FRA_IIFNAME", interface],
+        ["FRA_IIFNAME", NAMES[0]],
         ["FRA_TABLE", table],
         ["FRA_PRIORITY", priority],
     ]
-    return request(
-        RTM_NEWRULE,
-        NLM_F_CREATE | NLM_F_EXCL,
-        message,
+    return Shape(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, message, [name(NAMES[0])])
+
+
+def add_interface_rule(family: int, interface: str, table: int, priority: int) -> Request:
+    """Packets that came in by `interface` are routed by `table` (ip-rule(8), `iif`)."""
+    return Request(
+        _rule_shape(family, table, priority).fill(name(interface)),
         f"add the routing rule for packets from {interface}",
     )

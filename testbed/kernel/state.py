@@ -9,13 +9,14 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
+from functools import cache
 
 import msgspec
 from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from testbed.kernel.netlink import Netlink, attributes
+from testbed.kernel.netlink import NLM_F_DUMP, Netlink, attributes, encode
 from testbed.kernel.rtnetlink import RTAX_RTO_MIN, TABLE_MAIN, Metrics
 
 RTNLGRP_LINK = 1
@@ -25,9 +26,10 @@ _IFF_UP = 1
 _OPERSTATE_UNKNOWN, _OPERSTATE_UP = 0, 6
 _BRIDGE_PORT_FORWARDING = 3
 _RTN_UNICAST = 1
+_RTEXT_FILTER_SKIP_STATS = 8
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_OPERSTATE = 1, 3, 4, 16
-_IFLA_LINKINFO, _IFLA_STATS64 = 18, 23
+_IFLA_LINKINFO = 18
 _IFLA_INFO_KIND, _IFLA_INFO_SLAVE_DATA, _IFLA_BRPORT_STATE = 1, 5, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_METRICS = 1, 4, 5, 8
@@ -42,7 +44,7 @@ _RTAX_LOCK, _RTAX_CC_ALGO = 1, 16
 
 
 class InterfaceState(msgspec.Struct, frozen=True, kw_only=True):
-    """An interface as the kernel has it; counters since it was made.
+    """An interface as the kernel has it.
 
     up: switched on by us; carrying: frames pass, which begins some time after both ends of a
     link are up, and for a port of a bridge only when the bridge forwards from it.
@@ -54,10 +56,6 @@ class InterfaceState(msgspec.Struct, frozen=True, kw_only=True):
     mtu: int
     up: bool
     carrying: bool
-    rx_packets: int
-    tx_packets: int
-    rx_dropped: int
-    tx_dropped: int
 
 
 class RouteEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -73,14 +71,33 @@ def _u32(data: bytes) -> int:
     return int(struct.unpack_from("=I", data)[0])
 
 
+@cache
+def _links_question() -> bytes:
+    message = ifinfmsg()
+    message["attrs"] = [["IFLA_EXT_MASK", _RTEXT_FILTER_SKIP_STATS]]
+    return encode(_RTM_GETLINK, NLM_F_DUMP, message)
+
+
+@cache
+def _addresses_question() -> bytes:
+    return encode(_RTM_GETADDR, NLM_F_DUMP, ifaddrmsg())
+
+
+@cache
+def _routes_question(family: int) -> bytes:
+    message = rtmsg()
+    message["family"] = family
+    message["table"] = TABLE_MAIN
+    return encode(_RTM_GETROUTE, NLM_F_DUMP, message)
+
+
 def interfaces(netlink: Netlink) -> dict[str, InterfaceState]:
     """All interfaces of the namespace by name."""
     found = {}
-    for payload in netlink.dump(_RTM_GETLINK, ifinfmsg()):
+    for payload in netlink.dump(_links_question()):
         index, flags = struct.unpack_from("=4xiI", payload)
         given = attributes(payload, 16)
         name = given[_IFLA_IFNAME].rstrip(b"\0").decode()
-        stats = struct.unpack_from("=8Q", given[_IFLA_STATS64])
         found[name] = InterfaceState(
             index=index,
             name=name,
@@ -88,10 +105,6 @@ def interfaces(netlink: Netlink) -> dict[str, InterfaceState]:
             mtu=_u32(given[_IFLA_MTU]),
             up=bool(flags & _IFF_UP),
             carrying=_carrying(given),
-            rx_packets=stats[0],
-            tx_packets=stats[1],
-            rx_dropped=stats[6],
-            tx_dropped=stats[7],
         )
     return found
 
@@ -110,7 +123,7 @@ def _carrying(given: dict[int, bytes]) -> bool:
 def addresses(netlink: Netlink) -> set[tuple[int, str]]:
     """(interface index, address in CIDR form) of every address in the namespace."""
     found = set()
-    for payload in netlink.dump(_RTM_GETADDR, ifaddrmsg()):
+    for payload in netlink.dump(_addresses_question()):
         length, index = payload[1], _u32(payload[4:])
         given = attributes(payload, 8)
         host = ipaddress.ip_address(given.get(_IFA_LOCAL) or given[_IFA_ADDRESS])
@@ -120,12 +133,9 @@ def addresses(netlink: Netlink) -> set[tuple[int, str]]:
 
 def routes(netlink: Netlink, family: int) -> list[RouteEntry]:
     """The unicast routes of the main table."""
-    wanted = rtmsg()
-    wanted["family"] = family
-    wanted["table"] = TABLE_MAIN
     nowhere = bytes(16 if family == socket.AF_INET6 else 4)
     found = []
-    for payload in netlink.dump(_RTM_GETROUTE, wanted):
+    for payload in netlink.dump(_routes_question(family)):
         length, kind = payload[1], payload[7]
         if kind != _RTN_UNICAST:
             continue

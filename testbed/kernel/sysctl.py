@@ -18,11 +18,18 @@ def path_of(name: str) -> Path:
 
 
 def read(name: str) -> str:
-    """The value as one line of text, fields separated by single spaces."""
+    """The value as one line of text, fields separated by single spaces.
+
+    Raises `KernelError` for a name that this kernel does not have, or that cannot be read.
+    """
     try:
-        return " ".join(path_of(name).read_text().split())
-    except FileNotFoundError:
+        return " ".join(path_of(name).read_text(errors="replace").split())
+    except (FileNotFoundError, NotADirectoryError):
         raise _unknown(name) from None
+    except OSError as error:
+        raise KernelError(
+            f"The sysctl {name} cannot be read: {os.strerror(error.errno or 0)}."
+        ) from None
 
 
 def write(values: Mapping[str, str]) -> None:
@@ -35,10 +42,15 @@ def write(values: Mapping[str, str]) -> None:
         _write_one(name, value)
 
 
+def missing(values: Mapping[str, str]) -> dict[str, str]:
+    """Those of `values` that the calling thread's namespace does not have already."""
+    return {name: value for name, value in values.items() if read(name).split() != value.split()}
+
+
 def _write_one(name: str, value: str) -> None:
     try:
         fd = os.open(path_of(name), os.O_RDWR | os.O_CLOEXEC)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise _unknown(name) from None
     except PermissionError:
         raise PrivilegeError(

@@ -25,18 +25,39 @@ _TAP_QUEUE = 10_000
 _DOCUMENTATION_ADDRESS = {4: "192.0.2.1", 6: "2001:db8::1"}
 
 
+class Newborn:
+    """What every new namespace of this lab needs, found out once, in a namespace just made."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        with namespace.call(Netlink) as netlink:
+            self.offloads = ethtool.Offloads(netlink)
+        self.sysctls = namespace.call(sysctl.missing, PINNED_SYSCTLS)
+
+
 class Site:
     """One node under construction: its namespace and the index of each of its interfaces."""
 
-    def __init__(self, planned: PlannedNode, namespace: Namespace) -> None:
+    def __init__(self, planned: PlannedNode, namespace: Namespace, newborn: Newborn) -> None:
         self.planned = planned
         self.namespace = namespace
+        self.newborn = newborn
         self.indices: dict[str, int] = {"lo": rtnetlink.LOOPBACK_INDEX}
         self.tap_fds: dict[str, int] = {}
+        self.netlink = namespace.call(Netlink)
 
     @property
     def name(self) -> str:
         return self.planned.name
+
+    def close_taps(self) -> None:
+        """Close our copies of the TAP descriptors, after the emulator has its own."""
+        while self.tap_fds:
+            os.close(self.tap_fds.popitem()[1])
+
+    def close(self) -> None:
+        """End the construction."""
+        self.close_taps()
+        self.netlink.close()
 
 
 @contextlib.contextmanager
@@ -67,7 +88,7 @@ class IndexSource:
 def prepare(site: Site) -> None:
     """Set the sysctls, before any interface copies them."""
     with _blame_node(site):
-        site.namespace.call(sysctl.write, {**PINNED_SYSCTLS, **site.planned.sysctls})
+        site.namespace.call(sysctl.write, {**site.newborn.sysctls, **site.planned.sysctls})
 
 
 def veth_request(link: PlannedLink, sites: dict[str, Site], indices: IndexSource) -> Request:
@@ -77,7 +98,7 @@ def veth_request(link: PlannedLink, sites: dict[str, Site], indices: IndexSource
         site = sites[planned.node]
         ends.append(
             rtnetlink.LinkEnd(
-                namespace=site.namespace.fd,
+                namespace=site.namespace.fileno(),
                 name=planned.name,
                 index=indices.take(site, planned.name),
                 mac=planned.mac,
@@ -96,13 +117,6 @@ def open_taps(link: PlannedLink, sites: dict[str, Site], indices: IndexSource) -
             site.tap_fds[planned.name] = site.namespace.call(tun.open_tap, planned.name, index)
 
 
-def close_taps(site: Site) -> None:
-    """Close our copies of the TAP descriptors, after the emulator has its own."""
-    for fd in site.tap_fds.values():
-        os.close(fd)
-    site.tap_fds.clear()
-
-
 def configure(site: Site, extra: list[Request]) -> None:
     """Addresses, neighbours, routes and `extra`, in one batch."""
     planned = site.planned
@@ -116,15 +130,10 @@ def configure(site: Site, extra: list[Request]) -> None:
     ]
     requests += [_route_request(site, route) for route in planned.routes]
     with _blame_node(site):
-        site.namespace.call(_configure, site, requests + extra)
-
-
-def _configure(site: Site, requests: list[Request]) -> None:
-    with Netlink() as netlink:
-        netlink.execute(requests)
-    for interface in site.planned.interfaces:
-        if not interface.offload and interface.name not in site.tap_fds:
-            ethtool.disable_offloads(interface.name)
+        site.netlink.execute(requests + extra)
+        for interface in planned.interfaces:
+            if not interface.offload and interface.name not in site.tap_fds:
+                site.newborn.offloads.disable(site.netlink, interface.name)
 
 
 def _bridge_requests(site: Site) -> list[Request]:
@@ -144,7 +153,7 @@ def _interface_requests(site: Site, interface: PlannedInterface) -> list[Request
         settings = rtnetlink.set_link(
             index,
             interface.name,
-            mac=interface.mac,
+            mac_address=interface.mac,
             mtu=interface.mtu,
             txqlen=_TAP_QUEUE,
             master=master,
@@ -186,38 +195,36 @@ def verify(site: Site) -> None:
     Raises `ReadBackError` for the first difference.
     """
     with _blame_node(site):
-        site.namespace.call(_verify, site)
-
-
-def _verify(site: Site) -> None:
-    with Netlink() as netlink:
-        netlink.subscribe(state.RTNLGRP_LINK)
-        _await_carrier(site, netlink)
-        _verify_interfaces(site, netlink)
+        _verify_interfaces(site, _await_carrier(site))
         if site.planned.routes:
-            _verify_routes(site, netlink)
-    if site.planned.congestion_control is not None:
-        _verify_congestion_control(site.planned)
+            _verify_routes(site)
+        if site.planned.congestion_control is not None:
+            site.namespace.call(_verify_congestion_control, site.planned)
 
 
-def _await_carrier(site: Site, netlink: Netlink) -> None:
+def _await_carrier(site: Site) -> dict[str, state.InterfaceState]:
+    """The interfaces as they are when all of them carry frames."""
     deadline = deadline_in(_CARRIER_SECONDS)
     wanted = [interface.name for interface in site.planned.interfaces]
+    listening = False
     while True:
-        found = state.interfaces(netlink)
+        found = state.interfaces(site.netlink)
         idle = [name for name in wanted if name not in found or not found[name].carrying]
         if not idle:
-            return
-        if not netlink.wait_for_change(time_left(deadline)):
+            return found
+        if not listening:
+            # What changed since the question was answered is asked for again.
+            site.netlink.subscribe(state.RTNLGRP_LINK)
+            listening = True
+        elif not site.netlink.wait_for_change(time_left(deadline)):
             raise ReadBackError(
                 f"the interface {idle[0]} carries no frames {_CARRIER_SECONDS:g} s after it was "
                 "set up."
             )
 
 
-def _verify_interfaces(site: Site, netlink: Netlink) -> None:
-    interfaces = state.interfaces(netlink)
-    addresses = state.addresses(netlink)
+def _verify_interfaces(site: Site, interfaces: dict[str, state.InterfaceState]) -> None:
+    addresses = state.addresses(site.netlink)
     for planned in site.planned.interfaces:
         found = interfaces[planned.name]
         _compare(f"MAC address of {planned.name}", planned.mac, found.mac)
@@ -227,12 +234,12 @@ def _verify_interfaces(site: Site, netlink: Netlink) -> None:
                 raise ReadBackError(f"the address {address} of {planned.name} is not there.")
 
 
-def _verify_routes(site: Site, netlink: Netlink) -> None:
+def _verify_routes(site: Site) -> None:
     wanted_families = {rtnetlink.family_of(route.destination) for route in site.planned.routes}
     found = {
         (route.destination, route.via): route
         for family in wanted_families
-        for route in state.routes(netlink, family)
+        for route in state.routes(site.netlink, family)
     }
     for planned in site.planned.routes:
         route = found.get((planned.destination, planned.via))
@@ -249,14 +256,10 @@ def _verify_congestion_control(planned: PlannedNode) -> None:
     own = {address.split("/")[0] for each in planned.interfaces for address in each.addresses}
     networks = {ipaddress.ip_network(route.destination): route for route in planned.routes}
     for network in networks:
-        address: ipaddress.IPv4Address | ipaddress.IPv6Address
+        candidates = [str(host) for host in islice(network.hosts(), 4) if str(host) not in own]
         if network.prefixlen == 0:
-            address = ipaddress.ip_address(_DOCUMENTATION_ADDRESS[network.version])
-        else:
-            address = next(
-                (host for host in islice(network.hosts(), 4) if str(host) not in own),
-                network.network_address,
-            )
+            candidates = [_DOCUMENTATION_ADDRESS[network.version]]
+        address = ipaddress.ip_address((candidates or [str(network.network_address)])[0])
         if str(address) in own:
             continue
         covering = [one for one in networks if one.version == address.version and address in one]

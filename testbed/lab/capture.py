@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-import select
 import signal
 import tempfile
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
@@ -15,7 +15,14 @@ import msgspec
 
 from testbed.errors import CaptureError
 from testbed.kernel.namespace import Namespace
-from testbed.kernel.process import Process, ProcessGroup, deadline_in, find_program, time_left
+from testbed.kernel.process import (
+    Process,
+    ProcessGroup,
+    await_readable,
+    deadline_in,
+    find_program,
+    time_left,
+)
 from testbed.topology.plan_model import PlannedInterface
 
 _READY_SECONDS = 15.0
@@ -55,6 +62,8 @@ class Capture:
         # The kernel reserves this much for every packet that waits to be written.
         self._snapshot = _OFFLOADED if interface.offload else interface.mtu + _LINK_HEADER
         self.counts: CaptureCounts | None = None
+        self._lock = threading.Lock()
+        self._started = False
         self._process: Process | None = None
         self._output = b""
         self._file: IO[bytes] | None = None
@@ -75,7 +84,7 @@ class Capture:
     def start(self, group: ProcessGroup, namespace: Namespace) -> Process:
         """Start tcpdump; `await_ready` tells when it captures."""
         argv = [
-            find_program("tcpdump"),
+            find_program("tcpdump", "tcpdump"),
             "-i",
             self.interface,
             "-n",
@@ -86,47 +95,69 @@ class Capture:
         argv += ["-B", str(_BUFFER_KIB), "--immediate-mode", "--time-stamp-precision=nano"]
         argv += ["-Z", "root"]  # stay who we are: the file may be writable for us alone
         if self._file is None:
-            self._file = self.path.open("wb")
+            try:
+                self._file = self.path.open("wb")
+            except OSError as error:
+                raise CaptureError(
+                    f"The capture of {self.node}:{self.interface} cannot be written to "
+                    f"{self.path}: {os.strerror(error.errno or 0)}."
+                ) from error
         self._process = group.start(
             namespace, [*argv, "-w", "-"], stdout_file=self._file, stderr_pipe=True
         )
+        self._started = True
         return self._process
 
     def await_ready(self) -> None:
         """Return when every packet from now on will be captured. Raises `CaptureError`."""
+        assert self._process is not None
         deadline = deadline_in(_READY_SECONDS)
         while b"listening on" not in self._output:
-            self._read_more(deadline, "did not get ready")
+            self._read_more(self._process, deadline, "did not get ready")
 
     def stop(self) -> CaptureCounts:
-        """Finish the file and check that nothing is missing from it.
+        """Finish the file and check that it holds every packet up to this call.
 
         Raises `CaptureError` when packets were dropped for want of buffer space, or when tcpdump
         ended early.
         """
-        if self._process is None:
+        with self._lock:
+            if self._process is not None:
+                try:
+                    self.counts = self._finish(self._process)
+                finally:
+                    self._before_stop(self._process)
+                    self._process.kill()
+                    self._process = None
             if self.counts is None:
-                raise CaptureError(f"The capture of {self.node}:{self.interface} never ran.")
+                raise CaptureError(
+                    f"The capture of {self.node}:{self.interface} "
+                    f"{'failed' if self._started else 'never ran'}."
+                )
             return self.counts
+
+    def _finish(self, process: Process) -> CaptureCounts:
         # What tcpdump has seen but not yet written would be lost by stopping it right away.
         deadline = deadline_in(_FLUSH_SECONDS)
-        while (counts := self._ask_counts(deadline)).captured < counts.received - counts.dropped:
-            pass
-        process, self._process = self._process, None
+        counts = self._ask_counts(process, deadline)
+        seen = counts.received
+        while counts.captured < seen - counts.dropped:
+            counts = self._ask_counts(process, deadline)
         self._before_stop(process)
         process.signal(signal.SIGINT)
-        process.wait(_FLUSH_SECONDS)
+        if not process.ended_within(_FLUSH_SECONDS):
+            raise self._failure("did not end")
         self._output += process.stderr.read()
-        self.counts = _last_counts(self._output)
-        if self.counts is None:
+        last = _last_counts(self._output)
+        if last is None:
             raise self._failure("ended without telling what it captured")
-        if self.counts.dropped or self.counts.captured != self.counts.received:
+        if last.dropped or last.captured < seen:
             raise CaptureError(
                 f"The capture of {self.node}:{self.interface} is not complete: of "
-                f"{self.counts.received} packets {self.counts.captured} were written and "
-                f"{self.counts.dropped} dropped. Capture fewer interfaces or a slower link."
+                f"{last.received} packets {last.captured} were written and "
+                f"{last.dropped} dropped. Capture fewer interfaces or a slower link."
             )
-        return self.counts
+        return last
 
     def close(self) -> None:
         """Give the file up; an unnamed one is gone with it."""
@@ -134,18 +165,16 @@ class Capture:
             self._file.close()
             self._file = None
 
-    def _ask_counts(self, deadline: float) -> CaptureCounts:
-        assert self._process is not None
+    def _ask_counts(self, process: Process, deadline: float) -> CaptureCounts:
         self._output = b""
-        self._process.signal(signal.SIGUSR1)
+        process.signal(signal.SIGUSR1)
         while (counts := _last_counts(self._output)) is None:
-            self._read_more(deadline, "did not answer")
+            self._read_more(process, deadline, "did not answer")
         return counts
 
-    def _read_more(self, deadline: float, complaint: str) -> None:
-        assert self._process is not None
-        pipe = self._process.stderr
-        readable, _, _ = select.select([pipe], [], [], time_left(deadline))
+    def _read_more(self, process: Process, deadline: float, complaint: str) -> None:
+        pipe = process.stderr
+        readable = await_readable(pipe.fileno(), time_left(deadline))
         more = os.read(pipe.fileno(), 65536) if readable else b""
         if not more:
             raise self._failure(complaint if not readable else "ended early")

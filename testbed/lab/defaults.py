@@ -4,14 +4,26 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-# A new namespace copies some settings from the host (IPv4 device settings, buffer sizes) and
-# has others that disturb experiments (remembered metrics, duplicate address detection).
+# A new namespace copies some settings from the host (IPv4 device settings, which Docker and systemd
+# change; buffer sizes) and has others that disturb experiments (remembered metrics, duplicate
+# address detection). Order matters: ip_forward sets some of those that follow.
 PINNED_SYSCTLS = MappingProxyType(
     {
-        "net.ipv4.conf.all.rp_filter": "0",
-        "net.ipv4.conf.default.rp_filter": "0",
-        "net.ipv4.conf.all.send_redirects": "0",
-        "net.ipv4.conf.default.send_redirects": "0",
+        "net.ipv4.ip_forward": "0",
+        **{
+            f"net.ipv4.conf.{which}.{setting}": "0"
+            for setting in (
+                "rp_filter",
+                "accept_redirects",
+                "send_redirects",
+                "accept_source_route",
+                "arp_announce",
+                "arp_filter",
+                "arp_ignore",
+                "proxy_arp",
+            )
+            for which in ("all", "default")
+        },
         "net.ipv4.tcp_no_metrics_save": "1",
         "net.ipv4.tcp_rmem": "4096 131072 6291456",
         "net.ipv4.tcp_wmem": "4096 16384 4194304",

@@ -26,7 +26,9 @@ class Helper:
 
     def epitaph(self) -> str:
         """How it ended and the last of what it wrote to its standard error."""
-        status = self.process.wait(_LAST_WORDS)
+        if not self.process.ended_within(_LAST_WORDS):
+            return "it hung up, but is still running"
+        status = self.process.wait()
         how = f"killed by signal {-status}" if status < 0 else f"status {status}"
         words = self.process.stderr_text().strip()
         return f"{how}{f', saying: {words}' if words else ''}"

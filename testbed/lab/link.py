@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import msgspec
 
 from testbed.emulator.counters import LinkCounters
 from testbed.emulator.userspace import UserspaceEmulator
-from testbed.errors import LabError
+from testbed.errors import LabError, ReadBackError
 from testbed.topology.model import Impairments, Queue
 from testbed.topology.plan_model import PlannedLink
 from testbed.topology.units import (
@@ -41,6 +42,7 @@ class Link:
         self.planned = planned
         self._emulator = emulator
         self._check = check
+        self._lock = threading.Lock()  # between reading what is in force and changing it
 
     def __repr__(self) -> str:
         return f"<Link {self.name}>"
@@ -74,7 +76,13 @@ class Link:
         """
         emulator = self._running_emulator("changed")
         values = {name: _read(name, value) for name, value in changes.items()}
-        for direction in self._directions(toward):
+        with self._lock:
+            self._change(emulator, self._directions(toward), values)
+
+    def _change(
+        self, emulator: UserspaceEmulator, directions: Sequence[Direction], values: dict[str, Any]
+    ) -> None:
+        for direction in directions:
             wanted = msgspec.structs.replace(self.impairments(direction), **values)
             emulator.set(self.name, direction, wanted)
             check_impairments(self.name, direction, wanted, self.impairments(direction))
@@ -118,13 +126,13 @@ def link_name(planned: PlannedLink) -> str:
 
 
 def check_impairments(name: str, direction: str, wanted: Impairments, found: Impairments) -> None:
-    """Raise `LabError` when the emulator has something else in force than was asked for."""
+    """Raise `ReadBackError` when the emulator has something else in force than was asked for."""
     for field in Impairments.__struct_fields__:
         asked, has = getattr(wanted, field), getattr(found, field)
         # Times are whole nanoseconds in the emulator.
         near = isinstance(asked, float) and isinstance(has, float) and abs(asked - has) < 1e-9
         if asked != has and not near:
-            raise LabError(
+            raise ReadBackError(
                 f"link {name}, {direction}: {field} was to be {asked}, the emulator has {has}."
             )
 
@@ -133,7 +141,7 @@ def _read(name: str, value: object) -> Any:
     reader = _READERS.get(name)
     if reader is None:
         raise LabError(f"There is no impairment '{name}'; there are {', '.join(_READERS)}.")
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if name != "queue" and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)  # in base units; the emulator refuses impossible ones
     try:
         return reader(value)

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import os
-import select
 import socket as sockets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
 from testbed.errors import CommandFailed, LabError
 from testbed.kernel import sysctl
 from testbed.kernel.namespace import Namespace
-from testbed.kernel.process import Process, ProcessGroup, deadline_in, time_left
+from testbed.kernel.process import Process, await_readable, deadline_in, time_left
+from testbed.lab.life import Life
 from testbed.lab.ping import open_socket, ping
 from testbed.middlebox.client import FunctionHandle, MiddleboxClient
 from testbed.topology.plan_model import Plan, PlannedNode
@@ -28,6 +28,7 @@ Socket: TypeAlias = sockets.socket
 
 _LISTEN_STATE = "0A"
 _POLL_SECONDS = 0.01
+_LAST_MOMENTS = 0.1
 
 
 class Completed(msgspec.Struct, frozen=True):
@@ -51,17 +52,14 @@ class Node:
         planned: PlannedNode,
         plan: Plan,
         namespace: Namespace,
-        group: ProcessGroup,
-        check: Callable[[], None],
-        track: Callable[[Socket], None],
+        life: Life,
     ) -> None:
         self.planned = planned
         self.namespace = namespace
         self.middlebox: MiddleboxClient | None = None
         self._plan = plan
-        self._group = group
-        self.check = check
-        self._track = track
+        self._life = life
+        self.check = life.check
 
     def __repr__(self) -> str:
         return f"<Node {self.name} ({self.kind}) {', '.join(self.addresses())}>"
@@ -97,9 +95,7 @@ class Node:
     def socket(self, family: int = AF_INET, kind: int = SOCK_STREAM, protocol: int = 0) -> Socket:
         """An ordinary socket that lives in this node; the lab closes it at the latest."""
         self.check()
-        made = self.namespace.socket(family, kind, protocol)
-        self._track(made)
-        return made
+        return self._life.sockets.make(self.namespace, family, kind, protocol)
 
     def listen(self, port: int = 0, *, address: str | None = None, backlog: int = 128) -> Socket:
         """A listening TCP socket on the node's first IPv4 address, or on the one given."""
@@ -147,11 +143,11 @@ class Node:
         Raises `CommandFailed` with argv, status and both streams when the status is not 0
         (unless `check` is off) or after `timeout` seconds, `MissingProgram` when there is none.
         """
-        self.check()
-        process = self._group.start(self.namespace, argv, stdout=True, env=env, cwd=cwd)
+        process = self._life.start_program(self.namespace, argv, keep_output=True, env=env, cwd=cwd)
         try:
             return Completed(process.argv, 0, *process.finish(timeout))
         except CommandFailed as error:
+            self.check()  # a lab that has failed kills its programs
             if check or error.status is None:
                 raise
             return Completed(error.argv, error.status, error.stdout, error.stderr)
@@ -170,32 +166,37 @@ class Node:
         """Start a program in the node and return when it is ready.
 
         listening: a TCP port that it will listen on. ready_fd: it gets the number of a
-        descriptor in the environment variable TESTBED_READY_FD and writes or closes it when
-        ready. Raises `CommandFailed` when it ends before that, or is not ready in `timeout` s.
+        descriptor in the environment variable TESTBED_READY_FD and writes to it when ready.
+        Raises `CommandFailed` when it ends before that, or is not ready in `timeout` s.
         """
-        self.check()
-        if not ready_fd:
-            process = self._group.start(
-                self.namespace, argv, stdout=True, env=env, cwd=cwd, pass_fds=pass_fds
+        if listening is not None and listening in self.listening_ports():
+            raise LabError(
+                f"Something listens on port {listening} of node '{self.name}' already, so "
+                f"'{os.fspath(argv[0])}' cannot."
             )
-            if listening is not None:
-                self._await_listening(process, listening, timeout)
-            return process
+        options: dict[str, Any] = {"stdout": True, "env": env, "cwd": cwd, "pass_fds": pass_fds}
+        if ready_fd:
+            process = self._start_telling(argv, options, timeout)
+        else:
+            process = self._life.start_program(self.namespace, argv, **options)
+        if listening is not None:
+            self._await_listening(process, listening, timeout)
+        return process
+
+    def _start_telling(
+        self, argv: Sequence[str | os.PathLike[str]], options: dict[str, Any], timeout: float
+    ) -> Process:
+        """Start a program that tells by a descriptor that it is ready."""
         read, write = os.pipe2(os.O_CLOEXEC)
         try:
-            process = self._group.start(
-                self.namespace,
-                argv,
-                stdout=True,
-                env={**(os.environ if env is None else env), "TESTBED_READY_FD": str(write)},
-                cwd=cwd,
-                pass_fds=[*pass_fds, write],
-            )
+            env = os.environ if options["env"] is None else options["env"]
+            options["env"] = {**env, "TESTBED_READY_FD": str(write)}
+            options["pass_fds"] = [*options["pass_fds"], write]
+            process = self._life.start_program(self.namespace, argv, **options)
             os.close(write)
             write = -1
-            readable, _, _ = select.select([read], [], [], timeout)
-            # End of file is what a closed descriptor looks like, and also a dead program.
-            if not readable or (not os.read(read, 1) and process.ended_within(0.05)):
+            # What cannot be read is the end of file: it has closed it, or is dead.
+            if not await_readable(read, timeout) or not os.read(read, 1):
                 raise self._not_ready(process, "not ready")
         finally:
             os.close(read)
@@ -210,20 +211,25 @@ class Node:
                 raise self._not_ready(process, f"not listening on port {port}")
 
     def _not_ready(self, process: Process, complaint: str) -> CommandFailed:
-        status = process.popen.poll()
+        # Both ends of its life are near each other when it closes its files: which came first?
+        status = process.wait() if process.ended_within(_LAST_MOMENTS) else None
         ended = "still running" if status is None else f"ended with status {status}"
         words = process.stderr_text()
+        process.kill()
         process.stop()
+        self.check()  # a lab that has failed kills its programs
         return CommandFailed(
             process.argv, status, "", words, f"{complaint} in node '{self.name}' ({ended})"
         )
 
     def listening_ports(self) -> set[int]:
         """The TCP ports that something in the node listens on (/proc/net/tcp)."""
+        self.check()
         return self.namespace.call(_listening_ports)
 
     def sysctl(self, name: str) -> str:
         """Read a sysctl of the node, such as `net.ipv4.tcp_sack`."""
+        self.check()
         return self.namespace.call(sysctl.read, name)
 
     def set_sysctl(self, name: str, value: str | int) -> None:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import itertools
 import os
-import select
 import socket
 import struct
 import time
 
 from testbed.errors import LabError
-from testbed.kernel.process import deadline_in, time_left
+from testbed.kernel.process import await_readable, deadline_in, time_left
 
 _sequence = itertools.count(1)
 _ECHO_V4, _REPLY_V4, _UNREACHABLE_V4 = 8, 0, 3
@@ -44,8 +43,7 @@ def ping(sock: socket.socket, address: str, timeout: float) -> float:
     except OSError as error:
         raise LabError(f"No ping to {address}: {os.strerror(error.errno or 0)}.") from None
     while True:
-        readable, _, _ = select.select([sock], [], [], time_left(deadline))
-        if not readable:
+        if not await_readable(sock.fileno(), time_left(deadline)):
             raise LabError(f"No reply to a ping to {address} within {timeout:g} s.")
         packet, (source, *_) = sock.recvfrom(65536)
         message = packet if v6 else packet[(packet[0] & 15) * 4 :]

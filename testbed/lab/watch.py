@@ -19,8 +19,9 @@ class Watch:
         self._selector.register(self._wake_read, selectors.EVENT_READ)
         self._lock = threading.Lock()
         self._callbacks: dict[int, tuple[Process, Callable[[], None]]] = {}
-        self._thread: threading.Thread | None = None
         self._closed = False
+        self._thread = threading.Thread(target=self._run, name="testbed-watch", daemon=True)
+        self._thread.start()
 
     def add(self, process: Process, on_end: Callable[[], None]) -> None:
         """Call `on_end` in the watching thread when the process ends."""
@@ -28,9 +29,6 @@ class Watch:
         with self._lock:
             self._callbacks[pidfd] = (process, on_end)
             self._selector.register(pidfd, selectors.EVENT_READ)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="testbed-watch", daemon=True)
-                self._thread.start()
 
     def forget(self, process: Process) -> None:
         """Its end is intended from now on."""
@@ -50,7 +48,10 @@ class Watch:
                 if key.fd == self._wake_read:
                     return
                 with self._lock:
-                    ended = self._drop(key.fd) if key.fd in self._callbacks else None
+                    # The number may belong to another process since the wake-up.
+                    process, _ = self._callbacks.get(key.fd, (None, None))
+                    mine = process is not None and process.ended_within(0)
+                    ended = self._drop(key.fd) if mine else None
                 if ended is not None:
                     ended()
 
@@ -60,8 +61,7 @@ class Watch:
             return
         self._closed = True
         os.close(self._wake_write)
-        if self._thread is not None:
-            self._thread.join()
+        self._thread.join()
         for pidfd in list(self._callbacks):
             self._drop(pidfd)
         self._selector.close()

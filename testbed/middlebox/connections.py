@@ -63,7 +63,7 @@ class Connections:
         """Other limits hold from now on."""
         self._table.limit = limit
         self._idle_timeout = idle_timeout
-        self._schedule_sweep()
+        self._forget_idle()
 
     def add(
         self, key: bytes, server_key: bytes, splice: Splice, acknowledgement: bytearray
@@ -72,7 +72,7 @@ class Connections:
         self._table.add(connection, key, server_key)
         self._counters["spliced"] += 1
         if self._sweep is None:
-            self._schedule_sweep()
+            self._forget_idle()
         return connection
 
     def forget(self, connection: Connection) -> None:
@@ -140,28 +140,24 @@ class Connections:
 
     def _end_linger(self, connection: Connection) -> None:
         """Forget it, unless the reset was none that its receiver believed."""
-        idle = self._box.now() - connection.last_used
-        if idle >= _LINGER:
+        wait = connection.last_used + _LINGER - self._box.now()
+        if wait <= 0:
             self.forget(connection)
         else:
-            self._box.call_later(_LINGER - idle, partial(self._end_linger, connection))
+            self._box.call_later(wait, partial(self._end_linger, connection))
 
     def _evicted(self, _: Connection) -> None:
         self._counters["evicted-spliced"] += 1
 
-    def _schedule_sweep(self) -> None:
-        """Come back when the connection that was used least recently has been silent too long."""
+    def _forget_idle(self) -> None:
+        """Forget who was silent too long; come back when it is the next one's turn."""
         if self._sweep is not None:
             self._sweep.cancel()
             self._sweep = None
-        oldest = self._table.oldest()
-        if oldest is not None:
+        while (oldest := self._table.oldest()) is not None:
             wait = oldest.last_used + self._idle_timeout - self._box.now()
-            self._sweep = self._box.call_later(max(wait, 0.0), self._forget_idle)
-
-    def _forget_idle(self) -> None:
-        latest = self._box.now() - self._idle_timeout
-        while (oldest := self._table.oldest()) is not None and oldest.last_used <= latest:
+            if wait > 0:
+                self._sweep = self._box.call_later(wait, self._forget_idle)
+                return
             self._counters["idle"] += 1
             self.forget(oldest)
-        self._schedule_sweep()

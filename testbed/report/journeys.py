@@ -75,9 +75,9 @@ def follow(
 
     from_left: whether the initiator is on the left; None: as the times of the SYNs say.
     """
-    sights = _find_elsewhere(vantages, position, connection)
+    sights = find_elsewhere(vantages, position, connection)
     if from_left is None:
-        from_left = _initiator_is_left(sights)
+        from_left = initiator_is_left(sights)
     path = _Path(vantages, sights, from_left)
     return tuple(
         sorted(
@@ -87,7 +87,7 @@ def follow(
     )
 
 
-def _find_elsewhere(
+def find_elsewhere(
     vantages: Sequence[Vantage], position: int, connection: Connection
 ) -> list[Connection | None]:
     """The connection as each vantage shows it; None where it does not appear."""
@@ -103,7 +103,7 @@ def _find_elsewhere(
     return found
 
 
-def _initiator_is_left(sights: Sequence[Connection | None]) -> bool:
+def initiator_is_left(sights: Sequence[Connection | None]) -> bool:
     """Whether the first SYN passes from left to right; True where nothing tells."""
     syns = [
         sight.handshake.syn or sight.segments[0]

@@ -13,7 +13,14 @@ from pathlib import Path
 import msgspec
 
 from testbed.errors import TraceError
-from testbed.report.journeys import Fate, Journey, Vantage, follow
+from testbed.report.journeys import (
+    Fate,
+    Journey,
+    Vantage,
+    find_elsewhere,
+    follow,
+    initiator_is_left,
+)
 from testbed.trace import Connection, Segment, Trace, read_trace
 from testbed.trace.segments import ACK, FIN, RST, SYN
 
@@ -92,6 +99,12 @@ class Ladder(msgspec.Struct, frozen=True):
     omitted: int = 0
     notes: tuple[str, ...] = ()
 
+    @property
+    def decimals(self) -> int:
+        """Decimals to show of times in ms: microseconds where the whole ladder is short."""
+        times = (row.received or row.time for row in self.rows if isinstance(row, Arrow))
+        return 3 if max(times, default=0.0) < 10 else 1
+
 
 def build_ladder(
     columns: Sequence[str],
@@ -144,14 +157,15 @@ def ladder_from_files(
     limit: int | None = None,
     silence_ms: float = SILENCE_MS,
 ) -> Ladder:
-    """The ladder of captures alone, given from the client's side to the server's.
+    """The ladder of captures alone; the client is on the left, whatever the order of the files.
 
     One capture gives two columns, the addresses of client and server; each further one adds a
     column in between. `names` overrides them, from left to right.
+    connection: its number in the first file; the first one when None.
     """
     if not paths:
         raise TraceError("A ladder needs at least one capture file.")
-    traces = [read_trace(path) for path in paths]
+    traces, connection = _from_client_to_server([read_trace(path) for path in paths], connection)
     if names is None:
         names = _names(traces, connection)
     if len(names) != len(traces) + 1:
@@ -169,6 +183,19 @@ def ladder_from_files(
     return build_ladder(
         names, hops, title=title, connection=connection, limit=limit, silence_ms=silence_ms
     )
+
+
+def _from_client_to_server(
+    traces: list[Trace], connection: int | None
+) -> tuple[list[Trace], int | None]:
+    """The captures turned round if the first SYN says so, with the connection's number there."""
+    vantages = [Vantage(index, False, trace) for index, trace in enumerate(traces)]
+    (position, chosen), _ = _choose(vantages, connection)
+    sights = find_elsewhere(vantages, position, chosen)
+    last = sights[-1]
+    if last is None or initiator_is_left(sights):
+        return traces, connection
+    return traces[::-1], last.number
 
 
 def _names(traces: Sequence[Trace], connection: int | None) -> tuple[str, ...]:

@@ -67,6 +67,7 @@ class _Picture:
 
     def __init__(self, ladder: Ladder) -> None:
         self.ladder = ladder
+        self.decimals = ladder.decimals
         self.x = {name: _GUTTER + i * _COLUMN_GAP for i, name in enumerate(ladder.columns)}
         self.width = 2 * _GUTTER + (len(ladder.columns) - 1) * _COLUMN_GAP
         self.scale = TimeScale(ladder, top=_HEADER + 34)
@@ -165,7 +166,7 @@ class _Picture:
             at, anchor = x + 12, "start"
         else:
             at, anchor = min(self.x.values()) - 12, "end"
-        self._text(at, y + 4, f"{time:,.1f} ms", "muted", size=11.5, anchor=anchor)
+        self._text(at, y + 4, f"{time:,.{self.decimals}f} ms", "muted", size=11.5, anchor=anchor)
 
     def _head(self, x1: float, y1: float, x2: float, y2: float, role: str) -> None:
         angle = math.atan2(y2 - y1, x2 - x1)

@@ -46,7 +46,7 @@ class Drawing:
 
 def draw(ladder: Ladder, width: int = DEFAULT_WIDTH, *, ascii_only: bool = False) -> Drawing:
     """Draw a ladder `width` characters wide, or as wide as its columns need."""
-    canvas = _Canvas(ladder.columns, width)
+    canvas = _Canvas(ladder.columns, width, ladder.decimals)
     lines = [Text(ladder.title, style="bold")] if ladder.title else []
     lines += [Text(f"({note})", style="dim") for note in ladder.notes]
     lines.append(canvas.header())
@@ -90,12 +90,13 @@ def _needed_width(ladder: Ladder) -> int:
 class _Canvas:
     """Where the columns stand, and how one row is drawn between them."""
 
-    def __init__(self, columns: Sequence[str], width: int) -> None:
+    def __init__(self, columns: Sequence[str], width: int, decimals: int) -> None:
         gaps = len(columns) - 1
         left = _TIME_WIDTH + max(len(columns[0]) // 2, 1)
         right = width - 1 - len(columns[-1]) // 2
         step = max((right - left) // gaps, MINIMUM_GAP + 1)
         self.columns = tuple(columns)
+        self.decimals = decimals
         self.at = {name: left + index * step for index, name in enumerate(columns)}
         self.step = step
         self.width = max(width, left + gaps * step + 1 + (len(columns[-1]) + 1) // 2)
@@ -121,7 +122,7 @@ class _Canvas:
 
     def arrow(self, row: Arrow) -> list[Text]:
         cells = self._lifelines()
-        _put(cells, 0, f"{row.time:,.1f} ms".rjust(_TIME_WIDTH - 3), "dim")
+        _put(cells, 0, f"{row.time:,.{self.decimals}f} ms".rjust(_TIME_WIDTH - 3), "dim")
         start, end = self.at[row.source], self.at[row.target]
         style = _style(row)
         self._line(cells, start, end, row, style)

@@ -110,7 +110,9 @@ _COLUMNS = (
 def _cells(row: ConnectionRow) -> tuple[Text, ...]:
     rtt = "-"
     if row.rtt_to_responder_ms is not None and row.rtt_to_initiator_ms is not None:
-        rtt = f"{row.rtt_to_responder_ms:.1f} + {row.rtt_to_initiator_ms:.1f} ms"
+        total = row.rtt_to_responder_ms + row.rtt_to_initiator_ms
+        decimals = 1 if total >= 10 else 3
+        rtt = f"{row.rtt_to_responder_ms:.{decimals}f} + {row.rtt_to_initiator_ms:.{decimals}f} ms"
     sent_again = row.retransmissions_by_initiator, row.retransmissions_by_responder
     values = (
         str(row.number),

@@ -52,6 +52,10 @@ class RoutePlanner:
         self._graphs = {4: graph, 6: graph if alike else Graph(topology, segments, subnets[6])}
         self._tries = {family: build_trie(subnets[family], BLOCKS[family]) for family in FAMILIES}
 
+    def effort(self) -> int:
+        """How many steps it takes to plan all routes, roughly."""
+        return sum(self._graphs[family].effort() for family in FAMILIES)
+
     def longest_path(self) -> int:
         """How many forwarding nodes a packet crosses at most."""
         crossed = [

@@ -23,6 +23,7 @@ from testbed.topology.segments import find_segments, forwards
 # The kernel starts with 64 (IPDEFTTL in include/uapi/linux/ip.h); the field has 8 bits.
 USUAL_HOPS: Final = 60
 MAX_TTL: Final = 255
+MAX_EFFORT: Final = 20_000_000  # ten to twenty seconds
 _FORWARDING: Final = {"net.ipv4.ip_forward": "1", "net.ipv6.conf.all.forwarding": "1"}
 _LONG_PATHS: Final = {
     "net.ipv4.ip_default_ttl": str(MAX_TTL),
@@ -41,14 +42,7 @@ def plan(topology: Topology) -> Plan:
     addressing = assign(topology, segments)
     interfaces = _interfaces(topology, addressing)
     planner = RoutePlanner(topology, segments, addressing)
-    longest = planner.longest_path()
-    if longest >= MAX_TTL:
-        raise TopologyError(
-            [
-                f"a packet would cross {longest} routers, and its TTL allows {MAX_TTL - 1}; "
-                "shorten the longest path"
-            ]
-        )
+    longest = _longest_path(planner)
     problems: list[Problem] = []
     routes = {
         name: planner.routes(node, problems) if node.kind != "switch" else ()
@@ -57,6 +51,22 @@ def plan(topology: Topology) -> Plan:
     if problems:
         raise refuse(str(problem) for problem in problems)
     return _assemble(topology, interfaces, routes, longest)
+
+
+def _longest_path(planner: RoutePlanner) -> int:
+    """Forwarding nodes on the longest path. Raises TopologyError if there is no planning (in
+    reasonable time) or no crossing (with any TTL) such a network."""
+    if planner.effort() > MAX_EFFORT:
+        text = (
+            "there are too many ways through this network to plan its routes: too many routers "
+            "and hosts with several exits, each times too many subnets; join hosts by switches"
+        )
+        raise TopologyError([text])
+    longest = planner.longest_path()
+    if longest >= MAX_TTL:
+        text = f"a packet would cross {longest} routers, and its TTL allows {MAX_TTL - 1}"
+        raise TopologyError([f"{text}; shorten the longest path"])
+    return longest
 
 
 def _interfaces(topology: Topology, addressing: Addressing) -> dict[Endpoint, PlannedInterface]:

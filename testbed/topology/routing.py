@@ -67,6 +67,15 @@ class Graph:
                     found.setdefault(end.node, NextHop(interface, end))
         return sorted(found.values(), key=lambda hop: self._rank[hop.neighbour.node])
 
+    def effort(self) -> int:
+        """How many steps it takes to search from every node that has a choice of next hops."""
+        links = sum(map(len, self._forwarders.values())) + len(self._forwarders)
+        total = 0
+        for attached in self._interfaces.values():
+            beside = sum(len(self._forwarders[segment]) for _, segment in attached)
+            total += beside + (links if beside > 1 else 0)
+        return total
+
     def reach(self, node: str) -> Reach:
         """What a node reaches, by a breadth-first search over forwarding nodes (done once)."""
         if node not in self._reached:

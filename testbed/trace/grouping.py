@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from ipaddress import ip_address
 
-from testbed.trace.segments import ACK, FIN, RST, SYN, Endpoint, Flow, Segment, difference
+from testbed.trace.segments import ACK, FIN, RST, SYN, Endpoint, Flow, Segment
 
 
 class Group:
@@ -52,7 +52,7 @@ class Group:
             return False
         if syn.flags & ACK:
             if peer is not None:
-                return self.over and difference(syn.ack, peer) <= 0
+                return self.over and syn.ack != (peer + 1) & 0xFFFF_FFFF
             return own is None or self.over
         if own is not None or peer is None:
             return True

@@ -146,7 +146,7 @@ def _tcp(
     data: Buffer, addresses: bytes, at: int, end: int, packet_end: int, *, fragment: bool
 ) -> Located:
     """RFC 9293, 3.1: the fixed header must be captured, the rest must fit the packet."""
-    _need(at + 20, min(end, packet_end))
+    _need(at + 20, end)
     header_length = data[at + 12] >> 2 & 0x3C
     if header_length < 20 or at + header_length > packet_end:
         raise Malformed

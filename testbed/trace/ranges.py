@@ -15,11 +15,10 @@ class Unwrapper:
         self._position = 0
 
     def position(self, seq: int) -> int:
-        """Where `seq` lies, taken as nearest to the furthest position so far."""
-        position = self._position + difference(seq, self._last)
-        if position > self._position:
-            self._position, self._last = position, seq
-        return position
+        """Where `seq` lies, taken as nearest to the one given before."""
+        self._position += difference(seq, self._last)
+        self._last = seq
+        return self._position
 
 
 class Ranges:

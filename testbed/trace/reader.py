@@ -17,7 +17,7 @@ from testbed.trace.segments import Segment
 # The common packet in one unpack: Ethernet without tags, IPv4 without options, TCP.
 # EtherType; version and header length, total length, fragment field, protocol, both addresses
 # and ports; sequence, acknowledgment, data offset, flags, window.
-_COMMON = struct.Struct("!12xH BxHxxHxBxx12s IIBBH".replace(" ", ""))
+_COMMON = struct.Struct("!12xH BxHxxHxBxx12s IIBBH")
 _TCP_HEADER = struct.Struct("!4xIIBBH")
 _CONTROL = 0b111  # FIN, SYN, RST
 

@@ -81,9 +81,8 @@ class Segment(msgspec.Struct, frozen=True, eq=False, gc=False):
     @property
     def raw_options(self) -> bytes:
         """The option bytes as captured."""
-        return self._data[
-            self._header + 20 : min(self._header + self.header_length, self._end)
-        ]  # fmt: skip
+        end = min(self._header + self.header_length, self._end)
+        return self._data[self._header + 20 : end]
 
     @property
     def options(self) -> Options:

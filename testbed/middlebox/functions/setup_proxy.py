@@ -1,9 +1,9 @@
 """The TCP setup proxy: answers SYNs from outside on the server's behalf, then splices.
 
 It opens its own connection to the server with the client's sequence numbers. Some routers throw
-away the payload that a client sends with the acknowledgement that ends its handshake; RFC 9293
-section 3.10.7.4 (SYN-RECEIVED STATE, "check the ACK" and on) has it processed as any other. Both
-kinds are here: `handshake_data`.
+away the payload that a client sends with the acknowledgement that ends its handshake, although
+a receiver has to process it like any other (RFC 9293 section 3.10.7.4, fifth to seventh check).
+Both kinds are here: `handshake_data`.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ _HELD_ALREADY = drop("held-already")
 _HELD_TOO_MUCH = drop("held-too-much")
 
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Duration = Annotated[Seconds, msgspec.Meta(gt=0, extra={"unit": "duration"})]
 
 
 @function("setup-proxy")
@@ -89,7 +90,7 @@ class SetupProxy(MiddleboxFunction):
         handshake_data: Literal["drop", "hold"] = "hold"
         early_data: Literal["drop", "hold"] = "hold"
         opening: Literal["simultaneous", "serial"] = "simultaneous"
-        half_open_timeout: Annotated[Seconds, msgspec.Meta(gt=0)] = 30.0
+        half_open_timeout: Duration = 30.0
         on_timeout: Literal["reset", "silent"] = "reset"
         mss: Annotated[int, msgspec.Meta(ge=88, le=65495)] | None = None
         window_scale: Annotated[int, msgspec.Meta(ge=0, le=14)] | Literal["mirror", "none"] = (
@@ -99,7 +100,7 @@ class SetupProxy(MiddleboxFunction):
         timestamps: bool = True
         half_open_limit: Count = 16384
         connection_limit: Count = 65536
-        idle_timeout: Annotated[Seconds, msgspec.Meta(gt=0)] = 7440.0
+        idle_timeout: Duration = 7440.0
 
     options: Options
 
@@ -150,7 +151,7 @@ class SetupProxy(MiddleboxFunction):
         opening = Opening(
             key=packet.key,
             client_isn=packet.seq,
-            proxy_isn=int.from_bytes(os.urandom(4), "big"),
+            proxy_isn=_initial_sequence_number(),
             client=client,
             offered=self._offer(client, packet.version),
             window=packet.window,
@@ -392,6 +393,11 @@ class SetupProxy(MiddleboxFunction):
         if about_call and quoted.seq == opening.client_isn and _is_fatal(packet):
             return self._refuse(opening, "unreachable")
         return ABSORB
+
+
+def _initial_sequence_number() -> int:
+    """One that nobody can guess (RFC 9293 section 3.4.1)."""
+    return int.from_bytes(os.urandom(4), "big")
 
 
 def _is_fatal(packet: Packet) -> bool:

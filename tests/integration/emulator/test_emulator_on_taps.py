@@ -13,16 +13,22 @@ import socket
 import statistics
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
-from tap_nodes import EmulatedPair
 
-from testbed.topology.model import Impairments, Queue, QueueLimit
+from testbed.emulator.counters import DirectionCounters
+from testbed.lab import Lab
+from testbed.lab.link import Link as RunningLink
+from testbed.lab.node import Node as RunningNode
+from testbed.topology.model import Endpoint, Link, Node, Topology
 
 PORT = 5000
 SO_TIMESTAMPNS = 35
+SO_SNDBUFFORCE = 32
+SO_RCVBUFFORCE = 33
 UDP_OVER_ETHERNET = 14 + 20 + 8
+ALL_PROTOCOLS = 0x0003
 EXPERIMENTAL = 0x88B5  # an EtherType for local experiments (IEEE 802)
 DEADLINE = 10.0
 
@@ -31,26 +37,43 @@ pytestmark = pytest.mark.skipif(
     reason="needs root and /dev/net/tun",
 )
 
+TOPOLOGY = Topology(
+    name="pair",
+    nodes={name: Node(name=name) for name in ("a", "b")},
+    links=(
+        Link(endpoints=(Endpoint("a", "eth0"), Endpoint("b", "eth0")), mtu=9000, emulated=True),
+    ),
+)
+
 
 @pytest.fixture(scope="module")
-def pair() -> Iterator[EmulatedPair]:
-    with EmulatedPair(Impairments(), Impairments()) as made:
-        yield made
+def lab() -> Iterator[Lab]:
+    with Lab(TOPOLOGY) as running:
+        yield running
 
 
 @pytest.fixture
-def udp(pair) -> Iterator[tuple[socket.socket, socket.socket]]:
+def wire(lab) -> RunningLink:
+    """The link, as clean as at first."""
+    link = lab.link("a", "b")
+    link.set(rate=None, delay=0, loss=0, queue="1000 packets")
+    link.restore()
+    return link
+
+
+@pytest.fixture
+def udp(lab, wire) -> Iterator[tuple[socket.socket, socket.socket]]:
     """A connected sender in `a` and a receiver with time stamps in `b`, over a clean link."""
-    for direction in ("forward", "reverse"):
-        pair.emulator.set("wire", direction, Impairments())
-    pair.emulator.restore("wire")
-    with pair.a.socket() as sender, pair.b.socket() as receiver:
+    with (
+        lab["a"].socket(kind=socket.SOCK_DGRAM) as sender,
+        lab["b"].socket(kind=socket.SOCK_DGRAM) as receiver,
+    ):
         receiver.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-        receiver.setsockopt(socket.SOL_SOCKET, 33, 16 << 20)  # SO_RCVBUFFORCE
+        receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
         receiver.settimeout(DEADLINE)
-        receiver.bind((pair.b.address, PORT))
-        sender.setsockopt(socket.SOL_SOCKET, 32, 16 << 20)  # SO_SNDBUFFORCE
-        sender.connect((pair.b.address, PORT))
+        receiver.bind((lab["b"].address, PORT))
+        sender.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 16 << 20)
+        sender.connect((lab["b"].address, PORT))
         yield sender, receiver
 
 
@@ -73,18 +96,18 @@ def one_way_delays(udp, count: int = 40) -> list[float]:
 
 
 @pytest.mark.parametrize("delay", [0.005, 0.020])
-def test_delay_is_added_to_what_the_path_takes_anyway(pair, udp, delay):
+def test_delay_is_added_to_what_the_path_takes_anyway(wire, udp, delay):
     plain = one_way_delays(udp)
-    pair.emulator.set("wire", "forward", Impairments(delay=delay))
+    wire.set(toward="b", delay=delay)
     delayed = one_way_delays(udp)
     assert min(delayed) >= delay
     noise = 3 * statistics.median(plain) + 0.0005
     assert statistics.median(delayed) == pytest.approx(delay, abs=noise)
 
 
-def test_each_direction_has_its_own_delay(pair, udp):
+def test_each_direction_has_its_own_delay(wire, udp):
     sender, receiver = udp
-    pair.emulator.set("wire", "reverse", Impairments(delay=0.050))
+    wire.set(toward="a", delay=0.050)
     sent = time.time_ns()
     sender.send(b"x")
     _, arrived = receive(receiver)
@@ -96,14 +119,12 @@ def test_each_direction_has_its_own_delay(pair, udp):
 
 
 @pytest.mark.parametrize("rate", [1e6, 10e6, 100e6])
-def test_rate_is_that_of_the_frames_on_the_wire(pair, udp, rate):
+def test_rate_is_that_of_the_frames_on_the_wire(wire, udp, rate):
     sender, receiver = udp
     size = 1400
     frame_bits = 8 * (size + UDP_OVER_ETHERNET)
     count = max(30, int(rate * 0.4 / frame_bits))
-    pair.emulator.set(
-        "wire", "forward", Impairments(rate=rate, queue=Queue(limit=QueueLimit(10_000, "packets")))
-    )
+    wire.set(toward="b", rate=rate, queue="10000 packets")
     for _ in range(count):
         sender.send(bytes(size))
     arrivals = [receive(receiver)[1] for _ in range(count)]
@@ -111,34 +132,29 @@ def test_rate_is_that_of_the_frames_on_the_wire(pair, udp, rate):
     assert measured == pytest.approx(rate, rel=0.02)
 
 
-def test_a_full_queue_delays_by_its_limit_and_drops_the_rest(pair, udp):
+def test_a_full_queue_delays_by_its_limit_and_drops_the_rest(wire, udp):
     sender, receiver = udp
-    pair.emulator.set(
-        "wire",
-        "forward",
-        Impairments(rate=10e6, queue=Queue(limit=QueueLimit(50, "packets"))),
-    )
-    before = pair.emulator.counters("wire").forward
+    wire.set(toward="b", rate=10e6, queue="50 packets")
+    before = wire.counters.forward
     sent = time.time_ns()
     for _ in range(200):
         sender.send(bytes(1400))
     frame_time = 8 * (1400 + UDP_OVER_ETHERNET) / 10e6
     arrivals = [receive(receiver)[1] for _ in range(51)]
-    after = pair.emulator.counters("wire").forward
+    after = wire.counters.forward
     assert after.dropped["queue"] - before.dropped["queue"] in range(140, 150)
     assert (arrivals[-1] - sent) / 1e9 == pytest.approx(51 * frame_time, rel=0.1)
 
 
-def test_loss_is_binomial_and_counted(pair, udp):
+def test_loss_is_binomial_and_counted(wire, udp):
     sender, receiver = udp
-    pair.emulator.set("wire", "forward", Impairments(loss=0.1))
-    before = pair.emulator.counters("wire").forward
+    wire.set(toward="b", loss=0.1)
+    before = wire.counters.forward
     count = 3000
     for number in range(count):
         sender.send(number.to_bytes(4, "big"))
     received = drain(receiver)
-    after = pair.emulator.counters("wire").forward
-    lost = after.dropped["loss"] - before.dropped["loss"]
+    lost = wire.counters.forward.dropped["loss"] - before.dropped["loss"]
     assert received == count - lost
     assert abs(lost - 0.1 * count) < 5 * math.sqrt(count * 0.1 * 0.9)
 
@@ -152,75 +168,98 @@ def drain(receiver: socket.socket, quiet: float = 0.3) -> int:
     return count
 
 
-def test_cut_and_restore(pair, udp):
+def test_cut_and_restore(wire, udp):
     sender, receiver = udp
-    pair.emulator.cut("wire")
+    wire.cut()
     sender.send(b"lost")
     assert drain(receiver, 0.1) == 0
-    pair.emulator.restore("wire")
+    wire.restore()
     sender.send(b"arrives")
     assert receive(receiver)[0] == b"arrives"
 
 
-def test_an_interface_that_is_down_costs_frames_and_nothing_else(pair, udp):
-    sender, receiver = udp
-    before = pair.emulator.counters("wire").forward
-    pair.b.run("ip", "link", "set", "eth0", "down")
-    try:
-        sender.send(b"refused")
-        limit = time.monotonic() + DEADLINE
-        while time.monotonic() < limit:
-            now = pair.emulator.counters("wire").forward
-            if now.dropped["tap"] > before.dropped["tap"]:
-                break
-        assert now.dropped["tap"] == before.dropped["tap"] + 1
-    finally:
-        pair.b.run("ip", "link", "set", "eth0", "up")
-        pair.b.configure(pair.a)
-    sender.send(b"arrives")
-    assert receive(receiver)[0] == b"arrives"
+def await_forward(wire: RunningLink, done: Callable[[DirectionCounters], bool]) -> None:
+    """Return when the forward counters are so."""
+    limit = time.monotonic() + DEADLINE
+    while not done(wire.counters.forward):
+        assert time.monotonic() < limit, wire.counters.forward
 
 
-def test_odd_frames_pass_untouched(pair):
-    """No IP, VLAN tags (single and double), the shortest that TAP takes, jumbo."""
-    for node in (pair.a, pair.b):
-        node.run("ip", "link", "set", "eth0", "mtu", "9000")
-    addresses = bytes.fromhex("020000000002020000000001")
-    kind = struct.pack("!H", EXPERIMENTAL)
-    with pair.a.packet_socket(EXPERIMENTAL) as sender, pair.b.packet_socket(0x0003) as receiver:
+def test_an_interface_that_is_down_costs_frames_and_nothing_else(lab, wire):
+    """Raw frames: nothing that the kernel forgets about a peer when the link goes down matters."""
+    before = wire.counters.forward.dropped["tap"]
+    frame = ADDRESSES + KIND + b"x" * 50
+    with (
+        packet_socket(lab["a"], EXPERIMENTAL) as sender,
+        packet_socket(lab["b"], EXPERIMENTAL) as receiver,
+    ):
         receiver.settimeout(DEADLINE)
-        for frame in (
-            addresses + kind,
-            addresses + kind + os.urandom(46),
-            addresses + kind + os.urandom(1500),
-            addresses + kind + os.urandom(9000),
-            addresses + b"\x08\x00" + os.urandom(100),
-        ):
+        lab["b"].run(["ip", "link", "set", "eth0", "down"])
+        try:
             sender.send(frame)
-            while receiver.recv(10_000) != frame:
-                pass
-        for tags in (b"\x81\x00\x00\x07", b"\x88\xa8\x00\x09\x81\x00\x00\x07"):
-            before = pair.emulator.counters("wire").forward
-            sender.send(addresses + tags + kind + bytes(46))
-            limit = time.monotonic() + DEADLINE
-            while time.monotonic() < limit:
-                now = pair.emulator.counters("wire").forward
-                if now.packets_out > before.packets_out:
-                    break
-            assert now.bytes_out - before.bytes_out >= len(addresses + tags + kind) + 46
-            assert now.bytes_out - before.bytes_out == now.bytes_in - before.bytes_in
+            await_forward(wire, lambda now: now.dropped["tap"] > before)
+        finally:
+            lab["b"].run(["ip", "link", "set", "eth0", "up"])
+    with packet_socket(lab["b"], EXPERIMENTAL) as receiver:
+        receiver.settimeout(DEADLINE)
+        with packet_socket(lab["a"], EXPERIMENTAL) as sender:
+            sender.send(frame)
+        assert receiver.recv(100) == frame
 
 
-def test_tcp_fills_a_limited_link(pair):
+def packet_socket(node: RunningNode, protocol: int) -> socket.socket:
+    """Raw frames of a node's eth0."""
+    made = node.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(protocol))
+    made.bind(("eth0", protocol))
+    return made
+
+
+ADDRESSES = bytes.fromhex("020000000002020000000001")
+KIND = struct.pack("!H", EXPERIMENTAL)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        ADDRESSES + KIND,
+        ADDRESSES + KIND + os.urandom(46),
+        ADDRESSES + KIND + os.urandom(1500),
+        ADDRESSES + KIND + os.urandom(9000),
+        ADDRESSES + b"\x08\x00" + os.urandom(100),
+    ],
+    ids=["shortest", "small", "full", "jumbo", "broken IP"],
+)
+def test_odd_frames_pass_untouched(lab, wire, frame):
+    with (
+        packet_socket(lab["a"], EXPERIMENTAL) as sender,
+        packet_socket(lab["b"], ALL_PROTOCOLS) as receiver,
+    ):
+        receiver.settimeout(DEADLINE)
+        sender.send(frame)
+        while receiver.recv(10_000) != frame:
+            pass
+
+
+@pytest.mark.parametrize("tags", [b"\x81\x00\x00\x07", b"\x88\xa8\x00\x09\x81\x00\x00\x07"])
+def test_vlan_tags_pass(lab, wire, tags):
+    """By their number of bytes: the receiving kernel takes tags off before a socket sees them."""
+    before = wire.counters.forward
+    with packet_socket(lab["a"], EXPERIMENTAL) as sender:
+        sender.send(ADDRESSES + tags + KIND + bytes(46))
+    await_forward(wire, lambda now: now.packets_out > before.packets_out)
+    after = wire.counters.forward
+    passed = after.bytes_out - before.bytes_out
+    assert passed == after.bytes_in - before.bytes_in
+    assert passed >= len(ADDRESSES + tags + KIND) + 46
+
+
+def test_tcp_fills_a_limited_link(lab, wire):
     """Goodput of a transfer over 20 Mbit/s is that of full frames, 1448 of 1514 bytes."""
-    for direction in ("forward", "reverse"):
-        pair.emulator.set("wire", direction, Impairments(rate=20e6, delay=0.002))
+    wire.set(rate=20e6, delay=0.002)
     total = 1_500_000
-    with pair.b.socket(socket.SOCK_STREAM) as listener, pair.a.socket(socket.SOCK_STREAM) as sender:
-        listener.bind((pair.b.address, 0))
-        listener.listen()
+    with lab["b"].listen() as listener, lab["a"].socket() as sender:
         sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
-        sender.setsockopt(socket.SOL_SOCKET, 32, 4 << 20)  # SO_SNDBUFFORCE
+        sender.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 4 << 20)
         sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1460)
         sender.connect(listener.getsockname())
         receiver, _ = listener.accept()

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from testbed.errors import InvalidValue
 from testbed.topology.model import Impairments, Queue, QueueLimit, RateTrace
+from testbed.topology.rate_trace import MOST_LINES, parse_rate_trace
 
 MS = 1_000_000
 FULL = bytes(1514)
@@ -103,3 +107,37 @@ def test_overhead_takes_time_and_leaves_the_frame(line):
     busy.send(bytes(976), 0)
     busy.send(bytes(976), 0)
     assert busy.arrivals() == [(MS, bytes(976)), (2 * MS, bytes(976))]
+
+
+def test_a_trace_is_read_from_mahimahis_format():
+    assert parse_rate_trace("0\n3\n3\n10\n", "lte").opportunities == (0, 3, 3, 10)
+    assert parse_rate_trace("# LTE\n\n 5 \r\n7", "lte").opportunities == (5, 7)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "lte has no line later than 0 ms"),
+        ("0\n0\n", "no line later"),
+        ("5\nfast\n", "lte:2: expected a whole number of milliseconds, got 'fast'"),
+        ("5\n4\n", "lte:2: 4 ms is earlier than the line before, 5 ms"),
+        ("-5\n", "lte:1"),
+        ("1.5\n", "lte:1"),
+        ("٣\n", "lte:1"),
+        ("9" * 5000, "lte:1"),
+        ("1\n" * (MOST_LINES + 1), "is the most"),
+    ],
+)
+def test_a_bad_trace_is_told_by_its_line(text, says):
+    with pytest.raises(InvalidValue, match=says):
+        parse_rate_trace(text, "lte")
+
+
+@given(st.text(max_size=200))
+def test_no_text_is_too_odd_for_a_trace(text):
+    try:
+        trace = parse_rate_trace(text, "odd")
+    except InvalidValue:
+        return
+    assert list(trace.opportunities) == sorted(trace.opportunities)
+    assert trace.opportunities[-1] > 0

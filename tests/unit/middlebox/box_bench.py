@@ -95,6 +95,8 @@ def parse_options(data: bytes) -> dict[int, bytes]:
         if data[0] == 1:
             data = data[1:]
             continue
+        if len(data) < 2 or data[1] < 2:
+            break
         found[data[0]] = data[2 : data[1]]
         data = data[data[1] :]
     return found

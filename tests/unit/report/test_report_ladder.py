@@ -120,7 +120,7 @@ def test_times_are_known_at_the_captured_ends_only(ladder):
     assert (second.sent, second.received, second.journey) == (None, 10.3, first.journey)
 
 
-def test_the_order_of_two_files_does_not_matter_for_the_marks(faulty):
+def test_a_client_on_the_right_is_recognised(faulty):
     """The server's side first: columns from right to left, the story the same."""
     near, far = (read_trace(path) for path in faulty)
     hops = [Hop("server", "router", far), Hop("router", "gateway", None, near)]
@@ -132,6 +132,10 @@ def test_the_order_of_two_files_does_not_matter_for_the_marks(faulty):
         ("ACK + 512 B", "retransmission"),
     ]
     assert "dropped by router ✗" in str(draw(ladder))
+
+
+def test_files_in_the_wrong_order_are_turned_round(faulty):
+    assert str(draw(ladder_from_files(faulty[::-1], names=NAMES, title="setup proxy on"))) == FAULTY
 
 
 def test_one_file_gives_two_columns_named_by_address(faulty):
@@ -219,6 +223,17 @@ def test_what_was_still_in_flight_at_the_end_is_not_called_dropped(recording):
     assert marks(ladder_from_files([near.write(), far.write()], names=NAMES)) == []
 
 
+def test_nothing_is_called_dropped_after_the_end_of_a_truncated_capture(recording, tmp_path):
+    near, far = recording("near.pcap"), recording("far.pcap")
+    for number in range(4):
+        near.client(20 * number, "S" if number == 0 else "PA", number, 1, b"x" * bool(number))
+        far.client(20 * number + 5, "S" if number == 0 else "PA", number, 1, b"x" * bool(number))
+    near.server(200, "A", 1, 4)
+    whole, cut = far.write(), tmp_path / "cut.pcap"
+    cut.write_bytes(whole.read_bytes()[:-5])
+    assert marks(ladder_from_files([near.write(), cut], names=NAMES)) == []
+
+
 def test_what_passed_before_the_next_capture_began_is_not_called_dropped(recording):
     near, far = recording("near.pcap"), recording("far.pcap")
     near.client(0, "S", 0)
@@ -262,6 +277,13 @@ def test_wrong_questions_are_told_apart(faulty, recording):
         build_ladder(("a", "b"), [Hop("a", "c")])
     with pytest.raises(TraceError, match="initiator is a or b, not c"):
         build_ladder(("a", "b"), [Hop("a", "b")], initiator="c")
+
+
+def test_a_short_ladder_is_timed_in_microseconds(recording):
+    capture = recording("short.pcap")
+    capture.client(0, "S", 0)
+    capture.server(0.0426, "SA", 0, 1)
+    assert "0.043 ms" in str(draw(ladder_from_files([capture.write()])))
 
 
 def test_side_by_side_where_it_fits(faulty, healthy):

@@ -70,7 +70,7 @@ JUNK: st.SearchStrategy[Any] = st.recursive(
     lambda inner: (
         st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=9), inner, max_size=4)
     ),
-    max_leaves=8,
+    max_leaves=5,
 )
 
 
@@ -95,7 +95,7 @@ def _good_documents(shape: Shape, junk: int) -> st.SearchStrategy[Any]:
             return VALUES[shape.name]
         case Items():
             item = documents(shape.item, junk)
-            return st.lists(item, min_size=shape.least, max_size=shape.most or 6)
+            return st.lists(item, min_size=shape.least, max_size=shape.most or 3)
         case OneOrMore():
             return documents(shape.item, junk)
         case Table():
@@ -103,7 +103,7 @@ def _good_documents(shape: Shape, junk: int) -> st.SearchStrategy[Any]:
             keys, values = documents(shape.key, 0), documents(shape.value, junk)
             return st.dictionaries(keys, values, min_size=few, max_size=many)
         case Named():
-            options = st.none() | st.dictionaries(st.text(max_size=5), JUNK, max_size=3)
+            options = st.sampled_from([None, {}, {"a": [1, "x"], "b": {}}])
             name = documents(shape.name, 0)
             return name | st.dictionaries(name, options, min_size=1, max_size=1)
         case Record():

@@ -131,6 +131,25 @@ def test_a_second_syn_ack_with_another_isn_stays_in_the_connection(talk, only):
     assert len(only(t).segments) == 4
 
 
+def test_a_syn_ack_of_the_next_connection_begins_it_when_its_syn_is_missing(talk, read):
+    first, second = talk(), talk(client_isn=500_000, server_isn=900_000)
+    first.handshake(0)
+    first.client(20, "R", 1)
+    second.server(110, "SA", 0, 1)
+    second.client(111, "A", 1, 1)
+    trace = read(first.packets + second.packets)
+    assert [(len(c.segments), c.guessed) for c in trace.connections] == [(4, False), (2, True)]
+
+
+def test_the_handshake_ends_with_an_ack_of_the_syn_ack(talk, only):
+    t = talk()
+    t.client(0, "S", 0)
+    t.server(10, "SA", 0, 1)
+    t.client(11, "A", 1, -5)
+    t.client(12, "A", 1, 1)
+    assert only(t).handshake.ack.number == 4
+
+
 def test_two_connections_at_once_do_not_mix(talk, read):
     one, other = talk(), talk(client=("10.0.0.1", 40001))
     one.handshake()
@@ -233,6 +252,20 @@ def test_window_probes_are_no_retransmissions_nor_is_the_data_after_them(talk, o
     t.server(901, "A", 1, 201, window=500)
     t.client(902, "A", 201, 1, 100)
     assert only(t).retransmissions == ()
+
+
+def test_one_byte_before_the_ack_is_no_keepalive_while_data_is_in_flight(talk, only):
+    t = base(talk)
+    t.server(30, "A", 1, 101)
+    t.client(300, "A", 100, 1, 1)
+    assert numbers(only(t).retransmissions) == [7]
+
+
+def test_a_full_segment_repeated_into_a_closed_window_is_no_probe(talk, only):
+    t = base(talk)
+    t.server(30, "A", 1, 101, window=0)
+    t.client(300, "A", 101, 1, 100)
+    assert numbers(only(t).retransmissions) == [7]
 
 
 def test_unique_bytes_count_each_byte_once(talk, only):

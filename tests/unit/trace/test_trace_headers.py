@@ -129,6 +129,7 @@ def _ip6(**fields: int) -> bytes:
         _ip(len=1000),
         _ip(len=30),
         _ip(len=19),
+        _ip(len=10, proto=17),
         _ip(ihl=4),
         _ip(ihl=15),
         _ip(version=5),

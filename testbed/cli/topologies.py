@@ -1,0 +1,89 @@
+"""Commands about topologies: check, plan, schema."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from testbed.cli.output import (
+    JsonOption,
+    example,
+    print_error,
+    print_json,
+    stdout_console,
+    write_file,
+)
+from testbed.errors import TestbedError
+
+if TYPE_CHECKING:
+    from testbed.topology.plan_model import Plan
+
+TopologyArgument = Annotated[
+    Path, typer.Argument(metavar="TOPOLOGY", help="The YAML file of a topology.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command("check", epilog=example("testbed check topologies/*.yaml"))(check)
+    app.command("plan", epilog=example("testbed plan topologies/docomo.yaml"))(plan)
+    app.command("schema", epilog=example("testbed schema --out topology.schema.json"))(schema)
+
+
+def check(
+    topologies: Annotated[
+        list[Path], typer.Argument(metavar="TOPOLOGY...", help="YAML files of topologies.")
+    ],
+) -> None:
+    """Check topologies without building anything; tells all faults of a file at once."""
+    faulty = False
+    for path in topologies:
+        try:
+            planned = _plan(path)
+        except TestbedError as error:
+            faulty = True
+            print_error(error)
+        else:
+            size = f"nodes: {len(planned.nodes)}, links: {len(planned.links)}"
+            stdout_console().print(f"{path}: ok ({size})", soft_wrap=True)
+    if faulty:
+        raise typer.Exit(1)
+
+
+def plan(topology: TopologyArgument, json: JsonOption = False) -> None:
+    """Show what a lab of this topology would consist of: addresses, links, routes."""
+    planned = _plan(topology)
+    if json:
+        print_json(planned)
+        return
+    from testbed.report.plan_tables import plan_tables
+
+    stdout_console().print(plan_tables(planned))
+
+
+def schema(
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", metavar="FILE", help="Write it to a file.")
+    ] = None,
+) -> None:
+    """Print the JSON Schema of topologies, for editors that check YAML as it is typed."""
+    import msgspec
+
+    from testbed.middlebox.registry import function_options
+    from testbed.topology.schema import json_schema
+
+    described = json_schema(function_options())
+    if out is None:
+        print_json(described)
+    else:
+        write_file(out, msgspec.json.format(msgspec.json.encode(described)).decode() + "\n")
+
+
+def _plan(path: Path) -> Plan:
+    from testbed.middlebox.registry import function_options
+    from testbed.topology.load import load
+    from testbed.topology.plan import plan
+
+    return plan(load(path, functions=function_options()))

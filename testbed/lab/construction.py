@@ -1,0 +1,185 @@
+"""The building of a lab, step by step, from its plan."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from pathlib import Path
+
+from testbed.emulator.userspace import UserspaceEmulator
+from testbed.errors import CaptureError, LabError
+from testbed.kernel.netlink import Netlink
+from testbed.kernel.process import find_program
+from testbed.lab import build
+from testbed.lab.capture import Capture
+from testbed.lab.helper import Helper, start_helper
+from testbed.lab.life import Life
+from testbed.lab.link import Link, check_impairments, link_name
+from testbed.lab.middlebox_node import MiddleboxSite
+from testbed.lab.node import Node
+from testbed.topology.plan_model import Plan, PlannedLink
+
+_VETH_BATCH = 64
+
+
+class Construction:
+    """Builds a lab in the namespace thread, where nothing interrupts it.
+
+    What it makes is given back by the life, whether or not all goes well.
+    """
+
+    def __init__(self, plan: Plan, captures: Path | None, life: Life) -> None:
+        self.plan = plan
+        self.nodes: dict[str, Node] = {}
+        self.links: list[Link] = []
+        self.captures: dict[str, Capture] = {}
+        self.seconds: dict[str, float] = {}
+        self._directory = captures
+        self._life = life
+        self._emulator: Helper | None = None
+        self._middleboxes: dict[str, Helper] = {}
+        self._sites: dict[str, build.Site] = {}
+        self._indices = build.IndexSource()
+
+    def build(self) -> None:
+        """Make everything and read it back.
+
+        Raises a `TestbedError` for the first thing that cannot be had.
+        """
+        began = time.monotonic()
+        if self.plan.captures:
+            find_program("tcpdump", "tcpdump")
+        _allow_descriptors(_descriptors(self.plan))
+        self._hidden = self._life.new_namespace()
+        # Helper processes come up while the network is built.
+        self._start_helpers()
+        steps = {
+            "namespaces": self._make_sites,
+            "links": self._join_sites,
+            "settings": self._configure,
+            "read back": self._verify,
+            "captures": self._start_captures,
+        }
+        last = began
+        for name, step in steps.items():
+            step()
+            now = time.monotonic()
+            self.seconds[name], last = now - last, now
+        self.seconds["total"] = last - began
+
+    def _start_helpers(self) -> None:
+        if any(link.emulated for link in self.plan.links):
+            self._emulator = self._start_helper("testbed.emulator", "the link emulator")
+        for node in self.plan.nodes.values():
+            if node.kind == "middlebox":
+                helper = self._start_helper("testbed.middlebox", f"the middlebox '{node.name}'")
+                self._middleboxes[node.name] = helper
+
+    def _start_helper(self, module: str, name: str) -> Helper:
+        self._life.step()
+        helper = start_helper(self._life.group, self._hidden, module, name)
+        self._life.stack.callback(helper.channel.close)
+        self._life.depend_on(helper.process, name)
+        return helper
+
+    def _make_sites(self) -> None:
+        newborn = build.Newborn(self._hidden)
+        for planned in self.plan.nodes.values():
+            site = build.Site(planned, self._life.new_namespace(), newborn)
+            self._life.stack.callback(site.close)
+            build.prepare(site)
+            self._sites[planned.name] = site
+            self.nodes[planned.name] = Node(planned, self.plan, site.namespace, self._life)
+
+    def _join_sites(self) -> None:
+        plain = [link for link in self.plan.links if not link.emulated]
+        with self._hidden.call(Netlink) as netlink:
+            for start in range(0, len(plain), _VETH_BATCH):
+                self._life.step()
+                batch = plain[start : start + _VETH_BATCH]
+                netlink.execute(
+                    [build.veth_request(link, self._sites, self._indices) for link in batch]
+                )
+        emulator = None
+        if self._emulator is not None:
+            emulator = UserspaceEmulator(self._emulator.channel)
+            for link in self.plan.links:
+                if link.emulated:
+                    self._emulate(emulator, link)
+        self.links = [
+            Link(link, emulator if link.emulated else None, self._life.check)
+            for link in self.plan.links
+        ]
+
+    def _emulate(self, emulator: UserspaceEmulator, link: PlannedLink) -> None:
+        self._life.step()
+        build.open_taps(link, self._sites, self._indices)
+        name = link_name(link)
+        fd_a, fd_b = (self._sites[end.node].tap_fds[end.name] for end in (link.a, link.b))
+        seed = self.plan.topology.seed
+        emulator.add_link(name, fd_a, fd_b, link.forward, link.reverse, seed)
+        forward, reverse = emulator.read_back(name)
+        check_impairments(name, "forward", link.forward, forward)
+        check_impairments(name, "reverse", link.reverse, reverse)
+
+    def _configure(self) -> None:
+        for site in self._sites.values():
+            self._life.step()
+            extra = []
+            if site.planned.kind == "middlebox":
+                box = MiddleboxSite(site, self._indices)
+                self._life.stack.callback(box.close)
+                extra = box.requests()
+                functions = self.plan.topology.nodes[site.name].functions
+                client = box.start_engine(self._middleboxes[site.name], functions)
+                self.nodes[site.name].middlebox = client
+            build.configure(site, extra)
+
+    def _verify(self) -> None:
+        for site in self._sites.values():
+            self._life.step()
+            build.verify(site)
+        for site in self._sites.values():
+            site.close()
+
+    def _start_captures(self) -> None:
+        if self._directory is not None and self.plan.captures:
+            try:
+                self._directory.mkdir(parents=True, exist_ok=True)
+            except OSError as error:
+                raise CaptureError(
+                    f"The directory {self._directory} for captures cannot be made: "
+                    f"{os.strerror(error.errno or 0)}."
+                ) from error
+        for end in self.plan.captures:
+            self._life.step()
+            interface = next(
+                one for one in self.plan.nodes[end.node].interfaces if one.name == end.interface
+            )
+            capture = Capture(interface, self._directory, self._life.watch.forget)
+            self._life.stack.callback(capture.close)
+            self.captures[str(end)] = capture
+            process = capture.start(self._life.group, self._sites[end.node].namespace)
+            self._life.depend_on(process, f"the capture of {end}")
+        for capture in self.captures.values():
+            capture.await_ready()
+
+
+def _descriptors(plan: Plan) -> int:
+    """How many files this process has open, at most, while it builds a plan; with some to spare."""
+    already = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    return already + 4 * len(plan.nodes) + 4 * len(plan.links) + 8 * len(plan.captures) + 256
+
+
+def _allow_descriptors(wanted: int) -> None:
+    """Raise this process's own soft limit of open files, as far as its hard limit permits."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or wanted <= soft:
+        return
+    if hard != resource.RLIM_INFINITY and wanted > hard:
+        raise LabError(
+            f"This topology needs about {wanted} open files and the limit is {hard}. "
+            "Raise it: `ulimit -Hn` shows it, /etc/security/limits.conf sets it."
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

@@ -1,0 +1,100 @@
+"""What a lab holds while it lives, gives back in the end, and what may go wrong meanwhile."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import weakref
+from collections.abc import Sequence
+from typing import Any, Literal, TypeAlias
+
+from testbed.errors import LabError, ProcessDied, TestbedError
+from testbed.kernel.namespace import Namespace, NamespaceThread
+from testbed.kernel.process import Process, ProcessGroup
+from testbed.lab.sockets import Sockets
+from testbed.lab.watch import Watch
+
+State: TypeAlias = Literal["new", "being built", "running", "closed"]
+
+
+class Life:
+    """One lab's thread, programs, sockets and namespaces, from its building to its end."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.state: State = "being built"
+        self.failure: TestbedError | None = None
+        self.thread = NamespaceThread()
+        self.group = ProcessGroup(self.thread)
+        self.watch = Watch()
+        self.sockets = Sockets()
+        self.stack = contextlib.ExitStack()
+        self._cancelled = False
+        self._programs: weakref.WeakSet[Process] = weakref.WeakSet()
+
+    def check(self) -> None:
+        """Raise what has gone wrong in the background, or that the lab is not running."""
+        if self.failure is not None:
+            raise self.failure
+        if self.state != "running":
+            raise LabError(f"The lab '{self.name}' is {self.state}, not running.")
+
+    def cancel(self) -> None:
+        """Have the building stop at its next step; its helper processes end at once."""
+        self._cancelled = True
+        self.group.kill()
+
+    def step(self) -> None:
+        """To be called now and then while building. Raises `LabError` when it is cancelled."""
+        if self._cancelled:
+            raise LabError(f"The building of the lab '{self.name}' was interrupted.")
+
+    def new_namespace(self) -> Namespace:
+        """A namespace that is given up at the end."""
+        self.step()
+        namespace = self.thread.create_namespace()
+        self.stack.callback(namespace.close)
+        return namespace
+
+    def start_program(
+        self, namespace: Namespace, argv: Sequence[str | os.PathLike[str]], **options: Any
+    ) -> Process:
+        """Start a program of the user's: it is killed when the lab fails. See `ProcessGroup`."""
+        self.check()
+        program = self.group.start(namespace, argv, **options)
+        self._programs.add(program)
+        if self.failure is not None:
+            program.kill()
+        return program
+
+    def depend_on(self, process: Process, name: str) -> None:
+        """Take the end of a process, before it is intended, for the failure of the lab."""
+
+        def on_end() -> None:
+            status = process.wait()
+            how = f"was killed by signal {-status}" if status < 0 else f"ended, status {status}"
+            said = process.stderr_text().strip()
+            self.fail(
+                ProcessDied(
+                    f"{name[0].upper()}{name[1:]} {how}, so the lab '{self.name}' is no longer "
+                    f"what its topology says{f'. It said: {said}' if said else '.'}"
+                )
+            )
+
+        self.watch.add(process, on_end)
+
+    def fail(self, failure: TestbedError) -> None:
+        """Let nobody wait for what will never come: wake all sockets, kill all programs."""
+        if self.failure is None:
+            self.failure = failure
+        self.sockets.wake()
+        for program in list(self._programs):
+            program.kill()
+
+    def end(self) -> None:
+        """Give everything back; runs in the namespace thread, after which only it is left."""
+        self.state = "closed"
+        self.watch.close()
+        self.sockets.close()
+        self.group.close()
+        self.stack.close()

@@ -1,0 +1,210 @@
+"""Hostile packets: no crash, no damage, no growth."""
+
+from __future__ import annotations
+
+import random
+import struct
+import tracemalloc
+from unittest import mock
+
+from box_bench import (
+    CLIENT_ISN,
+    IPV4_KEY,
+    IPV6_KEY,
+    LINUX,
+    SERVER_ISN,
+    Bench,
+    Dialogue,
+    checksums_are_right,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from testbed.middlebox.functions import setup_proxy
+from testbed.middlebox.packet import (
+    ACK,
+    FIN,
+    INSIDE,
+    OPAQUE,
+    OUTSIDE,
+    RST,
+    SYN,
+    Packet,
+    Side,
+    add_to_field,
+    adjust_checksum,
+)
+from testbed.middlebox.segments import icmp_error, reverse_key, tcp_segment
+
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "handshake_data": st.sampled_from(["drop", "hold"]),
+        "early_data": st.sampled_from(["drop", "hold"]),
+        "opening": st.sampled_from(["simultaneous", "serial"]),
+        "mss": st.sampled_from([None, 88, 500]),
+        "window_scale": st.sampled_from(["mirror", "none", 0, 14]),
+        "sack": st.booleans(),
+        "timestamps": st.booleans(),
+        "half_open_timeout": st.sampled_from([0.5, 5.0]),
+        "half_open_limit": st.sampled_from([1, 3]),
+        "connection_limit": st.sampled_from([1, 3]),
+    },
+)
+SIDE = st.sampled_from([OUTSIDE, INSIDE])
+PORT = st.sampled_from([1, 2])
+PROXY_ISN = 0xFFFFFFFE
+SIDE = st.sampled_from([OUTSIDE, INSIDE])
+NUMBERS = [0, 1, CLIENT_ISN, CLIENT_ISN + 5, PROXY_ISN, PROXY_ISN + 1, SERVER_ISN, 1 << 31]
+FLAGS = [0, SYN, SYN | ACK, ACK, RST, RST | ACK, FIN | ACK, SYN | FIN, 0xFF]
+FROM_CLIENT = {"seq": CLIENT_ISN + 1, "ack": PROXY_ISN + 1, "flags": ACK}
+FROM_SERVER = {"seq": SERVER_ISN + 1, "ack": CLIENT_ISN + 1, "flags": ACK}
+TO_CLIENT_OPTIONS = b"\x01\x01\x08\x0a" + bytes(8) + b"\x01\x01\x05\x0a" + bytes(8)
+SENSIBLE = [
+    (OUTSIDE, {"seq": CLIENT_ISN, "flags": SYN, "options": LINUX.encode()}),
+    (OUTSIDE, FROM_CLIENT),
+    (OUTSIDE, FROM_CLIENT | {"payload": b"request"}),
+    (OUTSIDE, FROM_CLIENT | {"payload": bytes(1400)}),
+    (OUTSIDE, FROM_CLIENT | {"options": TO_CLIENT_OPTIONS}),
+    (OUTSIDE, FROM_CLIENT | {"flags": FIN | ACK}),
+    (OUTSIDE, {"seq": CLIENT_ISN + 1, "flags": RST}),
+    (INSIDE, FROM_SERVER | {"seq": SERVER_ISN, "flags": SYN | ACK, "options": b"\2\4\2\0"}),
+    (INSIDE, FROM_SERVER | {"payload": b"response"}),
+    (INSIDE, FROM_SERVER | {"flags": FIN | ACK}),
+    (INSIDE, FROM_SERVER | {"flags": RST | ACK}),
+]
+
+
+def step(rng: random.Random) -> tuple[Side, bytes]:
+    """A packet of one of two connections, near enough to sense to reach every state."""
+    side, fields = rng.choice(SENSIBLE)
+    if rng.random() < 0.1:
+        fields = fields | {"seq": rng.choice(NUMBERS), "ack": rng.choice(NUMBERS)}
+    if rng.random() < 0.05:
+        fields = fields | {"flags": rng.choice(FLAGS)}
+    if rng.random() < 0.1:
+        fields = fields | {"options": rng.randbytes(4 * rng.randrange(11))}
+    key = rng.choice([IPV4_KEY, IPV6_KEY])
+    data = tcp_segment(key if side is OUTSIDE else reverse_key(key), window=99, **fields)
+    if rng.random() < 0.1:
+        return rng.choice([OUTSIDE, INSIDE]), harmed(rng, data)
+    return side, bytes(data)
+
+
+def harmed(rng: random.Random, data: bytearray) -> bytes:
+    """What is left of a packet, or an error about it."""
+    harm = rng.choice(["quote", "cut", "damage", "fragment"])
+    if harm == "cut":
+        return bytes(data[: rng.randrange(len(data))])
+    if harm == "fragment":
+        data[6] ^= 0x20
+        return bytes(data)
+    if harm == "damage":
+        for _ in range(rng.randint(1, 4)):
+            data[rng.randrange(len(data))] = rng.randrange(256)
+        return bytes(data)
+    packet = Packet()
+    assert packet.load(data, len(data), OUTSIDE)
+    four = packet.version == 4
+    kind, code = rng.choice([1, 2, 3, 3, 8, 11]), rng.randrange(6)
+    return bytes(icmp_error(packet, kind, code, source=bytes(4 if four else 16)))
+
+
+class Guarded(Bench):
+    """Asks of every packet that leaves: if it came in right, is it right?"""
+
+    def put(self, side, data):
+        whole = len(data) >= 20 and usable(data)
+        sound = whole and checksums_are_right(data)
+        seen = super().put(side, data)
+        for packet in seen:
+            if sound and usable(packet.data):
+                assert packet.right, (bytes(data).hex(), packet.data.hex())
+        return seen
+
+
+def usable(data: bytes) -> bool:
+    packet = Packet()
+    loaded = packet.load(bytearray(data), len(data), OUTSIDE)
+    return loaded and packet.protocol in (1, 6, 58) and packet.transport in (20, 40)
+
+
+@settings(max_examples=150, deadline=None)
+@given(options=OPTIONS, seed=st.integers(0, 1 << 32))
+def test_no_sequence_of_segments_does_harm(options, seed):
+    rng = random.Random(seed)
+    bench = Guarded(("setup-proxy", options))
+    function = bench.pipeline.functions["setup-proxy"]
+    for _ in range(100):
+        with mock.patch.object(setup_proxy, "_initial_sequence_number", lambda: PROXY_ISN):
+            bench.put(*step(rng))
+        if rng.random() < 0.05:
+            for packet in bench.wait(rng.choice([1.1, 70])):
+                assert packet.right
+        gauges = function.gauges()
+        assert gauges["now-opening"] <= options.get("half_open_limit", 16384)
+        assert gauges["now-spliced"] <= options.get("connection_limit", 65536)
+        assert gauges["now-held-bytes"] >= 0
+    bench.wait(10_000)
+    assert function.gauges() == {"now-opening": 0, "now-spliced": 0, "now-held-bytes": 0}
+    assert bench.pipeline.counters().held == 0 and len(bench.timers) == 0
+
+
+@settings(max_examples=500, deadline=None)
+@given(side=SIDE, data=st.binary(max_size=120), first=st.integers(0, 255))
+def test_noise_does_no_harm(side, data, first):
+    bench = Bench(("setup-proxy", {}))
+    bench.put(side, bytes([first]) + data)
+    bench.wait(100)
+
+
+def test_a_hundred_thousand_syns_from_everywhere_leave_memory_bounded():
+    bench = Bench(("setup-proxy", {"half_open_limit": 1000}))
+    function = bench.pipeline.functions["setup-proxy"]
+    template = tcp_segment(IPV4_KEY, seq=1, flags=SYN, options=LINUX.encode(), payload=bytes(8))
+
+    def flood(first: int, count: int) -> None:
+        for number in range(first, first + count):
+            buffer = bytearray(template)
+            delta = add_to_field(buffer, 12, number, 0)
+            adjust_checksum(buffer, 36, delta)
+            bench.pipeline.receive(OUTSIDE, buffer, len(buffer))
+            bench.sent.clear()
+
+    flood(0, 2000)
+    tracemalloc.start()
+    flood(2000, 2000)
+    before = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    flood(4000, 94_000)
+    tracemalloc.start()
+    flood(98_000, 2000)
+    after = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert after < before * 1.2 + 100_000
+    assert function.counters["opened"] == 100_000
+    assert len(bench.timers) <= 2100
+    assert bench.pipeline.counters().missing == 0
+    # It still serves: one that is in its table is carried on.
+    Dialogue(bench).open()
+    assert function.gauges()["now-spliced"] == 1
+
+
+def test_a_flood_of_syns_does_not_push_spliced_connections_out():
+    bench = Bench(("setup-proxy", {"half_open_limit": 10, "connection_limit": 10}))
+    talk = Dialogue(bench)
+    talk.open()
+    for port in range(100):
+        Dialogue(bench, IPV4_KEY[:8] + struct.pack("!HH", port, 80)).syn()
+    (packet,) = talk.from_client(seq=CLIENT_ISN + 1, ack=talk.proxy_isn + 1, flags=ACK)
+    assert packet.side is INSIDE
+
+
+def test_fragments_pass_untouched():
+    bench = Bench(("setup-proxy", {}))
+    data = tcp_segment(IPV4_KEY, seq=1, flags=SYN)
+    data[6] = 0x20
+    packet = Packet()
+    assert packet.load(bytearray(data), len(data), OUTSIDE) and packet.protocol == OPAQUE
+    (seen,) = bench.put(OUTSIDE, data)
+    assert seen.side is INSIDE and seen.data[20:] == data[20:]

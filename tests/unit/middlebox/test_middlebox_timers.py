@@ -1,0 +1,100 @@
+"""Calls that are due later, and tables that stay small."""
+
+from __future__ import annotations
+
+import pytest
+
+from testbed.middlebox.flow_table import FlowTable
+from testbed.middlebox.timers import Timers
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def test_calls_come_in_order_of_time_and_then_of_asking():
+    clock, calls = Clock(), []
+    timers = Timers(clock)
+    for delay, name in ((2, "late"), (1, "early"), (1, "early too")):
+        timers.call_later(delay, lambda name=name: calls.append(name))
+    assert timers.timeout() == 1
+    timers.fire()
+    assert calls == []
+    clock.now = 5
+    assert timers.timeout() == 0
+    timers.fire()
+    assert calls == ["early", "early too", "late"] and timers.timeout() is None
+
+
+def test_a_cancelled_call_does_not_come_even_when_cancelled_by_another_that_is_due():
+    clock, calls = Clock(), []
+    timers = Timers(clock)
+    timers.call_later(1, lambda: second.cancel())
+    second = timers.call_later(2, lambda: calls.append("second"))
+    clock.now = 3
+    timers.fire()
+    assert calls == [] and timers.timeout() is None
+    second.cancel()
+
+
+def test_calls_added_by_a_call_wait_for_the_next_time():
+    clock = Clock()
+    timers = Timers(clock)
+
+    def again() -> None:
+        timers.call_later(0, again)
+
+    again()
+    timers.fire()
+    assert timers.timeout() == 0
+
+
+def test_cancelled_calls_do_not_pile_up():
+    clock = Clock()
+    timers = Timers(clock)
+    kept = timers.call_later(50, lambda: None)
+    for _ in range(10_000):
+        timers.call_later(100, lambda: None).cancel()
+        assert len(timers) < 200
+    clock.now = 50
+    assert timers.timeout() == 0 and kept.callback is not None
+
+
+def test_a_full_table_evicts_what_was_used_least_recently():
+    evicted: list[object] = []
+    table: FlowTable[object] = FlowTable(2, evicted.append)
+    one, two, three = object(), object(), object()
+    table.add(one, b"1", b"-1")
+    table.add(two, b"2", b"-2")
+    table.touch(one)
+    table.add(three, b"3", b"-3")
+    assert evicted == [two] and len(table) == 2
+    assert table.get(b"1") is table.get(b"-1") is one and table.get(b"-2") is None
+    assert table.oldest() is one
+
+
+def test_a_lower_limit_holds_from_the_next_flow_on():
+    evicted: list[object] = []
+    table: FlowTable[object] = FlowTable(9, evicted.append)
+    for number in range(9):
+        table.add(object(), bytes([number]))
+    table.limit = 3
+    table.add(object(), b"new")
+    assert len(evicted) == 7 and len(table) == 3
+
+
+def test_a_key_belongs_to_one_flow_until_that_is_removed():
+    table: FlowTable[object] = FlowTable(9, lambda _: None)
+    one, two = object(), object()
+    table.add(one, b"1", b"x")
+    with pytest.raises(KeyError):
+        table.add(two, b"2", b"x")
+    assert table.get(b"2") is None
+    table.remove(one)
+    table.remove(one)
+    table.add(two, b"2", b"x")
+    assert table.get(b"x") is two

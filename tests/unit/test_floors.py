@@ -1,0 +1,102 @@
+"""The floors of the house: imports only point down, and no module is too long to be read."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import testbed
+
+ROOT = Path(testbed.__file__).parent
+FACES = {"cli", "__main__", "pytest_plugin"}
+# From top to bottom. What is not listed is on the faces' floor.
+FLOORS = (
+    "faces",
+    "scenarios",
+    "bench",
+    "report",
+    "conformance",
+    "trace",
+    "traffic",
+    "lab",
+    "middlebox",
+    "emulator",
+    "kernel",
+    "topology",
+    "errors",
+)
+PURE = {"topology", "trace", "report"}
+TOUCHES_LINUX = {"kernel", "lab", "emulator", "middlebox", "traffic"}
+KERNEL_ONLY = {"pyroute2", "ctypes", "fcntl"}
+MODULES = sorted(ROOT.rglob("*.py"))
+LONGEST = 420
+
+
+def floor_of(module: str) -> str | None:
+    """The floor of `testbed.x.y`; None for the package itself and for foreign modules."""
+    first, _, rest = module.partition(".")
+    if first != "testbed" or not rest:
+        return None
+    name = rest.split(".")[0]
+    return name if name in FLOORS else "faces"
+
+
+def imports_of(source: str) -> Iterator[str]:
+    """Every module that is imported, inside functions too."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            module = node.module or ""
+            yield module
+            if module == "testbed":
+                yield from (f"testbed.{alias.name}" for alias in node.names)
+
+
+def faults(module: str, source: str) -> list[str]:
+    floor = floor_of(module)
+    found = []
+    for imported in imports_of(source):
+        below = floor_of(imported)
+        if floor is not None and below is not None:
+            if FLOORS.index(below) < FLOORS.index(floor):
+                found.append(f"{module} ({floor}) imports {imported}, which is above it")
+            if floor in PURE and below in TOUCHES_LINUX:
+                found.append(f"{module} is pure and imports {imported}")
+        if imported.split(".")[0] in KERNEL_ONLY and floor != "kernel":
+            found.append(f"{module} imports {imported}, which only the kernel floor may")
+    return found
+
+
+def name_of(path: Path) -> str:
+    parts = path.relative_to(ROOT.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_imports_point_down(path):
+    assert faults(name_of(path), path.read_text()) == []
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_modules_are_short_enough_to_read(path):
+    assert len(path.read_text().splitlines()) <= LONGEST
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("testbed.kernel.x", "from testbed.lab import Lab"),
+        ("testbed.kernel.x", "def f():\n    import testbed.emulator.link"),
+        ("testbed.topology.x", "from testbed import cli"),
+        ("testbed.report.x", "from testbed.kernel import sysctl"),
+        ("testbed.lab.x", "import fcntl"),
+        ("testbed.lab.x", "from pyroute2.netlink import nlmsg"),
+    ],
+)
+def test_a_wrong_import_is_noticed(module, source):
+    assert faults(module, source)
