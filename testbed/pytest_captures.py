@@ -18,7 +18,7 @@ from testbed.report.ladder_terminal import draw
 from testbed.report.tables import trace_table
 from testbed.trace import read_trace
 
-_WIDTH = 120
+_TABLE_WIDTH, _LADDER_WIDTH = 160, 100
 _MOST_ARROWS = 40
 _MOST_BYTES = 32 << 20
 _LONGEST_NAME = 150
@@ -56,14 +56,14 @@ def describe(kept: Sequence[Kept]) -> str:
     """Where the captures are, the connections in them, and the ladder of the first one."""
     lines = [f"{one.path}{f': {one.fault}' if one.fault else ''}" for one in kept]
     paths = [one.path for one in kept if one.path.stat().st_size <= _MOST_BYTES]
-    console = Console(file=io.StringIO(), width=_WIDTH, color_system=None)
+    console = Console(file=io.StringIO(), width=_TABLE_WIDTH, color_system=None)
     try:
         traces = [read_trace(path) for path in paths]
         for trace in traces:
             console.print(trace_table(trace))
         if any(trace.connections for trace in traces):
             ladder = ladder_from_files(paths, limit=_MOST_ARROWS)
-            console.print(draw(ladder, _WIDTH), soft_wrap=True)
+            console.print(draw(ladder, _LADDER_WIDTH), soft_wrap=True)
     except TestbedError as error:
         console.print(str(error), markup=False)
     assert isinstance(console.file, io.StringIO)

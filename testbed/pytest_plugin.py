@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 _KEEP, _REQUIRE = "--testbed-keep", "--testbed-require"
 _DIRECTORY = "results/pytest"
 
-_running = pytest.StashKey["Lab"]()
-_findings = pytest.StashKey["tuple[Finding, ...]"]()
+_running: pytest.StashKey[Lab] = pytest.StashKey()
+_findings: pytest.StashKey[tuple[Finding, ...]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from testbed import __version__
-from testbed.cli import machine, topologies, traces
+from testbed.cli import machine, scenarios, topologies, traces
 
 app = typer.Typer(
     help="Small networks of real Linux TCP, lossy links and misbehaving middleboxes, with the "
@@ -38,7 +38,7 @@ def _options(
     """Options that come before the command."""
 
 
-for module in (topologies, traces, machine):
+for module in (scenarios, topologies, traces, machine):
     module.register(app)
 
 

@@ -14,6 +14,7 @@ from typing import IO
 import msgspec
 
 from testbed.errors import CaptureError
+from testbed.kernel import ungrouped
 from testbed.kernel.namespace import Namespace
 from testbed.kernel.process import (
     Process,
@@ -103,7 +104,10 @@ class Capture:
                     f"{self.path}: {os.strerror(error.errno or 0)}."
                 ) from error
         self._process = group.start(
-            namespace, [*argv, "-w", "-"], stdout_file=self._file, stderr_pipe=True
+            namespace,
+            ungrouped.command([*argv, "-w", "-"]),
+            stdout_file=self._file,
+            stderr_pipe=True,
         )
         self._started = True
         return self._process

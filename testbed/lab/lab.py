@@ -11,6 +11,7 @@ from types import MappingProxyType, TracebackType
 from testbed.errors import CaptureError, LabError
 from testbed.lab.capture import Capture
 from testbed.lab.construction import Construction
+from testbed.lab.draining import drain
 from testbed.lab.life import Life, State
 from testbed.lab.link import Link
 from testbed.lab.node import Node
@@ -185,6 +186,8 @@ class Lab:
     def _end(self, life: Life) -> CaptureError | None:
         """Complete the captures and take the lab down; the first capture that is not complete."""
         incomplete: CaptureError | None = None
+        if self._captures and life.failure is None:
+            drain(self._links)
         for capture in self._captures.values():
             try:
                 capture.stop()

@@ -1,0 +1,288 @@
+"""The pytest plugin, in pytest runs of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from faces_ordinary_user import OrdinaryUser
+
+import testbed.lab
+import testbed.pytest_captures
+import testbed.pytest_plugin  # noqa: F401  (imported once, not by every run in this process)
+from testbed.trace import read_trace
+
+pytest_plugins = ["pytester"]
+
+_PAIR = """
+name: pair
+nodes: {client: {}, server: {}}
+links:
+  - endpoints: [client:eth0, server:eth0]
+captures: [client:eth0]
+"""
+_EMULATED = _PAIR.replace(
+    "[client:eth0, server:eth0]", "[client:eth0, server:eth0]\n    delay: 1ms"
+)
+_CONFIGURATION = """
+[pytest]
+addopts = -p no:cacheprovider
+asyncio_default_fixture_loop_scope = function
+"""
+_EXCHANGE = """
+    listener = lab["server"].listen(80)
+    client = lab["client"].socket()
+    client.connect((lab["server"].address, 80))
+    client.sendall(b"?")
+    accepted, _ = listener.accept()
+    assert accepted.recv(1) == b"?"
+"""
+_ONE_TEST = f"""
+import pytest
+
+@pytest.mark.topology("pair")
+def test_exchange(lab):
+{_EXCHANGE}
+"""
+
+
+@pytest.fixture
+def project(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A project with a topology named `pair`."""
+    (pytester.path / "topologies").mkdir()
+    (pytester.path / "topologies" / "pair.yaml").write_text(_PAIR)
+    (pytester.path / "pytest.ini").write_text(_CONFIGURATION)
+    return pytester
+
+
+def _kept(project: pytest.Pytester, folder: str = "results/pytest") -> list[str]:
+    found = (project.path / folder).rglob("*.pcap")
+    return sorted(str(path.relative_to(project.path / folder)) for path in found)
+
+
+def test_every_way_to_name_a_topology(project: pytest.Pytester) -> None:
+    (project.path / "sub").mkdir()
+    (project.path / "sub" / "near.yaml").write_text(_PAIR.replace("pair", "near"))
+    (project.path / "sub" / "test_ways.py").write_text(
+        f"""
+import pytest
+from pathlib import Path
+from testbed import loads
+
+FAR = Path(__file__).parent.parent / "topologies" / "pair.yaml"
+OBJECT = loads(FAR.read_text().replace("pair", "object"))
+
+@pytest.mark.topology("pair")
+class TestName:
+    def test_name(self, lab): assert lab.topology.name == "pair"
+
+    @pytest.mark.topology("near.yaml")
+    def test_nearer_marker_and_near_path(self, lab): assert lab.topology.name == "near"
+
+@pytest.mark.topology("topologies/pair.yaml")
+def test_path_from_root(lab): assert lab.topology.name == "pair"
+
+@pytest.mark.topology(FAR)
+def test_absolute_path(lab): assert lab.topology.name == "pair"
+
+@pytest.mark.topology(OBJECT)
+def test_object(lab):
+{_EXCHANGE}
+
+@pytest.mark.topology("pair")
+@pytest.mark.parametrize("lab", ["near.yaml", OBJECT], indirect=True)
+def test_parameter(lab): assert lab.topology.name in ("near", "object")
+"""
+    )
+    project.runpytest_inprocess("--testbed-require").assert_outcomes(passed=7)
+    assert _kept(project) == []
+
+
+def test_a_failing_test_keeps_its_captures_and_names_them(project: pytest.Pytester) -> None:
+    project.makepyfile(test_it=_ONE_TEST + "    assert accepted is None\n")
+    result = project.runpytest_inprocess("--testbed-require")
+    result.assert_outcomes(failed=1)
+    assert _kept(project) == ["test_it.py-test_exchange/client-eth0.pcap"]
+    path = project.path / "results/pytest" / _kept(project)[0]
+    (connection,) = read_trace(path).connections
+    assert connection.by_initiator.unique_bytes == 1
+    result.stdout.fnmatch_lines(["*testbed captures*", str(path), "*initiator*", "*SYN seq 0*"])
+
+
+def test_captures_are_kept_when_a_later_fixture_fails(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        test_it="""
+import pytest
+
+@pytest.fixture
+def prepared(lab):
+    lab["client"].ping("server")
+    raise RuntimeError("not prepared")
+
+@pytest.mark.topology("pair")
+def test_it(prepared): pass
+"""
+    )
+    project.runpytest_inprocess("--testbed-require").assert_outcomes(errors=1)
+    assert _kept(project) == ["test_it.py-test_it/client-eth0.pcap"]
+
+
+def test_captures_of_passing_tests_are_kept_on_demand(project: pytest.Pytester) -> None:
+    project.makepyfile(test_it=_ONE_TEST)
+    project.runpytest_inprocess("--testbed-keep").assert_outcomes(passed=1)
+    assert _kept(project) == ["test_it.py-test_exchange/client-eth0.pcap"]
+    project.runpytest_inprocess("--testbed-keep=elsewhere").assert_outcomes(passed=1)
+    assert _kept(project, "elsewhere") == ["test_it.py-test_exchange/client-eth0.pcap"]
+
+
+def test_the_keep_option_swallows_no_path(project: pytest.Pytester) -> None:
+    project.makepyfile(test_it=_ONE_TEST)
+    result = project.runpytest_inprocess("--testbed-keep", "test_it.py")
+    assert result.ret == pytest.ExitCode.USAGE_ERROR
+    result.stderr.fnmatch_lines(["*--testbed-keep=DIR*"])
+
+
+def test_captures_that_cannot_be_kept_are_no_second_failure(project: pytest.Pytester) -> None:
+    project.makepyfile(test_it=_ONE_TEST + "    assert accepted is None\n")
+    (project.path / "file").write_text("in the way")
+    result = project.runpytest_inprocess("--testbed-keep=file/below")
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*could not be kept*"])
+
+
+def test_topologies_that_cannot_be_used_are_told_without_traceback(
+    project: pytest.Pytester,
+) -> None:
+    (project.path / "topologies" / "bad.yaml").write_text("name: bad\nnodes: {a: {kind: hots}}\n")
+    project.makepyfile(
+        """
+import pytest
+
+def test_no_marker(lab): pass
+
+@pytest.mark.topology("pear")
+def test_unknown(lab): pass
+
+@pytest.mark.topology("bad")
+def test_bad(lab): pass
+
+@pytest.mark.topology(3)
+def test_number(lab): pass
+"""
+    )
+    result = project.runpytest_inprocess()
+    result.assert_outcomes(errors=4)
+    text = result.stdout.str()
+    assert "Traceback" not in text and "pytest_plugin.py" not in text
+    assert "needs to know its topology" in text
+    assert "no topology 'pear'" in text and "topologies/pear.yaml" in text
+    assert "bad.yaml:2: nodes.a.kind" in text
+    assert "not 3" in text
+
+
+def test_a_lab_that_breaks_is_told_after_the_test(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        """
+import os, pytest, signal, time
+from pathlib import Path
+from testbed.errors import ProcessDied
+
+def parent(path):
+    return int(path.with_name("stat").read_text().rpartition(")")[2].split()[1])
+
+@pytest.mark.topology("pair")
+def test_capture_dies(lab):
+    (capture,) = (
+        int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline")
+        if b"tcpdump" in path.read_bytes() and parent(path) == os.getpid()
+    )
+    os.kill(capture, signal.SIGKILL)
+    deadline = time.monotonic() + 30
+    with pytest.raises(ProcessDied):
+        while time.monotonic() < deadline:
+            lab.check()
+"""
+    )
+    result = project.runpytest_inprocess("--testbed-require")
+    result.assert_outcomes(passed=1, errors=1)
+    result.stdout.fnmatch_lines(["*The capture of client:eth0 was killed by signal 9*"])
+
+
+def test_in_parallel_and_in_asynchronous_tests(project: pytest.Pytester) -> None:
+    exchanges = "\n".join(
+        f'@pytest.mark.topology("pair")\ndef test_exchange_{number}(lab):{_EXCHANGE}'
+        for number in range(4)
+    )
+    project.makepyfile(
+        "import asyncio\nimport pytest\n"
+        + exchanges
+        + """
+@pytest.mark.asyncio
+@pytest.mark.topology("pair")
+async def test_asynchronous(lab):
+    loop = asyncio.get_running_loop()
+    listener = lab["server"].listen(80)
+    listener.setblocking(False)
+    client = lab["client"].socket()
+    client.setblocking(False)
+    accepting = asyncio.create_task(loop.sock_accept(listener))
+    await loop.sock_connect(client, (lab["server"].address, 80))
+    accepted, _ = await accepting
+
+@pytest.mark.topology("pair")
+def test_failing(lab): lab["client"].ping("server"); assert False
+"""
+    )
+    result = project.runpytest_subprocess("-n", "2", "--testbed-require")
+    result.assert_outcomes(passed=5, failed=1)
+    result.stdout.fnmatch_lines(["*testbed captures*"])
+    assert len(_kept(project)) == 1
+
+
+def _without_tcpdump(project: pytest.Pytester, *options: str) -> str:
+    hide = 'mount --bind /dev/null "$(readlink -f "$(command -v tcpdump)")" && exec "$@"'
+    inside = ["unshare", "--mount", "--propagation", "private", "bash", "-c", hide, "bash"]
+    done = subprocess.run(
+        [*inside, sys.executable, "-m", "pytest", "-rs", *options],
+        cwd=project.path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    return done.stdout
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="hiding a program takes root")
+def test_what_the_machine_lacks_skips_with_a_reason_or_fails(project: pytest.Pytester) -> None:
+    project.makepyfile(
+        _ONE_TEST
+        + """
+@pytest.mark.topology("bare")
+def test_without_captures(lab): pass
+"""
+    )
+    (project.path / "topologies" / "bare.yaml").write_text(_PAIR.rpartition("captures")[0])
+    told = _without_tcpdump(project)
+    assert "1 passed, 1 skipped" in told
+    assert "no lab here: tcpdump: not installed" in told and "apt-get install tcpdump" in told
+    told = _without_tcpdump(project, "--testbed-require")
+    assert "1 passed, 1 error" in told and "apt-get install tcpdump" in told
+
+
+def test_an_ordinary_user_gets_labs(ordinary_user: OrdinaryUser) -> None:
+    home = Path(ordinary_user.home)
+    (home / "topologies").mkdir(exist_ok=True)
+    (home / "topologies" / "pair.yaml").write_text(_EMULATED)
+    (home / "pytest.ini").write_text(_CONFIGURATION)
+    (home / "test_it.py").write_text(_ONE_TEST)
+    arguments = ["-m", "pytest", "-p", "testbed.pytest_plugin", "-rs", "test_it.py"]
+    if not ordinary_user.copied:
+        del arguments[2:4]
+    done = ordinary_user.run(*arguments)
+    assert "1 passed" in done.stdout, done.stdout + done.stderr
+    done = ordinary_user.run(*arguments, tun_mode="0600")
+    assert "1 skipped" in done.stdout and "chmod 0666 /dev/net/tun" in done.stdout
