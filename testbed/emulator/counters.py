@@ -75,12 +75,14 @@ class AppliedChange(msgspec.Struct, frozen=True, kw_only=True):
 class LinkCounters(msgspec.Struct, frozen=True, kw_only=True):
     """Both directions of a link; forward is from the first endpoint to the second.
 
-    log_error: why the log of fates is not complete, or empty.
+    cpu_seconds: processor time that the emulator has used for all links together; log_error: why
+    the log of fates is not complete, or empty.
     """
 
     forward: DirectionCounters
     reverse: DirectionCounters
     lateness: Lateness
+    cpu_seconds: float = 0.0
     log_error: str = ""
 
 
