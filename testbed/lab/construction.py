@@ -161,7 +161,7 @@ class Construction:
             self._life.stack.callback(capture.close)
             self.captures[str(end)] = capture
             process = capture.start(self._life.group, self._sites[end.node].namespace)
-            self._life.depend_on(process, f"the capture of {end}")
+            self._life.depend_on(process, f"the capture of {end}", by_itself=False)
         for capture in self.captures.values():
             capture.await_ready()
 

@@ -10,7 +10,7 @@ import msgspec
 
 from testbed.emulator.counters import LinkCounters
 from testbed.emulator.userspace import UserspaceEmulator
-from testbed.errors import LabError, ReadBackError
+from testbed.errors import InvalidValue, LabError, ReadBackError
 from testbed.topology.model import Impairments, Queue
 from testbed.topology.plan_model import PlannedLink
 from testbed.topology.units import (
@@ -145,5 +145,5 @@ def _read(name: str, value: object) -> Any:
         return float(value)  # in base units; the emulator refuses impossible ones
     try:
         return reader(value)
-    except ValueError as error:
+    except InvalidValue as error:
         raise LabError(f"The impairment {name} cannot be {value!r}: {error}.") from None
