@@ -24,6 +24,7 @@ import msgspec
 
 from testbed.emulator.bottleneck import limits_of
 from testbed.emulator.jitter import TABLE_SIZE, normal_table, pareto_table
+from testbed.emulator.link import DirectionName, after
 from testbed.kernel import queue_qdiscs as queues
 from testbed.kernel.netem_qdisc import (
     CERTAIN,
@@ -154,11 +155,23 @@ def refusals(impairments: Impairments) -> Iterator[str]:
 
 
 def link_refusals(link: Link) -> Iterator[str]:
-    """The same for a whole link."""
-    found = [*refusals(link.forward), *refusals(link.reverse)]
+    """The same for a whole link and its schedule."""
+    found = [problem for impairments in stages(link) for problem in refusals(impairments)]
     if link.log:
         found.append("netem keeps no log of every packet's fate; use `emulator: userspace`")
     yield from dict.fromkeys(found)
+
+
+def stages(link: Link) -> Iterator[Impairments]:
+    """The impairments of both directions that the link comes to have.
+
+    Raises `ValueError` for a schedule that cannot be applied.
+    """
+    in_force: dict[DirectionName, Impairments] = {"forward": link.forward, "reverse": link.reverse}
+    yield from in_force.values()
+    for change in sorted(link.schedule, key=lambda one: one.at):
+        in_force = after(in_force, change)
+        yield from in_force.values()
 
 
 def needed_kinds(impairments: Impairments) -> set[str]:
@@ -251,9 +264,7 @@ def _bottleneck(
         head_start = int(min(rate * HEAD_START, max_bytes, max_packets * frame))
         queue = _drop_tail(max_packets, max_bytes, head_start, frame)
         limit = queue.limit
-    limiter = queues.Tbf(
-        rate=rate, burst=frame + head_start, limit=limit, overhead=given.overhead
-    )
+    limiter = queues.Tbf(rate=rate, burst=frame + head_start, limit=limit, overhead=given.overhead)
     return limiter, queue
 
 
@@ -262,9 +273,7 @@ def _pass_through(queue: QueueQdisc) -> tuple[queues.Tbf, QueueQdisc]:
     return limiter, queue
 
 
-def _drop_tail(
-    max_packets: float, max_bytes: float, head_start: int, frame: int
-) -> queues.Fifo:
+def _drop_tail(max_packets: float, max_bytes: float, head_start: int, frame: int) -> queues.Fifo:
     """A packet always passes through the queue, even on its way into a free transmitter, so there
     is room for one in any case."""
     if max_packets < math.inf:

@@ -147,9 +147,9 @@ class Netem(msgspec.Struct, frozen=True, kw_only=True):
             seed=_number(_U64, given[_PRNG_SEED]) if _PRNG_SEED in given else None,
         )
 
-    def tells_of(self, asked: Netem) -> bool:
+    def tells_of(self, asked: object) -> bool:
         """Whether a kernel that was asked for `asked` tells this."""
-        return self == msgspec.structs.replace(asked, table=())
+        return isinstance(asked, Netem) and self == msgspec.structs.replace(asked, table=())
 
 
 def _number(layout: struct.Struct, data: bytes) -> int:

@@ -23,6 +23,7 @@ from testbed.errors import KernelError, PrivilegeError
 
 NLM_F_REQUEST = 0x1
 NLM_F_ACK = 0x4
+_NLM_F_ECHO = 0x8
 NLM_F_DUMP = 0x300
 NLM_F_REPLACE = 0x100
 NLM_F_EXCL = 0x200
@@ -140,15 +141,20 @@ class Netlink:
     def get(self, question: bytes) -> bytes:
         """The payload of the one object that an encoded request asks for, header removed."""
         self._sequence += 1
-        self._sock.send(_renumber(question, 0, self._sequence))
+        # Traffic control tells nobody but its subscribers unless it is asked for an echo.
+        self._sock.send(_renumber(question, NLM_F_ACK | _NLM_F_ECHO, self._sequence))
+        found: bytes | None = None
         while True:
             for kind, flags, sequence, payload in self._receive():
                 if sequence != self._sequence:
                     continue
-                if kind == _NLMSG_ERROR:
-                    (code,) = struct.unpack_from("=i", payload)
+                if kind != _NLMSG_ERROR:
+                    found = payload
+                    continue
+                (code,) = struct.unpack_from("=i", payload)
+                if code or found is None:
                     raise _refusal("tell of an object", -code, flags, payload)
-                return payload
+                return found
 
     def ioctl(self, command: int, argument: bytes) -> None:
         """A network device ioctl in the socket's namespace (netdevice(7))."""

@@ -28,7 +28,7 @@ from testbed.kernel.netlink import (
     pack,
 )
 
-_RTM_NEWQDISC, _RTM_GETQDISC = 36, 38
+_RTM_NEWQDISC, _RTM_DELQDISC, _RTM_GETQDISC = 36, 37, 38
 _TC_H_ROOT = 0xFFFFFFFF
 _TCM = struct.Struct("=Bxxxi3I")
 _KIND, _OPTIONS, _STATS2 = 1, 2, 7
@@ -46,7 +46,7 @@ _BEHIND = {
 
 
 class Qdisc(Protocol):
-    """A qdisc as it is asked for."""
+    """A qdisc as it is asked for, or as it is read back."""
 
     @property
     def kind(self) -> str:
@@ -54,6 +54,9 @@ class Qdisc(Protocol):
 
     def encode(self) -> bytes:
         """The content of TCA_OPTIONS."""
+
+    def tells_of(self, asked: object) -> bool:
+        """Whether a kernel that was asked for `asked` tells this."""
 
 
 class QdiscState(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,6 +91,12 @@ def put(index: int, qdisc: Qdisc, *, behind: bool = False) -> Request:
     return Request(data, f"put the qdisc {qdisc.kind} on an interface")
 
 
+def take_away(index: int) -> Request:
+    """Give an interface back the qdisc that it was born with."""
+    data = pack(_RTM_DELQDISC, 0, _TCM.pack(0, index, 0, _TC_H_ROOT, 0))
+    return Request(data, "take the qdisc off an interface")
+
+
 def look(netlink: Netlink, index: int, behind: str | None = None) -> QdiscState:
     """The qdisc at the root of an interface, or the one of the kind `behind` behind it."""
     handle, parent = (0, _TC_H_ROOT) if behind is None else (_BEHIND[behind], 0)
@@ -108,7 +117,7 @@ def look(netlink: Netlink, index: int, behind: str | None = None) -> QdiscState:
     )
 
 
-_DECODERS: dict[str, Callable[[bytes], object]] = {
+_DECODERS: dict[str, Callable[[bytes], Qdisc]] = {
     "netem": Netem.decode,
     "tbf": queues.Tbf.decode,
     "pfifo": queues.Fifo.decode_packets,
@@ -121,7 +130,7 @@ _DECODERS: dict[str, Callable[[bytes], object]] = {
 }
 
 
-def decode(state: QdiscState) -> object:
+def decode(state: QdiscState) -> Qdisc:
     """The qdisc in the form in which it is asked for. Raises `KernelError` for another kind."""
     if state.kind not in _DECODERS:
         raise KernelError(f"The kernel has a qdisc {state.kind} where another was put.")

@@ -62,8 +62,10 @@ class Tbf(msgspec.Struct, frozen=True, kw_only=True):
         burst = round(buffer * _TICK * rate / 1e9) - overhead
         return cls(rate=rate, burst=burst, limit=limit, overhead=overhead)
 
-    def tells_of(self, asked: Tbf) -> bool:
+    def tells_of(self, asked: object) -> bool:
         """Whether a kernel that was asked for `asked` tells this; its times are rounded."""
+        if not isinstance(asked, Tbf):
+            return False
         rounding = 2 + 2 * _TICK * asked.rate / 1e9
         return abs(self.burst - asked.burst) <= rounding and self == msgspec.structs.replace(
             asked, burst=self.burst
@@ -91,7 +93,7 @@ class Fifo(msgspec.Struct, frozen=True, kw_only=True):
     def decode_bytes(cls, options: bytes) -> Fifo:
         return cls(limit=_U32.unpack_from(options)[0], counts_bytes=True)
 
-    def tells_of(self, asked: Fifo) -> bool:
+    def tells_of(self, asked: object) -> bool:
         return self == asked
 
 
@@ -146,8 +148,10 @@ class RandomEarly(msgspec.Struct, frozen=True, kw_only=True):
             ecn=bool(flags & _RED_ECN),
         )
 
-    def tells_of(self, asked: RandomEarly) -> bool:
-        return self == msgspec.structs.replace(asked, packet_time=0.0)
+    def tells_of(self, asked: object) -> bool:
+        return isinstance(asked, RandomEarly) and self == msgspec.structs.replace(
+            asked, packet_time=0.0
+        )
 
 
 class _Numbers(msgspec.Struct, frozen=True, kw_only=True):
@@ -178,7 +182,7 @@ class _Numbers(msgspec.Struct, frozen=True, kw_only=True):
             strict=False,
         )
 
-    def tells_of(self, asked: _Numbers) -> bool:
+    def tells_of(self, asked: object) -> bool:
         return type(self) is type(asked) and all(
             0 <= getattr(asked, field) - getattr(self, field) <= (2 if field in self.rounded else 0)
             for field in self.numbers
@@ -239,7 +243,7 @@ class Cake(msgspec.Struct, frozen=True, kw_only=True):
         (rate,) = _U64.unpack_from(given.get(_CAKE_BASE_RATE64, bytes(8)))
         return cls(rate=rate, overhead=overhead - _ETHERNET_HEADER)
 
-    def tells_of(self, asked: Cake) -> bool:
+    def tells_of(self, asked: object) -> bool:
         return self == asked
 
 

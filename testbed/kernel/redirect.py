@@ -19,7 +19,8 @@ from testbed.kernel.netlink import (
     pack,
 )
 
-_RTM_NEWQDISC, _RTM_NEWTFILTER, _RTM_DELTFILTER, _RTM_GETTFILTER = 36, 44, 45, 46
+_RTM_NEWQDISC, _RTM_DELQDISC = 36, 37
+_RTM_NEWTFILTER, _RTM_DELTFILTER, _RTM_GETTFILTER = 44, 45, 46
 _TC_H_INGRESS = 0xFFFFFFF1
 _INGRESS_HANDLE = 0xFFFF0000
 _TCM = struct.Struct("=Bxxxi3I")
@@ -43,6 +44,12 @@ def accept_filters(index: int) -> Request:
     body += attribute(_KIND, b"ingress\0")
     data = pack(_RTM_NEWQDISC, NLM_F_CREATE | NLM_F_EXCL, body)
     return Request(data, "put filters on an interface")
+
+
+def accept_no_filters(index: int) -> Request:
+    """Take all filters away."""
+    body = _TCM.pack(0, index, 0, _TC_H_INGRESS, 0)
+    return Request(pack(_RTM_DELQDISC, 0, body), "take the filters off an interface")
 
 
 def redirect(index: int, target: int) -> Request:

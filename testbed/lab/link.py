@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from testbed.emulator.counters import LinkCounters
-from testbed.emulator.userspace import UserspaceEmulator
+from testbed.emulator.emulator import Emulator
 from testbed.errors import InvalidValue, LabError, ReadBackError
 from testbed.topology.model import Impairments, Queue
 from testbed.topology.plan_model import PlannedLink
@@ -37,7 +37,7 @@ class Link:
     """
 
     def __init__(
-        self, planned: PlannedLink, emulator: UserspaceEmulator | None, check: Callable[[], None]
+        self, planned: PlannedLink, emulator: Emulator | None, check: Callable[[], None]
     ) -> None:
         self.planned = planned
         self._emulator = emulator
@@ -80,7 +80,7 @@ class Link:
             self._change(emulator, self._directions(toward), values)
 
     def _change(
-        self, emulator: UserspaceEmulator, directions: Sequence[Direction], values: dict[str, Any]
+        self, emulator: Emulator, directions: Sequence[Direction], values: dict[str, Any]
     ) -> None:
         for direction in directions:
             wanted = msgspec.structs.replace(self.impairments(direction), **values)
@@ -99,7 +99,7 @@ class Link:
         """What became of every packet, for each direction, and how late the emulator was."""
         return self._running_emulator("counted").counters(self.name)
 
-    def _running_emulator(self, what: str) -> UserspaceEmulator:
+    def _running_emulator(self, what: str) -> Emulator:
         self._check()
         if self._emulator is None:
             raise LabError(

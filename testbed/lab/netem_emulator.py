@@ -43,7 +43,9 @@ class _NetemLink:
         self.cuts: set[DirectionName] = set()
         self.schedule: Schedule | None = None
 
-    def hops(self, impairments: dict[DirectionName, Impairments]) -> dict[DirectionName, netem.Hops]:
+    def hops(
+        self, impairments: dict[DirectionName, Impairments]
+    ) -> dict[DirectionName, netem.Hops]:
         """What the qdiscs of both directions must be."""
         round_trip = sum(each.delay for each in impairments.values())
         return {

@@ -57,9 +57,7 @@ class Middle(msgspec.Struct, frozen=True):
     @property
     def names(self) -> dict[str, int]:
         """The interfaces by their names."""
-        return {
-            f"{field}-{self.number}": getattr(self, field) for field in ("a", *_INNER, "b")
-        }
+        return {f"{field}-{self.number}": getattr(self, field) for field in ("a", *_INNER, "b")}
 
     def cables(self, namespace: int, end_a: LinkEnd, end_b: LinkEnd) -> list[Request]:
         """Make the interfaces; namespace: the hidden one, as a descriptor."""
@@ -142,7 +140,7 @@ class HopsInForce:
                 found = qdisc.decode(qdisc.look(netlink, index, behind))
             except KernelError as error:
                 raise ReadBackError(f"the qdisc {asked.kind} is not there: {error}") from None
-            if not (isinstance(found, type(asked)) and found.tells_of(asked)):
+            if not found.tells_of(asked):
                 raise ReadBackError(f"qdisc: asked for {asked}, the kernel has {found}.")
 
     def counters(self, netlink: Netlink) -> DirectionCounters:

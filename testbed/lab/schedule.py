@@ -51,6 +51,4 @@ class Schedule:
                 self._apply(change)
             except TestbedError as refusal:  # impairments were set by hand meanwhile
                 error = str(refusal)
-            self._applied.append(
-                AppliedChange(at=change.at, time_ns=time.time_ns(), error=error)
-            )
+            self._applied.append(AppliedChange(at=change.at, time_ns=time.time_ns(), error=error))
