@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from testbed.errors import KernelError, LabError, PrivilegeError, TestbedError
+from testbed.kernel import userns
 from testbed.kernel.syscalls import CLONE_NEWNET, setns, unshare
 
 P = ParamSpec("P")
@@ -106,9 +107,9 @@ class NamespaceThread:
 def _refusal(error: OSError) -> TestbedError:
     if error.errno == errno.EPERM:
         return PrivilegeError(
-            "Making a network namespace needs CAP_SYS_ADMIN, which this process does not "
-            "have. Run as root, or start it with the `testbed` command, which moves into "
-            "a user namespace by itself where the kernel permits (`testbed doctor` tells)."
+            "Making a network namespace needs CAP_SYS_ADMIN, which this process does not have. Run "
+            f"as root, or in a user namespace: `{userns.BY_HAND} COMMAND`. The `testbed` command "
+            "moves into one by itself; `testbed doctor` tells what this machine permits."
         )
     if error.errno == errno.ENOSPC:
         return KernelError(

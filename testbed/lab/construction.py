@@ -21,9 +21,12 @@ from testbed.lab.link import Link, check_impairments, link_name
 from testbed.lab.middlebox_node import MiddleboxSite
 from testbed.lab.netem_emulator import NetemEmulator
 from testbed.lab.node import Node
+from testbed.topology.model import Endpoint
 from testbed.topology.plan_model import Plan, PlannedLink
 
 _VETH_BATCH = 64
+_ETHERNET_OVERHEAD = 14 + 2 * 4  # the header and two VLAN tags
+_LONGEST_SEGMENT = 262144  # what tcpdump takes for no limit: segments before they are cut up
 
 
 class Construction:
@@ -177,16 +180,25 @@ class Construction:
                 ) from error
         for end in self.plan.captures:
             self._life.step()
-            interface = next(
-                one for one in self.plan.nodes[end.node].interfaces if one.name == end.interface
+            capture = Capture(
+                end.node,
+                end.interface,
+                self._longest_frame(end),
+                self._directory,
+                self._life.watch.forget,
             )
-            capture = Capture(interface, self._directory, self._life.watch.forget)
             self._life.stack.callback(capture.close)
             self.captures[str(end)] = capture
             process = capture.start(self._life.group, self._sites[end.node].namespace)
             self._life.depend_on(process, f"the capture of {end}", by_itself=False)
         for capture in self.captures.values():
             capture.await_ready()
+
+    def _longest_frame(self, end: Endpoint) -> int:
+        """The most bytes that a frame seen at an interface can have."""
+        interfaces = self.plan.nodes[end.node].interfaces
+        planned = next(one for one in interfaces if one.name == end.interface)
+        return _LONGEST_SEGMENT if planned.offload else planned.mtu + _ETHERNET_OVERHEAD
 
 
 def _descriptors(plan: Plan) -> int:

@@ -103,6 +103,8 @@ class Life:
 
     def fail(self, failure: TestbedError) -> None:
         """Let nobody wait for what will never come: wake all sockets, kill all programs."""
+        if self._cancelled:
+            return  # we have killed the process ourselves
         if self.failure is None:
             self.failure = failure
         self.sockets.wake()

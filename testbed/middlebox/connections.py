@@ -9,6 +9,7 @@ from typing import Final
 
 from testbed.middlebox.flow_table import FlowTable
 from testbed.middlebox.function import ABSORB, PASS, Box, Verdict, drop
+from testbed.middlebox.opening import Opening
 from testbed.middlebox.packet import (
     ACK,
     FIN,
@@ -34,11 +35,13 @@ _BOTH: Final = 0b11
 class Connection:
     """One spliced connection.
 
-    acknowledgement: the segment that completed the server leg, for when it was lost. ended: the
-    sides that have sent a FIN, as bits; both after a RST. closed: whether it was found ended.
+    server_isn: the server's first sequence number. acknowledgement: the segment that completed the
+    server leg, for when it was lost. ended: the sides that have sent a FIN, as bits; both after a
+    RST. closed: whether it was found ended.
     """
 
     splice: Splice
+    server_isn: int
     acknowledgement: bytearray
     last_used: float
     ended: int = 0
@@ -65,14 +68,20 @@ class Connections:
         self._idle_timeout = idle_timeout
         self._forget_idle()
 
-    def add(
-        self, key: bytes, server_key: bytes, splice: Splice, acknowledgement: bytearray
-    ) -> Connection:
-        connection = Connection(splice, acknowledgement, self._box.now())
-        self._table.add(connection, key, server_key)
+    def add(self, opening: Opening) -> Connection:
+        """A connection whose legs are both up, and what the client has sent meanwhile."""
+        assert opening.splice is not None and opening.server_isn is not None
+        connection = Connection(
+            opening.splice, opening.server_isn, opening.acknowledgement(), self._box.now()
+        )
+        self._table.add(connection, opening.key, opening.server_key)
         self._counters["spliced"] += 1
         if self._sweep is None:
             self._forget_idle()
+        if opening.server_ended:
+            self._look_for_end(connection, INSIDE, FIN)
+        for held in opening.held.values():
+            self._release(connection, held)
         return connection
 
     def forget(self, connection: Connection) -> None:
@@ -84,9 +93,8 @@ class Connections:
         connection.last_used = self._box.now()
         splice = connection.splice
         if packet.side is INSIDE:
-            if packet.flags & (SYN | ACK) == SYN | ACK:  # the acknowledgement was lost
-                self._box.emit(connection.acknowledgement[:], INSIDE)
-                return ABSORB
+            if packet.flags & (SYN | ACK) == SYN | ACK:
+                return self._server_answers(connection, packet)
             flags = splice.to_client(packet)
         else:
             flags = splice.to_server(packet)
@@ -103,7 +111,17 @@ class Connections:
             self._look_for_end(connection, packet.side, flags)
         return PASS
 
-    def release(self, connection: Connection, held: bytearray) -> None:
+    def _server_answers(self, connection: Connection, packet: Packet) -> Verdict:
+        """A SYN/ACK: our acknowledgement was lost, or the server has forgotten the connection and
+        answers a new SYN of the client, which had passed; theirs is a connection without us.
+        """
+        if packet.seq == connection.server_isn:
+            self._box.emit(connection.acknowledgement[:], INSIDE)
+            return ABSORB
+        self.forget(connection)
+        return PASS
+
+    def _release(self, connection: Connection, held: bytearray) -> None:
         """Translate and send on a segment of the client that was held."""
         packet = Packet()
         packet.load(held, len(held), OUTSIDE)

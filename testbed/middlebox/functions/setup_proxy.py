@@ -288,6 +288,8 @@ class SetupProxy(MiddleboxFunction):
             self.box.emit(opening.acknowledgement(), INSIDE)
             return ABSORB
         splice.to_client(packet)
+        if flags & FIN:
+            opening.server_ended = True
         if flags & RST:
             self._end(opening, "reset-by-server")
         return PASS
@@ -352,18 +354,12 @@ class SetupProxy(MiddleboxFunction):
     # The splice
 
     def _join(self, opening: Opening) -> Connection:
-        """Both handshakes are done: one connection from here on, what was held first."""
-        assert opening.splice is not None
+        """Both handshakes are done: one connection from here on."""
         if opening.timer is not None:
             opening.timer.cancel()
         self._opening.remove(opening)
-        connection = self._spliced.add(
-            opening.key, opening.server_key, opening.splice, opening.acknowledgement()
-        )
-        for data in opening.held.values():
-            self._spliced.release(connection, data)
         self._held_bytes -= opening.held_bytes
-        return connection
+        return self._spliced.add(opening)
 
     def _begins_anew(self, connection: Connection, packet: Packet) -> bool:
         """Whether a SYN makes use of the ports of a closed connection.

@@ -44,6 +44,19 @@ def test_a_schedule_changes_the_link_at_its_times(emulator, cable):
     assert b.recv(10) == b"x"
 
 
+def test_a_scheduled_change_is_noticed_by_frames_that_wait(emulator, cable):
+    """The second frame, still in the queue, gets the short delay and overtakes the first."""
+    a, b = cable
+    emulator.client.set("cable", "forward", Impairments(rate=80e3, delay=8.0))
+    for name in (b"first", b"second"):
+        a.send(name.ljust(1000))
+    settled(emulator, "cable", packets_in=2)
+    overtaking = {"delay": 0.0, "jitter": {"spread": 0.0, "reorder": True}}
+    emulator.client.schedule("cable", [ScheduledChange(at=0.02, changes=overtaking)])
+    b.settimeout(5.0)
+    assert b.recv(2000).strip() == b"second"
+
+
 def await_journal(emulator: Started, name: str, length: int):
     limit = time.monotonic() + DEADLINE
     while time.monotonic() < limit:
