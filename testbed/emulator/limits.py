@@ -46,8 +46,8 @@ def refuse_impossible(impairments: Impairments, *, kernel_queues: bool = False) 
 
 
 def _problems(given: Impairments, kernel_queues: bool) -> Iterator[str]:
-    if given.rate is not None and not 0 < given.rate < math.inf:
-        yield f"rate must be a positive number of bit/s or unlimited, not {given.rate}"
+    if given.rate is not None and not 1 <= given.rate < math.inf:
+        yield f"rate must be 1 bit/s or more, or unlimited, not {given.rate}"
     if given.rate is not None and given.rate_trace is not None:
         yield "rate must be constant or a trace, not both"
     if not 0 <= given.delay <= LONGEST_DELAY:

@@ -120,7 +120,6 @@ class Link:
     ) -> None:
         self.name = name
         self.log = log
-        self.fds = fds
         self._asked: dict[DirectionName, Impairments] = {"forward": forward, "reverse": reverse}
         self.directions: dict[DirectionName, Direction] = {
             "forward": Direction(Pipeline(seed, name, "forward"), fds[0], fds[1], workspace),

@@ -10,7 +10,8 @@ its own, stand for the elements of the userspace emulator, in the same order:
 So a queue limit counts the packets that wait, and never those that are under way. tbf lets a
 packet go when its transmission begins, and a little in advance so that a late timer costs no
 rate; netem on the way sends at the same rate, which puts every packet at the end of its own
-transmission. What the way holds for that is taken from the queue's limit.
+transmission. What the way holds for that is taken from the queue's limit. Behind a rate packets
+stay in order even when the delay is made shorter.
 """
 
 from __future__ import annotations
@@ -215,8 +216,11 @@ def _loss_model(model: GilbertElliott | FourState | None) -> LossModel | None:
 
 def _way(given: Impairments, seed: int | None) -> Netem:
     jitter, reorder = given.jitter, given.reorder
-    keeps_order = jitter is None or not jitter.reorder
-    rate = INSTANT if given.rate is None else _bytes_per_second(given.rate)
+    if given.rate is not None:
+        rate = _bytes_per_second(given.rate)
+    else:
+        # With a rate, packets stay in order.
+        rate = INSTANT if jitter is not None and not jitter.reorder else 0
     return Netem(
         limit=MOST_PACKETS,
         delay=round(given.delay * _NS),
@@ -226,7 +230,7 @@ def _way(given: Impairments, seed: int | None) -> Netem:
         reorder=_share(reorder.probability) if reorder else 0,
         reorder_correlation=_share(reorder.correlation) if reorder else 0,
         gap=reorder.gap if reorder else 0,
-        rate=rate if keeps_order else 0,
+        rate=rate,
         overhead=given.overhead if given.rate is not None else 0,
         seed=seed,
     )

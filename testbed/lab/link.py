@@ -70,8 +70,9 @@ class Link:
     def set(self, toward: str | None = None, **changes: object) -> None:
         """Change some impairments, e.g. `set(delay="50ms", loss=0.01)`; the others stay.
 
-        Values are as in YAML, or numbers in seconds, bit/s and probabilities; `rate=None` lifts
-        the limit. Packets that are under way arrive when they would have. The change is read
+        Rate, delay, loss and queue are as in YAML, or numbers in seconds, bit/s and
+        probabilities; the others are as in the model (`jitter=Jitter(spread=0.005)`), None for
+        none. `rate=None` lifts the limit. Packets that are under way arrive when they would have. The change is read
         back. Raises `LabError` for an unknown impairment or an impossible value.
         """
         emulator = self._running_emulator("changed")
@@ -138,9 +139,12 @@ def check_impairments(name: str, direction: str, wanted: Impairments, found: Imp
 
 
 def _read(name: str, value: object) -> Any:
-    reader = _READERS.get(name)
-    if reader is None:
-        raise LabError(f"There is no impairment '{name}'; there are {', '.join(_READERS)}.")
+    known = Impairments.__struct_fields__
+    if name not in known:
+        raise LabError(f"There is no impairment '{name}'; there are {', '.join(known)}.")
+    if name not in _READERS or isinstance(value, Queue):
+        return value  # as in the model; the emulator refuses what it cannot be
+    reader = _READERS[name]
     if name != "queue" and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)  # in base units; the emulator refuses impossible ones
     try:
