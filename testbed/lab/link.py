@@ -55,6 +55,11 @@ class Link:
     def nodes(self) -> tuple[str, str]:
         return self.planned.a.node, self.planned.b.node
 
+    @property
+    def emulator(self) -> Emulator:
+        """What makes the link, for what it can do beyond this; knows the link by its name."""
+        return self._running_emulator("emulated")
+
     def cut(self, toward: str | None = None) -> None:
         """Drop every frame that enters the link from now on, without telling the ends."""
         emulator = self._running_emulator("cut")
@@ -72,8 +77,9 @@ class Link:
 
         Rate, delay, loss and queue are as in YAML, or numbers in seconds, bit/s and
         probabilities; the others are as in the model (`jitter=Jitter(spread=0.005)`), None for
-        none. `rate=None` lifts the limit. Packets that are under way arrive when they would have. The change is read
-        back. Raises `LabError` for an unknown impairment or an impossible value.
+        none. `rate=None` lifts the limit. Packets that are under way arrive when they would
+        have. The change is read back. Raises `LabError` for an unknown impairment or an
+        impossible value.
         """
         emulator = self._running_emulator("changed")
         values = {name: _read(name, value) for name, value in changes.items()}
