@@ -59,7 +59,7 @@ class Bottleneck(Element):
         self._set_service(impairments, now)
         rate = self._rate if self._trace is None else _mean_rate(self._trace)
         queue = impairments.queue
-        limits = _limits_of(queue.limit, rate, round_trip)
+        limits = limits_of(queue.limit, rate, round_trip)
         if limits != (self._max_packets, self._max_bytes) or queue.aqm != self._queue.aqm:
             self._discipline = self._new_discipline(queue, *limits)
         self._max_packets, self._max_bytes = limits
@@ -176,7 +176,7 @@ class Bottleneck(Element):
             self.wake = self._free_at
 
 
-def _limits_of(limit: QueueLimit, rate: float | None, round_trip: float) -> tuple[float, float]:
+def limits_of(limit: QueueLimit, rate: float | None, round_trip: float) -> tuple[float, float]:
     """The limit as packets and as bytes; the one that does not apply is infinite."""
     if rate is None:
         return math.inf, math.inf

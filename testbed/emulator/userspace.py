@@ -22,6 +22,8 @@ class UserspaceEmulator:
     value) and `ProcessDied` when it is gone.
     """
 
+    name = "userspace"
+
     def __init__(self, channel: ControlChannel) -> None:
         self._channel = channel
 

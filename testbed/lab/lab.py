@@ -49,6 +49,7 @@ class Lab:
         else:
             self.plan = plan(load(topology, functions=function_options()))
         self.build_seconds: dict[str, float] = {}
+        self.emulator_name = "none"
         self._capture_directory = None if captures is None else Path(captures)
         self._nodes: dict[str, Node] = {}
         self._links: list[Link] = []
@@ -183,6 +184,8 @@ class Lab:
         self._nodes, self._captures = construction.nodes, construction.captures
         construction.build()
         self._links = construction.links
+        if construction.emulator is not None:
+            self.emulator_name = construction.emulator.name
         self.build_seconds = construction.seconds
         if life.failure is not None:
             raise life.failure
