@@ -19,6 +19,7 @@ from testbed.traffic import Transfer, transfer
 pytestmark = needs_a_lab
 
 HARMLESS: dict[str, dict[str, Any]] = {
+    "fast-open": {},
     "options": {"strip": ["unknown"], "mss_clamp": 1300},
     "setup-proxy": {},
     "window-scale-mangler": {"scale": None},
