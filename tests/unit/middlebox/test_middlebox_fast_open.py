@@ -228,6 +228,13 @@ def test_a_first_packet_that_opens_nothing(key, counter, non_syn):
         assert len(seen) == 1 and counts(bench) == {counter: 1}
 
 
+def test_a_reset_of_no_flow_leaves_no_flow(key):
+    bench = box()
+    bench.put(OUTSIDE, tcp_segment(key, seq=5, flags=RST))
+    bench.put(OUTSIDE, tcp_segment(key, seq=5, flags=RST))
+    assert counts(bench) == {"first-packet-reset": 2}
+
+
 def test_only_the_first_packet_of_a_flow_is_counted(key):
     bench = box()
     for side, one in ((OUTSIDE, key), (INSIDE, reverse_key(key)), (OUTSIDE, key)):
