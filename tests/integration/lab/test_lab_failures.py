@@ -51,7 +51,7 @@ def patience():
                 except Exception as error:  # noqa: BLE001  (whatever it is, it is the result)
                     self.results.append(error)
 
-            thread = threading.Thread(target=run)
+            thread = threading.Thread(target=run, daemon=True)
             thread.start()
             entered.wait()
             self.threads.append(thread)
