@@ -12,9 +12,10 @@ import time
 import pytest
 from conftest import boxed, pair
 
-from testbed.errors import CaptureError, ProcessDied
+from testbed.errors import CaptureError, PrivilegeError, ProcessDied
 from testbed.kernel.process import await_readable
-from testbed.lab import Lab
+from testbed.lab import Lab, construction
+from testbed.lab.helper import start_helper
 
 SOON = 1.0
 
@@ -50,7 +51,7 @@ def patience():
                 except Exception as error:  # noqa: BLE001  (whatever it is, it is the result)
                     self.results.append(error)
 
-            thread = threading.Thread(target=run)
+            thread = threading.Thread(target=run, daemon=True)
             thread.start()
             entered.wait()
             self.threads.append(thread)
@@ -139,8 +140,17 @@ def test_a_ctrl_c_wins_over_the_death():
 
 
 def test_an_emulator_that_dies_while_the_lab_is_built(monkeypatch):
-    monkeypatch.setattr("testbed.lab.helper.sys.executable", "/bin/false")
-    with pytest.raises(ProcessDied, match=r"the link emulator ended before it answered"):
+    def start(group, namespace, module, name):
+        return start_helper(group, namespace, "testbed.no_such_module", name)
+
+    monkeypatch.setattr(construction, "start_helper", start)
+    with pytest.raises(ProcessDied, match=r"(?s)link emulator .*status 1.* No module named"):
+        Lab(pair(emulated=True)).__enter__()
+
+
+def test_a_helper_that_cannot_be_started_leaves_nothing(monkeypatch):
+    monkeypatch.setattr("testbed.kernel.process.sys.executable", "/bin/false")
+    with pytest.raises(PrivilegeError, match="pid namespace for the lab's programs"):
         Lab(pair(emulated=True)).__enter__()
 
 
