@@ -66,6 +66,13 @@ def await_journal(emulator: Started, name: str, length: int):
     raise AssertionError(f"{len(journal)} changes of {length} after {DEADLINE} s")
 
 
+def test_changes_at_one_time_are_applied_in_their_order(emulator, cable):
+    changes = [ScheduledChange(at=0.01, changes={"loss": loss}) for loss in (0.1, 0.2, 0.3)]
+    emulator.client.schedule("cable", changes)
+    await_journal(emulator, "cable", 3)
+    assert emulator.client.read_back("cable")[0].loss == 0.3
+
+
 def test_a_schedule_can_be_replaced(emulator, cable):
     emulator.client.schedule("cable", [ScheduledChange(at=0.05, cut=True)])
     emulator.client.schedule("cable", [ScheduledChange(at=0.1, changes={"loss": 0.5})])
