@@ -127,7 +127,7 @@ def open_taps(link: PlannedLink, sites: dict[str, Site], indices: IndexSource) -
 
 
 def configure(site: Site, extra: list[Request]) -> None:
-    """Addresses, neighbours, routes and `extra`, in one batch."""
+    """Offloads; then addresses, neighbours, routes and `extra`, in one batch."""
     planned = site.planned
     requests = [rtnetlink.set_link(rtnetlink.LOOPBACK_INDEX, "lo", up=True)]
     requests += _bridge_requests(site) if planned.kind == "switch" else []
@@ -139,10 +139,11 @@ def configure(site: Site, extra: list[Request]) -> None:
     ]
     requests += [_route_request(site, route) for route in planned.routes]
     with _blame_node(site):
-        site.netlink.execute(requests + extra)
         for interface in planned.interfaces:
+            # Before it is up, when fewer have to be told.
             if not interface.offload and interface.name not in site.tap_fds:
                 site.newborn.offloads.disable(site.netlink, interface.name)
+        site.netlink.execute(requests + extra)
 
 
 def _bridge_requests(site: Site) -> list[Request]:

@@ -69,6 +69,8 @@ class Construction:
             "read back": self._verify,
             "captures": self._start_captures,
         }
+        if self._emulator is not None or self._middleboxes:
+            steps["readiness to end"] = self._let_go
         last = began
         for name, step in steps.items():
             step()
@@ -185,7 +187,7 @@ class Construction:
                 end.interface,
                 self._longest_frame(end),
                 self._directory,
-                self._life.watch.forget,
+                self._life.expect_end,
             )
             self._life.stack.callback(capture.close)
             self.captures[str(end)] = capture
@@ -193,6 +195,10 @@ class Construction:
             self._life.depend_on(process, f"the capture of {end}", by_itself=False)
         for capture in self.captures.values():
             capture.await_ready()
+
+    def _let_go(self) -> None:
+        # Connections end with the helper processes that carry them.
+        self._life.group.let_go_of([site.namespace for site in self._sites.values()])
 
     def _longest_frame(self, end: Endpoint) -> int:
         """The most bytes that a frame seen at an interface can have."""

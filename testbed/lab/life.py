@@ -28,12 +28,16 @@ class Life:
         self.failure: TestbedError | None = None
         self.thread = NamespaceThread()
         self.group = ProcessGroup(self.thread)
-        self.watch = Watch()
         self.sockets = Sockets()
         self.stack = contextlib.ExitStack()
         self._cancelled = False
+        self._watch: Watch | None = None
         self._causes: list[tuple[Process, str]] = []
         self._programs: weakref.WeakSet[Process] = weakref.WeakSet()
+
+    def begin(self) -> None:
+        """Take what is needed throughout; runs in the namespace thread."""
+        self._watch = Watch()
 
     def check(self) -> None:
         """Raise what has gone wrong in the background, or that the lab is not running."""
@@ -83,7 +87,13 @@ class Life:
             cause = (process, name) if by_itself else self._dead_cause() or (process, name)
             self.fail(self._obituary(*cause))
 
-        self.watch.add(process, on_end)
+        assert self._watch is not None
+        self._watch.add(process, on_end)
+
+    def expect_end(self, process: Process) -> None:
+        """Depend on a process no longer."""
+        if self._watch is not None:
+            self._watch.forget(process)
 
     def _dead_cause(self) -> tuple[Process, str] | None:
         deadline = deadline_in(_SAME_MOMENT)
@@ -114,7 +124,8 @@ class Life:
     def end(self) -> None:
         """Give everything back; runs in the namespace thread, after which only it is left."""
         self.state = "closed"
-        self.watch.close()
+        if self._watch is not None:
+            self._watch.close()
         self.sockets.close()
         self.group.close()
         self.stack.close()

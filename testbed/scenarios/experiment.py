@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from testbed.errors import ScenarioError
 from testbed.lab import Lab
 from testbed.scenarios.environment import Environment, observe
 from testbed.topology.model import Topology
@@ -29,9 +30,13 @@ class Experiment:
 
     @contextlib.contextmanager
     def lab(self, topology: Topology | None = None) -> Iterator[Lab]:
-        """Run a lab of the topology (by default the one given) and keep its captures."""
+        """Run a lab of the topology (by default the one given) and keep its captures.
+
+        Raises `ScenarioError` when a middlebox does not know in the end what became of a packet.
+        """
         with Lab(topology or self.topology, captures=self.folder) as running:
             yield running
+            _check_accounts(running)
             emulated = [link for link in running.links if link.planned.emulated]
             if emulated:
                 late = emulated[0].counters.lateness
@@ -43,3 +48,12 @@ class Experiment:
             if self._observing:
                 self.environment = observe(running)
         self.captures = {name: capture.path for name, capture in running.captures.items()}
+
+
+def _check_accounts(lab: Lab) -> None:
+    for node in lab.nodes.values():
+        if node.middlebox is not None and (counters := node.counters()).missing:
+            raise ScenarioError(
+                f"The middlebox '{node.name}' has lost count of {counters.missing} packets: "
+                f"{counters}. Please report this as a bug of testbed."
+            )

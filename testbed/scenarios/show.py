@@ -53,6 +53,8 @@ def _shown(labels: Mapping[Any, str], name: str, cell: Cell) -> str:
         value = cell.parameters[name]
         return labels.get(value, str(value))
     found = cell.medians.get(name, "")
+    if isinstance(found, str):
+        return found
     return f"{found:.1f}" if isinstance(found, float) and found % 1 else f"{found:.0f}"
 
 

@@ -16,15 +16,7 @@ import msgspec
 
 from testbed.middlebox.connections import Connection, Connections
 from testbed.middlebox.flow_table import FlowTable
-from testbed.middlebox.function import (
-    ABSORB,
-    HOLD,
-    PASS,
-    Box,
-    MiddleboxFunction,
-    Verdict,
-    drop,
-)
+from testbed.middlebox.function import ABSORB, HOLD, PASS, Box, MiddleboxFunction, Verdict, drop
 from testbed.middlebox.opening import ANSWER_WINDOW, Opening
 from testbed.middlebox.packet import (
     ACK,

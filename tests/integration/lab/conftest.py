@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import gc
 import threading
 from itertools import pairwise
@@ -81,7 +82,8 @@ def belongings() -> dict[str, set]:
             held.add((fd.name, target))
     children = set()
     for task in Path("/proc/self/task").iterdir():
-        children |= set((task / "children").read_text().split())
+        with contextlib.suppress(FileNotFoundError):  # a thread that has ended
+            children |= set((task / "children").read_text().split())
     threads = {one.name for one in threading.enumerate() if one.name.startswith("testbed")}
     return {"descriptors": held, "children": children, "threads": threads}
 
@@ -91,12 +93,13 @@ def nothing_left_behind():
     """Every test of a lab also tests that the lab gives back all that it took."""
     before = belongings()
     yield
-    left = _since(before)
+    left = since(before)
     if any(left.values()):
         gc.collect()  # what a test itself held on to
-        left = _since(before)
+        left = since(before)
     assert not any(left.values()), left
 
 
-def _since(before: dict[str, set]) -> dict[str, set]:
+def since(before: dict[str, set]) -> dict[str, set]:
+    """What this process holds now and did not hold before."""
     return {what: held - before[what] for what, held in belongings().items()}

@@ -172,7 +172,7 @@ def test_programs_end_with_the_lab():
 def test_a_capture_that_was_dead_when_it_was_stopped_stays_an_error():
     with pytest.raises(CaptureError, match=r"a:eth0"), Lab(pair(captures=["a"])) as lab:
         capture = lab.captures["a:eth0"]
-        lab._life.watch.forget(capture._process)
+        lab._life.expect_end(capture._process)
         os.kill(helpers(lab)["tcpdump"], signal.SIGKILL)
         for told in ("tcpdump ended early", "The capture of a:eth0 failed"):
             with pytest.raises(CaptureError, match=told):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 
 import msgspec
 import pytest
@@ -179,6 +180,17 @@ def test_the_hop_limit_of_ipv6_is_put_back():
     assert packet.data[7] == data[7] + 1 and packet.right
 
 
+@pytest.mark.parametrize(("key", "at", "first"), [(IPV4_KEY, 16, 0xE0), (IPV6_KEY, 24, 0xFF)])
+def test_multicast_of_the_boxs_own_kernel_is_left_alone(key, at, first):
+    data = tcp_segment(key, seq=1, flags=ACK)
+    data[at] = first
+    bench = Bench()
+    assert bench.put(OUTSIDE, data) == []
+    assert bench.pipeline.counters().received["outside"].packets == 0
+    data[at] = first - 1
+    assert len(bench.put(OUTSIDE, data)) == 1
+
+
 def test_what_is_no_packet_is_dropped_by_name():
     bench = Bench()
     assert bench.put(OUTSIDE, b"\0" * 60) == []
@@ -228,3 +240,18 @@ def test_every_function_tells_its_options_and_explains_each():
 def test_a_name_is_given_once():
     with pytest.raises(ValueError, match="'a' is Notea already"):
         function("a")(type("Other", (Note,), {}))
+
+
+def test_functions_come_from_installed_distributions_too(monkeypatch):
+    found = [EntryPoint("d", "somewhere:D", registry.ENTRY_POINTS)]
+    monkeypatch.setattr(registry, "entry_points", lambda group: found)
+    monkeypatch.setattr(EntryPoint, "load", lambda _: function("d")(type("D", (Note,), {})))
+    registry._discover.__wrapped__()
+    assert find("d").name == "d"
+
+
+def test_a_function_that_cannot_be_loaded_is_named(monkeypatch):
+    found = [EntryPoint("d", "testbed.nowhere:D", registry.ENTRY_POINTS)]
+    monkeypatch.setattr(registry, "entry_points", lambda group: found)
+    with pytest.raises(LabError, match=r"'d' of testbed.nowhere:D cannot be loaded: No module"):
+        registry._discover.__wrapped__()

@@ -420,6 +420,15 @@ def test_a_closed_connection_is_forgotten_after_a_while(flags):
     assert counters(bench)["now-spliced"] == 0
 
 
+def test_a_port_used_again_and_again_leaves_nothing_behind():
+    bench = proxy()
+    talk = Dialogue(bench)
+    for _ in range(300):
+        talk.open()
+        talk.from_client(seq=FIRST, flags=RST)
+    assert counters(bench)["spliced"] == 300 and len(bench.timers) < 200
+
+
 def test_a_reset_that_nobody_believes_does_not_end_the_translation():
     bench = proxy()
     talk = Dialogue(bench)

@@ -1,0 +1,79 @@
+"""What the captures of a run say about one connection; times in seconds."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+from testbed.errors import ScenarioError
+from testbed.trace import Connection, Direction, Segment, read_trace
+from testbed.trace.segments import ACK, FIN, RST, SYN, difference
+
+_NS = 1e9
+
+
+def connection_in(capture: Path) -> Connection:
+    """The first connection of a capture. Raises `ScenarioError` when there is none."""
+    connections = read_trace(capture).connections
+    if not connections:
+        raise ScenarioError(f"There is no TCP connection in {capture}.")
+    return connections[0]
+
+
+def largest_payload(direction: Direction) -> int:
+    """Bytes of payload of the largest segment."""
+    return max((segment.length for segment in direction.segments), default=0)
+
+
+def most_in_flight(connection: Connection, sender: Direction) -> int:
+    """The most bytes that were sent and not yet acknowledged, as seen near the sender."""
+    sent = acknowledged = sender.isn
+    most = 0
+    for segment in connection.segments:
+        if segment.flow is sender.flow:
+            end = segment.seq + segment.span
+            if difference(end, sent) > 0:
+                sent = end
+            most = max(most, difference(sent, acknowledged))
+        elif segment.flags & ACK and difference(segment.ack, acknowledged) > 0:
+            acknowledged = segment.ack
+    return most
+
+
+def detection_time(sender: Direction) -> float:
+    """From the first transmission of what was lost first to its retransmission."""
+    if not sender.retransmissions:
+        return 0.0
+    again = sender.retransmissions[0]
+    first = next(segment for segment in sender.segments if segment.seq == again.seq)
+    return (again.time - first.time) / _NS
+
+
+def repair_time(sender: Direction) -> float:
+    """From the first retransmission to the last."""
+    if not sender.retransmissions:
+        return 0.0
+    return (sender.retransmissions[-1].time - sender.retransmissions[0].time) / _NS
+
+
+def longest_silence(direction: Direction) -> float:
+    """The longest time between two segments in a row."""
+    times = [segment.time for segment in direction.segments]
+    return max(
+        ((later - sooner) / _NS for sooner, later in pairwise(times)),
+        default=0.0,
+    )
+
+
+def sack_blocks(receiver: Direction) -> int:
+    """SACK blocks in all segments."""
+    return sum(len(segment.options.sack) for segment in receiver.segments)
+
+
+def pure_acks(direction: Direction) -> list[Segment]:
+    """Segments that do nothing but acknowledge."""
+    return [
+        segment
+        for segment in direction.segments
+        if not segment.length and segment.flags & (ACK | SYN | FIN | RST) == ACK
+    ]
