@@ -69,7 +69,7 @@ class Construction:
             "read back": self._verify,
             "captures": self._start_captures,
         }
-        if self._emulator is not None or self._middleboxes:
+        if self._emulation is not None or self._middleboxes:
             steps["readiness to end"] = self._let_go
         last = began
         for name, step in steps.items():
