@@ -50,8 +50,11 @@ from testbed.topology.model import (
 
 #: Packets that one hop may hold; there to bound the kernel's memory.
 MOST_PACKETS = 1 << 20
-#: How long before its transmission tbf may let a packet go: later than that its timer must not be.
+#: How long before its transmission, in seconds, tbf may let a packet go: a timer that is later
+#: than this costs rate, and an AQM does not see packets for so long. Timers of an ordinary kernel
+#: are late by a tenth of it; those of User-Mode Linux, now and then, by several milliseconds.
 HEAD_START = 0.001
+LONG_HEAD_START = 0.005
 #: What stands for no limit of the rate, bytes per second; and what may pass at once then.
 UNLIMITED = 100_000_000_000 // 8
 _UNLIMITED_BURST = 4 << 20
@@ -101,13 +104,15 @@ def hops(
     *,
     offload: bool = False,
     seeds: Seeds | None = None,
+    head_start: float = HEAD_START,
 ) -> Hops:
     """The qdiscs for one direction of a link.
 
-    round_trip: sum of the delays of both directions, in seconds, for limits in BDP. The caller
-    has made sure that there are no `refusals`.
+    round_trip: sum of the delays of both directions, in seconds, for limits in BDP. head_start:
+    see `HEAD_START`. The caller has made sure that there are no `refusals`.
     """
-    limiter, queue = _bottleneck(impairments, round_trip, mtu, offload)
+    frame = _LARGEST_OFFLOADED if offload else mtu + _FRAME_HEADER
+    limiter, queue = _bottleneck(impairments, round_trip, frame, head_start)
     seeded = seeds or Seeds()
     return Hops(
         chance=_chance(impairments, seeded.chance),
@@ -251,21 +256,20 @@ def _bytes_per_second(rate: float) -> int:
 
 
 def _bottleneck(
-    given: Impairments, round_trip: float, mtu: int, offload: bool
+    given: Impairments, round_trip: float, frame: int, seconds: float
 ) -> tuple[queues.Tbf, QueueQdisc]:
     if given.rate is None:
         return _pass_through(queues.Fifo(limit=MOST_PACKETS))
     rate = _bytes_per_second(given.rate)
     if isinstance(given.queue.aqm, KernelAqm) and given.queue.aqm.name == "cake":
         return _pass_through(queues.Cake(rate=rate, overhead=given.overhead))
-    frame = _LARGEST_OFFLOADED if offload else mtu + _FRAME_HEADER
     max_packets, max_bytes = limits_of(given.queue.limit, given.rate, round_trip)
     if given.queue.aqm is not None:
-        head_start = int(rate * HEAD_START)
+        head_start = int(rate * seconds)
         queue = _managed(given, round_trip)
         limit = frame
     else:
-        head_start = int(min(rate * HEAD_START, max_bytes, max_packets * frame))
+        head_start = int(min(rate * seconds, max_bytes, max_packets * frame))
         queue = _drop_tail(max_packets, max_bytes, head_start, frame)
         limit = queue.limit
     limiter = queues.Tbf(rate=rate, burst=frame + head_start, limit=limit, overhead=given.overhead)

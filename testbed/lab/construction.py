@@ -124,10 +124,10 @@ class Construction:
     def _make_emulator(self) -> Emulator | None:
         if self._emulation is not None:
             return UserspaceEmulator(self._emulation.channel)
-        if self._choice is None:
+        if self._choice is None or self._choice.support is None:
             return None
         emulator = NetemEmulator(
-            self._life.new_namespace(), self._indices.take_unnamed, seeded=self._choice.seeded
+            self._life.new_namespace(), self._indices.take_unnamed, self._choice.support
         )
         self._life.stack.callback(emulator.close)
         return emulator
