@@ -152,6 +152,7 @@ class Operations:
                 forward=counted["forward"],
                 reverse=counted["reverse"],
                 lateness=self._workspace.lateness.summary(),
+                cpu_seconds=time.process_time(),
                 log_error=link.log.error if link.log is not None else "",
             )
         )

@@ -78,7 +78,7 @@ def _system(machine: Machine) -> Iterator[Finding]:
 def _privileges(machine: Machine) -> Iterator[Finding]:
     inside = machine.inside
     if inside.user_namespace is not None:
-        lacking = ", ".join(inside.missing_capabilities) or "setgroups(2)"
+        lacking = ", ".join(inside.missing_capabilities)
         yield Finding(
             what="privileges",
             state="missing",

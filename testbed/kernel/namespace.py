@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from testbed.errors import KernelError, LabError, PrivilegeError, TestbedError
+from testbed.kernel import userns
 from testbed.kernel.syscalls import CLONE_NEWNET, setns, unshare
 
 P = ParamSpec("P")
@@ -69,16 +70,19 @@ class NamespaceThread:
         **kwargs: P.kwargs,
     ) -> R:
         before, self._wanted = self._wanted, namespace
-        self._enter(namespace)
         try:
+            if namespace is not None:
+                self._enter(namespace)
             return function(*args, **kwargs)
         finally:
             self._wanted = before
-            self._enter(before)
+            if before is not None:
+                self._enter(before)
 
-    def _enter(self, namespace: Namespace | None) -> None:
-        if namespace is not None and namespace is not self._current:
-            setns(namespace.fileno(), CLONE_NEWNET)
+    def _enter(self, namespace: Namespace) -> None:
+        fd = namespace.fileno()  # refuses a closed one, even if the thread is still in it
+        if namespace is not self._current:
+            setns(fd, CLONE_NEWNET)
             self._current = namespace
 
     def create_namespace(self) -> Namespace:
@@ -106,9 +110,9 @@ class NamespaceThread:
 def _refusal(error: OSError) -> TestbedError:
     if error.errno == errno.EPERM:
         return PrivilegeError(
-            "Making a network namespace needs CAP_SYS_ADMIN, which this process does not "
-            "have. Run as root, or start it with the `testbed` command, which moves into "
-            "a user namespace by itself where the kernel permits (`testbed doctor` tells)."
+            "Making a network namespace needs CAP_SYS_ADMIN, which this process does not have. Run "
+            f"as root, or in a user namespace: `{userns.BY_HAND} COMMAND`. The `testbed` command "
+            "moves into one by itself; `testbed doctor` tells what this machine permits."
         )
     if error.errno == errno.ENOSPC:
         return KernelError(

@@ -16,6 +16,7 @@ import msgspec
 from testbed.errors import KernelError
 
 _TCP_REPAIR = 19
+_TCPI_OPT_SYN_DATA = 32
 _DISCARD_PORT = 9
 
 STATES = (
@@ -158,6 +159,11 @@ class TcpInfo(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def state_name(self) -> str:
         return STATES[self.state] if self.state < len(STATES) else str(self.state)
+
+    @property
+    def syn_data_acknowledged(self) -> bool:
+        """Whether data on the SYN was taken by the other side (TCP Fast Open)."""
+        return bool(self.options & _TCPI_OPT_SYN_DATA)
 
 
 def tcp_info(sock: socket.socket) -> TcpInfo:

@@ -2,8 +2,8 @@
 
 Inside, the user is who they were outside, with all capabilities over namespaces made there and
 none over anything of the host's (user_namespaces(7)). The identity is kept, rather than mapped
-to user 0, because tcpdump run by user 0 insists on setgroups(2), which a user namespace that
-was made without privileges denies for good.
+to user 0, because programs started by user 0 try to drop privileges (tcpdump does), which takes
+setgroups(2), and a user namespace made without privileges denies that for good.
 """
 
 from __future__ import annotations
@@ -19,9 +19,6 @@ from testbed.kernel.syscalls import CLONE_NEWUSER, unshare
 BY_HAND = "unshare --user --map-current-user --keep-caps"
 """The command (util-linux) that starts another one the way `enter` leaves this process."""
 
-# Who user 0 is inside: anybody else, see above.
-_STAND_IN = 1000
-
 # (setting, value that forbids, value that permits): Debian's and Arch's own switch, the kernel's
 # limits, Ubuntu's restriction. What a kernel does not have does not forbid.
 _SETTINGS = (
@@ -33,12 +30,8 @@ _SETTINGS = (
 
 
 def needed() -> bool:
-    """Whether labs need a user namespace here: privileges are missing, or tcpdump's way out is."""
-    return bool(capabilities.missing()) or (os.getuid() == 0 and _setgroups_denied())
-
-
-def _setgroups_denied() -> bool:
-    return Path("/proc/self/setgroups").read_text().strip() == "deny"
+    """Whether this process lacks privileges that labs need."""
+    return bool(capabilities.missing())
 
 
 def enter() -> None:
@@ -47,10 +40,11 @@ def enter() -> None:
     The process must have one thread. Nothing of the host's is changed. Raises `PrivilegeError`
     that names the obstacle; the process is of no use for labs then.
     """
+    lacking = ", ".join(capabilities.missing())
     threads = len(list(Path("/proc/self/task").iterdir()))
     if threads > 1:
         raise PrivilegeError(
-            f"This process lacks the privileges for labs ({_lacking()}), and having {threads} "
+            f"This process lacks the privileges for labs ({lacking}), and having {threads} "
             "threads it cannot move into a user namespace any more. Start it in one: "
             f"{BY_HAND} COMMAND"
         )
@@ -58,12 +52,12 @@ def enter() -> None:
     try:
         unshare(CLONE_NEWUSER)
         Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/gid_map").write_text(f"{gid or _STAND_IN} {gid} 1")
-        Path("/proc/self/uid_map").write_text(f"{uid or _STAND_IN} {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
         capabilities.keep_across_exec()
     except OSError as error:
         raise PrivilegeError(
-            f"Labs need privileges that this process does not have ({_lacking()}), and it cannot "
+            f"Labs need privileges that this process does not have ({lacking}), and it cannot "
             f"get them in a user namespace either: {_reason(error)}"
         ) from None
 
@@ -90,10 +84,6 @@ def cure(settings: dict[str, tuple[str, str]]) -> str:
     return "sudo sysctl -w " + " ".join(
         f"{name}={permitting}" for name, (_, permitting) in settings.items()
     )
-
-
-def _lacking() -> str:
-    return ", ".join(capabilities.missing()) or "setgroups(2)"
 
 
 def _reason(error: OSError) -> str:

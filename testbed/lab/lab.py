@@ -49,11 +49,13 @@ class Lab:
         else:
             self.plan = plan(load(topology, functions=function_options()))
         self.build_seconds: dict[str, float] = {}
+        self.emulator_name = "none"
         self._capture_directory = None if captures is None else Path(captures)
         self._nodes: dict[str, Node] = {}
         self._links: list[Link] = []
         self._captures: dict[str, Capture] = {}
         self._lock = threading.Lock()
+        self._claimed = False
         self._life: Life | None = None
 
     def __repr__(self) -> str:
@@ -113,12 +115,14 @@ class Lab:
     # thread: a Ctrl-C cannot come between making something and taking note of it.
 
     def __enter__(self) -> Lab:
-        life = self._begin()
+        self._claim()
         try:
+            life = self._life = Life(self.topology.name)
             wait_to_the_end(life.thread.submit(self._build, life), life.cancel)
         except BaseException:
-            wait_to_the_end(life.thread.submit(life.end), life.cancel)
-            life.thread.close()
+            if self._life is not None:
+                wait_to_the_end(self._life.thread.submit(self._life.end), self._life.cancel)
+                self._life.thread.close()
             raise
         return self
 
@@ -136,12 +140,14 @@ class Lab:
         self._judge(life, error, incomplete)
 
     async def __aenter__(self) -> Lab:
-        life = self._begin()
+        self._claim()
         try:
+            life = self._life = Life(self.topology.name)
             await await_to_the_end(life.thread.submit(self._build, life), life.cancel)
         except BaseException:
-            await await_to_the_end(life.thread.submit(life.end), life.cancel)
-            life.thread.close()
+            if self._life is not None:
+                await await_to_the_end(self._life.thread.submit(self._life.end), self._life.cancel)
+                self._life.thread.close()
             raise
         return self
 
@@ -158,14 +164,13 @@ class Lab:
             life.thread.close()
         self._judge(life, error, incomplete)
 
-    def _begin(self) -> Life:
+    def _claim(self) -> None:
         with self._lock:
-            if self._life is not None:
+            if self._claimed:
                 raise LabError(
                     f"A lab runs once, and '{self.topology.name}' is {self._state}; make another."
                 )
-            self._life = Life(self.topology.name)
-            return self._life
+            self._claimed = True
 
     def _running_life(self) -> Life:
         if self._life is None:
@@ -173,11 +178,14 @@ class Lab:
         return self._life
 
     def _build(self, life: Life) -> None:
+        life.begin()
         construction = Construction(self.plan, self._capture_directory, life)
         # In reach of whoever interrupts the building, too.
         self._nodes, self._captures = construction.nodes, construction.captures
         construction.build()
         self._links = construction.links
+        if construction.emulator is not None:
+            self.emulator_name = construction.emulator.name
         self.build_seconds = construction.seconds
         if life.failure is not None:
             raise life.failure

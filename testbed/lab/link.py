@@ -9,8 +9,8 @@ from typing import Any, Literal
 import msgspec
 
 from testbed.emulator.counters import LinkCounters
-from testbed.emulator.userspace import UserspaceEmulator
-from testbed.errors import LabError, ReadBackError
+from testbed.emulator.emulator import Emulator
+from testbed.errors import InvalidValue, LabError, ReadBackError
 from testbed.topology.model import Impairments, Queue
 from testbed.topology.plan_model import PlannedLink
 from testbed.topology.units import (
@@ -37,7 +37,7 @@ class Link:
     """
 
     def __init__(
-        self, planned: PlannedLink, emulator: UserspaceEmulator | None, check: Callable[[], None]
+        self, planned: PlannedLink, emulator: Emulator | None, check: Callable[[], None]
     ) -> None:
         self.planned = planned
         self._emulator = emulator
@@ -55,6 +55,11 @@ class Link:
     def nodes(self) -> tuple[str, str]:
         return self.planned.a.node, self.planned.b.node
 
+    @property
+    def emulator(self) -> Emulator:
+        """What makes the link, for what it can do beyond this; knows the link by its name."""
+        return self._running_emulator("emulated")
+
     def cut(self, toward: str | None = None) -> None:
         """Drop every frame that enters the link from now on, without telling the ends."""
         emulator = self._running_emulator("cut")
@@ -70,9 +75,11 @@ class Link:
     def set(self, toward: str | None = None, **changes: object) -> None:
         """Change some impairments, e.g. `set(delay="50ms", loss=0.01)`; the others stay.
 
-        Values are as in YAML, or numbers in seconds, bit/s and probabilities; `rate=None` lifts
-        the limit. Packets that are under way arrive when they would have. The change is read
-        back. Raises `LabError` for an unknown impairment or an impossible value.
+        Rate, delay, loss and queue are as in YAML, or numbers in seconds, bit/s and
+        probabilities; the others are as in the model (`jitter=Jitter(spread=0.005)`), None for
+        none. `rate=None` lifts the limit. Packets that are under way arrive when they would
+        have. The change is read back. Raises `LabError` for an unknown impairment or an
+        impossible value.
         """
         emulator = self._running_emulator("changed")
         values = {name: _read(name, value) for name, value in changes.items()}
@@ -80,7 +87,7 @@ class Link:
             self._change(emulator, self._directions(toward), values)
 
     def _change(
-        self, emulator: UserspaceEmulator, directions: Sequence[Direction], values: dict[str, Any]
+        self, emulator: Emulator, directions: Sequence[Direction], values: dict[str, Any]
     ) -> None:
         for direction in directions:
             wanted = msgspec.structs.replace(self.impairments(direction), **values)
@@ -99,7 +106,7 @@ class Link:
         """What became of every packet, for each direction, and how late the emulator was."""
         return self._running_emulator("counted").counters(self.name)
 
-    def _running_emulator(self, what: str) -> UserspaceEmulator:
+    def _running_emulator(self, what: str) -> Emulator:
         self._check()
         if self._emulator is None:
             raise LabError(
@@ -138,12 +145,15 @@ def check_impairments(name: str, direction: str, wanted: Impairments, found: Imp
 
 
 def _read(name: str, value: object) -> Any:
-    reader = _READERS.get(name)
-    if reader is None:
-        raise LabError(f"There is no impairment '{name}'; there are {', '.join(_READERS)}.")
+    known = Impairments.__struct_fields__
+    if name not in known:
+        raise LabError(f"There is no impairment '{name}'; there are {', '.join(known)}.")
+    if name not in _READERS or isinstance(value, Queue):
+        return value  # as in the model; the emulator refuses what it cannot be
+    reader = _READERS[name]
     if name != "queue" and isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)  # in base units; the emulator refuses impossible ones
     try:
         return reader(value)
-    except ValueError as error:
+    except InvalidValue as error:
         raise LabError(f"The impairment {name} cannot be {value!r}: {error}.") from None

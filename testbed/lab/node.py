@@ -18,6 +18,12 @@ from testbed.kernel.process import Process, await_readable, deadline_in, time_le
 from testbed.lab.life import Life
 from testbed.lab.ping import open_socket, ping
 from testbed.middlebox.client import FunctionHandle, MiddleboxClient
+from testbed.middlebox.statistics import (
+    StatisticsKind,
+    TcpStatistics,
+    check_kind,
+    tcp_statistics,
+)
 from testbed.topology.plan_model import Plan, PlannedNode
 
 if TYPE_CHECKING:
@@ -244,6 +250,17 @@ class Node:
     def counters(self) -> BoxCounters:
         """What this middlebox did to every packet."""
         return self._box().counters()
+
+    def statistics(self, kind: StatisticsKind) -> TcpStatistics:
+        """What this middlebox has counted, in the terms of a router: `tcp` is the one kind there
+        is, and the function `fast-open` keeps it.
+
+        Raises `LabError` for another kind.
+        """
+        check_kind(kind)
+        states = self._box().functions().values()
+        outside = ", ".join(self.planned.outside)
+        return tcp_statistics(outside, self.name, (state.counters for state in states))
 
     def _box(self) -> MiddleboxClient:
         self.check()

@@ -33,7 +33,8 @@ class Opening:
     key: of packets from the client. client_isn: the client's first sequence number, used on both
     legs. proxy_isn: the proxy's own on the client leg. client: the options of the client's SYN.
     offered: those of the answer to it. agreed: those of the server's answer, as far as they were
-    asked for. window: the client's, in bytes. held: whole packets of the client that wait for the
+    asked for. server_ended: whether the server has sent a FIN already.
+    window: the client's, in bytes. held: whole packets of the client that wait for the
     server leg, by sequence number. interval: seconds until the next retransmission.
     """
 
@@ -48,6 +49,7 @@ class Opening:
     client_up: bool = False
     server_called: bool = False
     server_isn: int | None = None
+    server_ended: bool = False
     agreed: HandshakeOptions = field(default_factory=HandshakeOptions)
     splice: Splice | None = None
     held: dict[int, bytearray] = field(default_factory=dict)

@@ -27,7 +27,7 @@ LATE, HANGS, CRAWLS = "a second late, no ECN", "no connection", "data lost again
 _SIZE = 1_000_000
 _QUEUE = Queue(
     limit=QueueLimit(500, "packets"),
-    aqm=Red(minimum=20_000, maximum=60_000, probability=0.1, weight=0.02),
+    aqm=Red(minimum=6_000, maximum=30_000, probability=0.5, weight=0.2),
     ecn=True,
 )
 _FUNCTIONS: dict[str, tuple[Function, ...]] = {

@@ -44,14 +44,12 @@ class Graph:
         """usable: the segments that have addresses of the family."""
         self._interfaces: dict[str, list[tuple[str, int]]] = {}
         self._forwarders: dict[int, list[Endpoint]] = {}
-        rank = {name: number for number, name in enumerate(topology.nodes)}
         for number in sorted(usable):
             ends = segments[number].interfaces
             for end in ends:
                 self._interfaces.setdefault(end.node, []).append((end.interface, number))
-            passing = [end for end in ends if forwards(topology.nodes[end.node])]
-            self._forwarders[number] = sorted(passing, key=lambda end: rank[end.node])
-        self._rank = rank
+            self._forwarders[number] = [end for end in ends if forwards(topology.nodes[end.node])]
+        self._rank = {name: number for number, name in enumerate(topology.nodes)}
         self._reached: dict[str, Reach] = {}
 
     def attached(self, node: str) -> Sequence[tuple[str, int]]:

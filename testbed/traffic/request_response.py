@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import time
 from types import TracebackType
 
@@ -32,7 +33,10 @@ class Exchange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Responder:
-    """Answers every request of `request` bytes with `response` bytes, while the block lasts."""
+    """Answers every request of `request` bytes with `response` bytes, while the block lasts.
+
+    fast_open: accept requests on SYNs, as `Service` does.
+    """
 
     def __init__(
         self,
@@ -43,11 +47,14 @@ class Responder:
         port: int = 0,
         address: str | None = None,
         timeout: float = 30.0,
+        fast_open: bool = False,
     ) -> None:
         self.request = request
         self.response = response
         self._answer = b"r" * response
-        self._service = Service(node, self._serve, port=port, address=address, timeout=timeout)
+        self._service = Service(
+            node, self._serve, port=port, address=address, timeout=timeout, fast_open=fast_open
+        )
         self.address = self._service.address
         self.port = self._service.port
 
@@ -104,5 +111,43 @@ def exchange(
             connect=connected - started,
             first_byte=answered - connected,
             last_byte=finished - connected,
+            info=tcp_info(sock),
+        )
+
+
+def fast_open_exchange(client: Node, responder: Responder, *, timeout: float = 30.0) -> Exchange:
+    """Send the request with the SYN where the client has a cookie, and await the response.
+
+    Without a cookie the kernel asks for one and sends the request after the handshake (tcp(7),
+    MSG_FASTOPEN). `connect` is how long handing over the request took, and the other times begin
+    when that does. Raises `LabError` when there is no response in `timeout` seconds.
+    """
+    family = socket.AF_INET6 if ":" in responder.address else socket.AF_INET
+    request = b"q" * responder.request
+    with client.socket(family) as sock:
+        # Python makes a socket with a timeout non-blocking, and sendto() would not wait for the
+        # handshake then.
+        limit = struct.pack("ll", int(timeout), int(timeout % 1 * 1e6))
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
+        try:
+            started = time.monotonic()
+            sent = sock.sendto(request, socket.MSG_FASTOPEN, (responder.address, responder.port))
+            connected = time.monotonic()
+            sock.sendall(request[sent:])
+            first = receive_exactly(sock, 1)
+            answered = time.monotonic()
+            receive_exactly(sock, responder.response - len(first))
+            finished = time.monotonic()
+        except (OSError, EOFError) as error:
+            client.check()
+            raise LabError(
+                f"No response from {responder.address} port {responder.port} to "
+                f"'{client.name}', asked with Fast Open: {error}."
+            ) from error
+        return Exchange(
+            connect=connected - started,
+            first_byte=answered - started,
+            last_byte=finished - started,
             info=tcp_info(sock),
         )

@@ -11,12 +11,15 @@ from types import TracebackType
 from testbed.errors import LabError
 from testbed.lab import Node
 
+_FAST_OPEN_QUEUE = 16
+
 
 class Service:
     """Listens on `port` of `node` (0: any) while its `with` block lasts.
 
     serve: called with each accepted socket, which has `timeout` and is closed afterwards; as many
-    as there are `workers` are served at once. What goes wrong in it is raised by `check`, and at
+    as there are `workers` are served at once. fast_open: take data on SYNs, where the node's
+    net.ipv4.tcp_fastopen allows servers to. What goes wrong in it is raised by `check`, and at
     the end of the block unless that raises itself.
     """
 
@@ -29,8 +32,11 @@ class Service:
         address: str | None = None,
         timeout: float = 30.0,
         workers: int = 2,
+        fast_open: bool = False,
     ) -> None:
         self._listener = node.listen(port, address=address)
+        if fast_open:
+            self._listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, _FAST_OPEN_QUEUE)
         self._serve = serve
         self._timeout = timeout
         self._stopping = False

@@ -16,15 +16,7 @@ import msgspec
 
 from testbed.middlebox.connections import Connection, Connections
 from testbed.middlebox.flow_table import FlowTable
-from testbed.middlebox.function import (
-    ABSORB,
-    HOLD,
-    PASS,
-    Box,
-    MiddleboxFunction,
-    Verdict,
-    drop,
-)
+from testbed.middlebox.function import ABSORB, HOLD, PASS, Box, MiddleboxFunction, Verdict, drop
 from testbed.middlebox.limits import Count, Duration
 from testbed.middlebox.opening import ANSWER_WINDOW, Opening
 from testbed.middlebox.packet import (
@@ -78,7 +70,9 @@ class SetupProxy(MiddleboxFunction):
         that bound alone.
         window_scale: the scale offered to the client, `mirror` for the client's own, `none` for no
         scaling. Windows are translated where the server's differs.
-        sack, timestamps: whether these options are agreed to.
+        sack, timestamps: whether these options are agreed to. The client is promised what only the
+        server can keep: without SACK there, the client waits for time-outs where it should
+        retransmit fast, and `sack: false` is the cure.
         half_open_limit, connection_limit: connections remembered while opening and after; beyond
         that the least recently used one is forgotten.
         idle_timeout: seconds after which a silent connection is forgotten (RFC 5382 REQ-5).
@@ -285,6 +279,8 @@ class SetupProxy(MiddleboxFunction):
             self.box.emit(opening.acknowledgement(), INSIDE)
             return ABSORB
         splice.to_client(packet)
+        if flags & FIN:
+            opening.server_ended = True
         if flags & RST:
             self._end(opening, "reset-by-server")
         return PASS
@@ -349,18 +345,12 @@ class SetupProxy(MiddleboxFunction):
     # The splice
 
     def _join(self, opening: Opening) -> Connection:
-        """Both handshakes are done: one connection from here on, what was held first."""
-        assert opening.splice is not None
+        """Both handshakes are done: one connection from here on."""
         if opening.timer is not None:
             opening.timer.cancel()
         self._opening.remove(opening)
-        connection = self._spliced.add(
-            opening.key, opening.server_key, opening.splice, opening.acknowledgement()
-        )
-        for data in opening.held.values():
-            self._spliced.release(connection, data)
         self._held_bytes -= opening.held_bytes
-        return connection
+        return self._spliced.add(opening)
 
     def _begins_anew(self, connection: Connection, packet: Packet) -> bool:
         """Whether a SYN makes use of the ports of a closed connection.

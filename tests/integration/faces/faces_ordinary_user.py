@@ -9,7 +9,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -49,14 +49,18 @@ class OrdinaryUser:
         self._environment = {**os.environ, "PYTHONPATH": search, "HOME": str(home)}
 
     def run(
-        self, *arguments: str, tun_mode: str = "0666", prefix: Sequence[str] = ()
+        self,
+        *arguments: str,
+        tun_mode: str = "0666",
+        prefix: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """`python *arguments`, started through `prefix`, in the home directory."""
         become = ["unshare", "--mount", "--propagation", "private", "bash", "-c", _BECOME_NOBODY]
         return subprocess.run(
             [*become, "bash", str(self._mounts), tun_mode, *prefix, self.python, *arguments],
             cwd=self.home,
-            env=self._environment,
+            env={**self._environment, **(environment or {})},
             capture_output=True,
             text=True,
             timeout=60,

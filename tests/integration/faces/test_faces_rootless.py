@@ -96,7 +96,7 @@ def test_doctor_tells_rootless_and_the_tun_device(ordinary_user: OrdinaryUser) -
 
 
 def test_root_of_a_bare_user_namespace_can_capture(ordinary_user: OrdinaryUser) -> None:
-    """`unshare -r`: user 0 with all capabilities, but a tcpdump that insists on setgroups(2)."""
+    """`unshare -r`: user 0 with all capabilities, and a tcpdump that insists on setgroups(2)."""
     done = _exchange(ordinary_user, prefix=["unshare", "--user", "--map-root-user"])
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["received"] == 1000
@@ -161,3 +161,15 @@ def test_privileged_processes_stay_where_they_are() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "True"
+
+
+def test_a_scenario_runs_from_the_command_line(ordinary_user: OrdinaryUser) -> None:
+    if ordinary_user.copied:
+        pytest.skip("the copy of testbed that an ordinary user can reach has no matplotlib")
+    path = ordinary_user.home / "docomo.yaml"
+    path.write_text(_TOPOLOGY)
+    one_cell = ["-p", "proxy=off", "-p", "handshake=data", "--repeat", "1"]
+    done = ordinary_user.run("-m", "testbed", "run", path.name, *one_cell, "--out", "o", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["scenario"] == "docomo"
+    assert (ordinary_user.home / "o" / "result.json").stat().st_uid == NOBODY

@@ -23,6 +23,7 @@ HARMLESS: dict[str, dict[str, Any]] = {
     "ecn-black-hole": {"drop": "setup"},
     "ecn-bleach": {},
     "firewall": {"strict_windows": True},
+    "fast-open": {},
     "options": {"strip": ["unknown"], "mss_clamp": 1300},
     "pmtu-black-hole": {"mtu": 1400, "icmp": "send"},
     "reset-injector": {"sequence": "outside-window"},

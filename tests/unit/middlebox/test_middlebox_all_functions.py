@@ -37,6 +37,7 @@ AT_WORK: dict[str, dict[str, Any]] = {
         "strict_windows": True,
         "reject": "icmp",
     },
+    "fast-open": {"mode": "strip", "non_syn": "drop", "flow_limit": 50},
     "options": {
         "strip": ["sack", "timestamps", "tfo", "mptcp", "unknown"],
         "rewrite": {"window-scale": 1},

@@ -71,14 +71,13 @@ def test_what_may_be_fragmented_passes():
     assert bench.pipeline.functions["pmtu-black-hole"].counters == {"fragmentable": 1}
 
 
-def test_no_error_about_an_error_or_to_many():
+def test_no_error_about_an_error_or_to_nobody():
     bench = Bench(("pmtu-black-hole", {"mtu": 68, "icmp": "send"}))
     packet = Packet()
     data = sized(IPV4_KEY, 500)
     assert packet.load(data, len(data), OUTSIDE)
     assert bench.put(OUTSIDE, icmp_error(packet, 3, 1, source=bytes((10, 0, 0, 9)))) == []
-    many = bytes((10, 0, 1, 1, 224, 0, 0, 1)) + IPV4_KEY[8:]
-    assert bench.put(OUTSIDE, sized(many, 500)) == []
+    assert bench.put(OUTSIDE, sized(bytes(4) + IPV4_KEY[4:], 500)) == []
     assert len(bench.put(OUTSIDE, sized(IPV4_KEY, 500))) == 1
     assert bench.dropped == {"too-big": 3}
 

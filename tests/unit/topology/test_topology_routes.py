@@ -243,6 +243,11 @@ def test_aggregation_uses_a_longer_prefix_for_the_exception() -> None:
     assert aggregated(hops) == {"10.0.0.0/22": 0, "10.0.1.0/24": 1}
 
 
+def test_aggregation_gives_the_short_prefix_to_the_commonest_next_hop() -> None:
+    hops = {"10.0.0.0/24": 1, "10.0.1.0/24": 0, "10.0.2.0/24": 1, "10.0.3.0/24": 1}
+    assert aggregated(hops) == {"10.0.0.0/22": 1, "10.0.1.0/24": 0}
+
+
 def test_aggregation_stays_exact_outside_of_the_block() -> None:
     assert aggregated({"192.168.0.0/24": 0, "192.168.2.0/24": 0}) == {
         "192.168.0.0/24": 0,

@@ -1,0 +1,203 @@
+"""What a box does to TCP Fast Open (RFC 7413): let it through, throw it away, or take it out.
+
+Beside that it follows flows, as the services cards do whose statistics it keeps: how many began
+with something else than a SYN. The names of its counters are those of `TcpStatistics`.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from testbed.middlebox.editing import blank_option, option_name
+from testbed.middlebox.flow_table import FlowTable
+from testbed.middlebox.function import PASS, Box, MiddleboxFunction, Verdict, drop
+from testbed.middlebox.packet import (
+    ACK,
+    FIN,
+    RST,
+    SYN,
+    TCP,
+    Packet,
+    adjust_checksum,
+    ones_complement_sum,
+)
+from testbed.middlebox.registry import function
+from testbed.middlebox.segments import reverse_key
+from testbed.topology.model import Seconds
+
+_FAST_OPEN: Final = drop("fast-open")
+_NON_SYN: Final = drop("non-syn")
+_BOTH: Final = 0b11
+# Kind and length, and in the experimental option an identifier too (RFC 7413 section 4.1.1).
+_BEFORE_COOKIE: Final = {34: 2}
+_BEFORE_COOKIE_OF_EXPERIMENT: Final = 4
+
+_u16 = struct.Struct("!H")
+
+
+@dataclass(eq=False, slots=True)
+class _Flow:
+    """A connection. ended: the sides that have sent a FIN, as bits; both after a RST."""
+
+    last_used: float
+    ended: int = 0
+
+
+@function("fast-open")
+class FastOpen(MiddleboxFunction):
+    """Forwards, drops or strips TCP Fast Open, and counts it."""
+
+    protocols = frozenset({TCP})
+
+    class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+        """What happens to TCP Fast Open. All can be set while traffic runs.
+
+        mode: `forward` lets it through; `drop` drops SYN and SYN/ACK segments with the option,
+        that of RFC 7413 or the experimental one; `strip` overwrites the option with padding and
+        cuts off data, also that of a SYN without the option.
+        non_syn: what happens to the first packet of a flow when it does not open a connection.
+        flow_limit: flows remembered. One that has ended or was idle makes room for a new one; when
+        there is none, the new one is not remembered.
+        idle_timeout: seconds of silence after which a flow may have to make room (RFC 5382 REQ-5).
+        """
+
+        mode: Literal["forward", "drop", "strip"] = "forward"
+        non_syn: Literal["forward", "drop"] = "forward"
+        flow_limit: Annotated[int, msgspec.Meta(ge=1)] = 65536
+        idle_timeout: Annotated[Seconds, msgspec.Meta(gt=0, extra={"unit": "duration"})] = 7440.0
+
+    options: Options
+
+    def __init__(self, box: Box, options: Options) -> None:
+        super().__init__(box, options)
+        self._flows: FlowTable[_Flow] = FlowTable(options.flow_limit, _let_go)
+
+    def reconfigure(self, options: Options) -> None:
+        super().reconfigure(options)
+        self._flows.limit = options.flow_limit
+
+    def gauges(self) -> dict[str, int]:
+        return {"now-flows": len(self._flows)}
+
+    def packet(self, packet: Packet) -> Verdict:
+        flags = packet.flags
+        flow = self._flows.get(packet.key)
+        if flow is None:
+            if not self._admit(packet, flags):
+                return _NON_SYN
+        else:
+            self._follow(flow, packet, flags)
+        return self._opening(packet, flags) if flags & SYN else PASS
+
+    # Fast Open
+
+    def _opening(self, packet: Packet, flags: int) -> Verdict:
+        """Judge a SYN or a SYN/ACK."""
+        found = [
+            (at, size, kind)
+            for kind, at, size in packet.tcp_options()
+            if option_name(packet, kind, at, size) == "tfo"
+        ]
+        mode = self.options.mode
+        if found:
+            self._count_kind(found[0], flags)
+        elif mode != "strip" or packet.payload == packet.end:
+            return PASS
+        if mode == "forward":
+            self.counters["tfo-packets-forwarded"] += 1
+            return PASS
+        if mode == "drop":
+            self.counters["tfo-packets-dropped"] += 1
+            return _FAST_OPEN
+        for at, size, _ in found:
+            blank_option(packet, at, size)
+        _cut_payload(packet)
+        self.counters["tfo-packets-stripped"] += 1
+        return PASS
+
+    def _count_kind(self, option: tuple[int, int, int], flags: int) -> None:
+        _, size, kind = option
+        cookie = size > _BEFORE_COOKIE.get(kind, _BEFORE_COOKIE_OF_EXPERIMENT)
+        if flags & ACK:
+            if cookie:
+                self.counters["tfo-syn-ack-with-cookie"] += 1
+        elif cookie:
+            self.counters["tfo-syn-with-cookie"] += 1
+        else:
+            self.counters["tfo-syn-with-cookie-request"] += 1
+
+    # Flows
+
+    def _admit(self, packet: Packet, flags: int) -> bool:
+        """Take note of a new flow; False where it must not begin like this."""
+        unusual = _unusual_beginning(flags)
+        if unusual:
+            self.counters[unusual] += 1
+            if self.options.non_syn == "drop":
+                self.counters["non-syn-discard"] += 1
+                return False
+            if flags & RST:  # nothing will follow
+                return True
+        if self._make_room():
+            flow = _Flow(self.box.now(), 1 << packet.side if flags & FIN else 0)
+            self._flows.add(flow, packet.key, reverse_key(packet.key))
+        else:
+            self.counters["extension-alloc-fail"] += 1
+        return True
+
+    def _make_room(self) -> bool:
+        """Whether there is room for one more, now that the first in line may have gone."""
+        if len(self._flows) < self.options.flow_limit:
+            return True
+        first = self._flows.oldest()
+        if first is None:
+            return True
+        silent = self.box.now() - first.last_used
+        if first.ended != _BOTH and silent < self.options.idle_timeout:
+            return False
+        self._flows.remove(first)
+        return True
+
+    def _follow(self, flow: _Flow, packet: Packet, flags: int) -> None:
+        flow.last_used = self.box.now()
+        if flags & RST:
+            flow.ended = _BOTH
+        elif flags & FIN:
+            flow.ended |= 1 << packet.side
+        elif flags & (SYN | ACK) == SYN:
+            flow.ended = 0
+        # What has ended is the first to make room.
+        self._flows.touch(flow, last=flow.ended != _BOTH)
+
+
+def _unusual_beginning(flags: int) -> str:
+    """The counter of a flow whose first packet has these flags; nothing where that is a SYN."""
+    if flags & RST:
+        return "first-packet-reset"
+    if flags & FIN:
+        return "first-packet-fin"
+    return "" if flags & (SYN | ACK) == SYN else "first-packet-non-syn"
+
+
+def _let_go(flow: _Flow) -> None:
+    """A flow that must go because the limit was lowered needs no farewell."""
+
+
+def _cut_payload(packet: Packet) -> None:
+    """Take the data off a segment; lengths and checksums follow (RFC 1624)."""
+    buffer, start, end = packet.buffer, packet.payload, packet.end
+    size = end - start
+    if not size:
+        return
+    # The pseudo header has the length too.
+    adjust_checksum(buffer, packet.checksum_at, -ones_complement_sum(buffer[start:end]) - size)
+    if packet.version == 4:
+        _u16.pack_into(buffer, 2, start)
+        adjust_checksum(buffer, 10, -size)
+    else:
+        _u16.pack_into(buffer, 4, start - 40)
+    packet.end = packet.length = start

@@ -1,0 +1,264 @@
+"""What clients and servers made by Linux see of a setup proxy."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from box_lab import (
+    SECONDS,
+    accept,
+    box_lab,
+    connect,
+    listen,
+    median_response,
+    proxy_counters,
+    receive_all,
+    responder,
+    response_time,
+    send_all,
+)
+
+from testbed.lab import Lab
+from testbed.middlebox.registry import function_options
+from testbed.topology.load import loads
+
+IP_RECVTTL = 12  # include/uapi/linux/in.h
+
+
+def test_the_docomo_case():
+    """Only {drops, data with the handshake} waits for the client's retransmission time-out."""
+    with box_lab({"handshake_data": "drop"}, delay="10ms") as lab, responder(lab) as listener:
+        function = lab["router"].function("setup-proxy")
+
+        def measure() -> tuple[float, float]:
+            return (
+                median_response(lab, listener, with_handshake=False),
+                median_response(lab, listener, with_handshake=True),
+            )
+
+        dropping_bare, dropping_data = measure()
+        assert lab["router"].counters().dropped == {"handshake-data": 5}
+        function.set(handshake_data="hold")
+        repaired_bare, repaired_data = measure()
+        function.disable()
+        off_bare, off_data = measure()
+        assert lab["router"].counters().dropped == {"handshake-data": 5}
+        assert proxy_counters(lab)["opened"] == 20
+        round_trip = off_bare
+        assert dropping_data > 5 * round_trip
+        for other in (dropping_bare, repaired_bare, repaired_data, off_data):
+            assert other < 1.5 * round_trip
+
+
+def test_serial_opening_costs_no_extra_loss():
+    options = {"opening": "serial", "handshake_data": "hold"}
+    with box_lab(options, delay="10ms") as lab, responder(lab) as listener:
+        for with_handshake in (True, False):
+            assert median_response(lab, listener, with_handshake=with_handshake) < 0.1
+        assert lab["router"].counters().dropped == {}
+
+
+@pytest.mark.parametrize("opening", ["simultaneous", "serial"])
+@pytest.mark.parametrize("family", [4, 6])
+def test_the_server_speaks_first(opening, family):
+    with (
+        box_lab({"opening": opening}) as lab,
+        responder(lab, family, greeting=b"220 welcome") as listener,
+        connect(lab, listener) as sock,
+    ):
+        assert sock.recv(100) == b"220 welcome"
+        sock.sendall(b"QUIT")
+        assert sock.recv(100) == b"QUIT"
+
+
+@pytest.mark.parametrize("opening", ["simultaneous", "serial"])
+def test_a_refusing_server(opening):
+    with box_lab({"opening": opening}) as lab:
+        listener = listen(lab)
+        address = listener.getsockname()
+        listener.close()
+        with lab["client"].socket() as sock:
+            sock.settimeout(SECONDS)
+            with pytest.raises((ConnectionRefusedError, ConnectionResetError)):
+                sock.connect(address)
+                sock.recv(1)
+        assert proxy_counters(lab)["refused"] == 1
+
+
+def test_a_server_that_does_not_answer():
+    with box_lab({"half_open_timeout": "2s"}) as lab:
+        listener = listen(lab)
+        lab.link("router", "server").cut()
+        started = time.perf_counter()
+        with connect(lab, listener) as sock:
+            assert time.perf_counter() - started < 1.5  # answered by the proxy
+            sock.sendall(b"request")
+            with pytest.raises(ConnectionResetError):
+                sock.recv(1)
+        assert time.perf_counter() - started >= 1.9
+        counted = proxy_counters(lab)
+        assert counted["timed-out"] == 1 and counted["calls-repeated"] == 1
+        assert counted["now-opening"] == 0 and counted["now-held-bytes"] == 0
+
+
+def test_a_server_that_is_unreachable():
+    text = """
+name: gone
+nodes:
+  client: {}
+  router: {kind: middlebox, outside: client, functions: [setup-proxy]}
+  beyond: {kind: router}
+  server: {}
+links:
+  - endpoints: [client:eth0, router:outside]
+  - endpoints: [router:inside, beyond:eth0]
+  - endpoints: [beyond:eth1, server:eth0]
+"""
+    with Lab(loads(text, functions=function_options())) as lab:
+        lab["beyond"].run(["ip", "route", "replace", "unreachable", lab["server"].address])
+        with lab["client"].socket() as sock:
+            sock.settimeout(SECONDS)
+            with pytest.raises((ConnectionRefusedError, ConnectionResetError)):
+                sock.connect((lab["server"].address, 80))
+                sock.recv(1)
+        assert proxy_counters(lab)["unreachable"] == 1
+
+
+def test_twenty_connections_at_once():
+    payload = bytes(range(256)) * 200
+    with box_lab(loss="1%", seed=4) as lab, listen(lab) as listener:
+
+        def serve() -> None:
+            for _ in range(20):
+                threading.Thread(target=echo, args=(accept(listener),), daemon=True).start()
+
+        def echo(sock: socket.socket) -> None:
+            with sock:
+                send_all(sock, receive_all(sock))
+
+        def ask(number: int) -> bool:
+            with connect(lab, listener) as sock:
+                send_all(sock, payload + bytes([number]))
+                return receive_all(sock) == payload + bytes([number])
+
+        server = threading.Thread(target=serve, daemon=True)
+        server.start()
+        with ThreadPoolExecutor(20) as pool:
+            assert all(pool.map(ask, range(20)))
+        server.join(SECONDS)
+        assert proxy_counters(lab)["spliced"] == 20
+
+
+def test_disabled_at_run_time_it_carries_on_what_it_has_begun():
+    with box_lab() as lab, responder(lab) as listener, connect(lab, listener) as old:
+        old.sendall(b"before")
+        assert old.recv(100) == b"before"
+        lab["router"].function("setup-proxy").disable()
+        response_time(lab, listener, with_handshake=True)
+        old.sendall(b"after")
+        assert old.recv(100) == b"after"
+        assert proxy_counters(lab)["opened"] == 1
+
+
+def test_one_port_used_again_and_again():
+    """The server closes first, so that the old connection lies in TIME-WAIT there."""
+    with box_lab() as lab, listen(lab) as listener:
+        for number in range(5):
+            with lab["client"].socket() as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.settimeout(SECONDS)
+                sock.bind((lab["client"].address, 40000))
+                connect_when_free(sock, listener.getsockname())
+                with accept(listener) as far:
+                    far.sendall(bytes([number]))
+                    far.shutdown(socket.SHUT_WR)
+                    assert receive_all(sock) == bytes([number])
+        assert proxy_counters(lab)["spliced"] == 5
+
+
+def connect_when_free(sock: socket.socket, address: tuple[str, int]) -> None:
+    """Connect as soon as the client's own end of the old connection is gone."""
+    deadline = time.monotonic() + SECONDS
+    while (error := sock.connect_ex(address)) == errno.EADDRNOTAVAIL:
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+    assert error == 0
+
+
+def test_data_on_the_syn_is_sent_again_and_arrives():
+    """TCP Fast Open without a cookie (tcp_fastopen bit 2); the proxy accepts no such data."""
+    with (
+        box_lab(client={"net.ipv4.tcp_fastopen": 5}) as lab,
+        responder(lab) as listener,
+        lab["client"].socket() as sock,
+    ):
+        sock.sendto(b"early", socket.MSG_FASTOPEN, listener.getsockname())
+        sock.settimeout(SECONDS)
+        assert sock.recv(100) == b"early"
+        assert proxy_counters(lab)["spliced"] == 1
+
+
+def test_path_mtu_discovery_of_the_server():
+    """A router outside says that segments are too big: the server must recognise its own."""
+    text = """
+name: narrow
+nodes:
+  client: {}
+  first: {kind: router}
+  second: {kind: router}
+  router: {kind: middlebox, outside: second, functions: [setup-proxy]}
+  server: {}
+links:
+  - endpoints: [client:eth0, first:eth0]
+  - {endpoints: [first:eth1, second:eth0], mtu: 1300}
+  - endpoints: [second:eth1, router:outside]
+  - endpoints: [router:inside, server:eth0]
+"""
+    data = bytes(200_000)
+    with Lab(loads(text, functions=function_options())) as lab:
+        for family in (4, 6):
+            with (
+                listen(lab, family) as listener,
+                connect(lab, listener) as near,
+                accept(listener) as far,
+                ThreadPoolExecutor(1) as pool,
+            ):
+                sent = pool.submit(send_all, far, data)
+                assert receive_all(near) == data
+                sent.result(SECONDS)
+
+
+def test_the_box_is_one_hop():
+    with box_lab() as lab:
+        for family, level, wanted, kind in (
+            (4, socket.IPPROTO_IP, IP_RECVTTL, socket.IP_TTL),
+            (6, socket.IPPROTO_IPV6, socket.IPV6_RECVHOPLIMIT, socket.IPV6_HOPLIMIT),
+        ):
+            domain = socket.AF_INET if family == 4 else socket.AF_INET6
+            address = lab["server"].address if family == 4 else lab["server"].address6
+            far = lab["server"].socket(domain, socket.SOCK_DGRAM)
+            far.settimeout(SECONDS)
+            far.setsockopt(level, wanted, 1)
+            far.bind((address, 5000))
+            near = lab["client"].socket(domain, socket.SOCK_DGRAM)
+            near.sendto(b"hello", (address, 5000))
+            data, ancillary, _, _ = far.recvmsg(100, 100)
+            hops = {k: int.from_bytes(v, "little") for at, k, v in ancillary if at == level}
+            assert data == b"hello" and hops[kind] == 63
+
+
+def test_connections_from_inside_are_not_proxied():
+    with box_lab() as lab:
+        listener = lab["client"].listen()
+        with lab["server"].socket() as sock:
+            sock.settimeout(SECONDS)
+            sock.connect(listener.getsockname())
+            with accept(listener) as far:
+                far.sendall(b"hello")
+                assert sock.recv(100) == b"hello"
+        assert proxy_counters(lab).get("opened", 0) == 0
