@@ -25,6 +25,7 @@ HARMLESS: dict[str, dict[str, Any]] = {
     "firewall": {"strict_windows": True},
     "fast-open": {},
     "options": {"strip": ["unknown"], "mss_clamp": 1300},
+    "pep": {},
     "pmtu-black-hole": {"mtu": 1400, "icmp": "send"},
     "reset-injector": {"sequence": "outside-window"},
     "sequence-randomiser": {},

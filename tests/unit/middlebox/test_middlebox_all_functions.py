@@ -43,6 +43,7 @@ AT_WORK: dict[str, dict[str, Any]] = {
         "rewrite": {"window-scale": 1},
         "mss_clamp": 100,
     },
+    "pep": {"connection_limit": 50},
     "pmtu-black-hole": {"mtu": 500, "icmp": "send"},
     "reset-injector": {"connection_limit": 50},
     "sequence-randomiser": {"connection_limit": 50},
