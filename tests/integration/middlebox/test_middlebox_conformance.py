@@ -24,6 +24,7 @@ HARMLESS: dict[str, dict[str, Any]] = {
     "ecn-bleach": {},
     "firewall": {"strict_windows": True},
     "fast-open": {},
+    "flow-disorder": {"every": 30, "behind": 1},
     "options": {"strip": ["unknown"], "mss_clamp": 1300},
     "pep": {},
     "pmtu-black-hole": {"mtu": 1400, "icmp": "send"},

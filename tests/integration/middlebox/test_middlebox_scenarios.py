@@ -18,6 +18,7 @@ REDUCED: dict[str, dict[str, str]] = {
         "box": "none,clears IP bits,clears TCP flags,drops ECN SYNs",
         "fallback": "1",
     },
+    "flow-disorder": {"sack": "1"},
     "option-stripping": {"strip": "nothing,window-scale,sack,mss"},
     "pep": {"loss": "none"},
     "pmtu-black-hole": {"patience": "3.5"},

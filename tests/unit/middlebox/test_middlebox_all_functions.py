@@ -38,6 +38,7 @@ AT_WORK: dict[str, dict[str, Any]] = {
         "reject": "icmp",
     },
     "fast-open": {"mode": "strip", "non_syn": "drop", "flow_limit": 50},
+    "flow-disorder": {"every": 2, "connection_limit": 50},
     "options": {
         "strip": ["sack", "timestamps", "tfo", "mptcp", "unknown"],
         "rewrite": {"window-scale": 1},
@@ -135,18 +136,22 @@ def test_hostile_packets_do_no_harm(name):
     rng = random.Random(name)
     bench = Bench((name, AT_WORK[name]))
     worked = 0
+    damaged: set[bytes] = set()  # those a function may have kept, and let go with another one
     for number in range(PACKETS):
         side, data = step(rng)
         was_sound = sound(data)
+        if not was_sound:
+            damaged.add(bytes(data[12:]))
         for seen in bench.put(side, data):
             packet = Packet()
             assert packet.load(bytearray(seen.data), len(seen.data), OUTSIDE)
             if was_sound and packet.protocol != OPAQUE and packet.transport in (20, 40):
-                assert checksums_are_right(seen.data), (bytes(data).hex(), seen.data.hex())
+                right = checksums_are_right(seen.data) or bytes(seen.data[12:]) in damaged
+                assert right, (bytes(data).hex(), seen.data.hex())
             worked += changed(data, seen.data)
         if number % 100 == 0:
             for seen in bench.wait(rng.choice([0.1, 10.0])):
-                assert seen.right
+                assert seen.right or bytes(seen.data[12:]) in damaged
     worked += sum(bench.dropped.values())
     assert worked > PACKETS / 50  # the table makes it work
 
