@@ -29,6 +29,7 @@ from testbed.middlebox.segments import icmp_error, reverse_key, tcp_segment
 
 AT_WORK: dict[str, dict[str, Any]] = {
     "fast-open": {"mode": "strip", "non_syn": "drop", "flow_limit": 50},
+    "nat": {"pool": ["192.0.2.1", "2001:db8::1"], "session_limit": 50},
     "options": {
         "strip": ["sack", "timestamps", "tfo", "mptcp", "unknown"],
         "rewrite": {"window-scale": 1},
