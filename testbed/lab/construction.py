@@ -154,11 +154,11 @@ class Construction:
             self._life.step()
             extra = []
             if site.planned.kind == "middlebox":
-                box = MiddleboxSite(site, self._indices)
+                functions = self.plan.topology.nodes[site.name].functions
+                box = MiddleboxSite(site, self._indices, functions)
                 self._life.stack.callback(box.close)
                 extra = box.requests()
-                functions = self.plan.topology.nodes[site.name].functions
-                client = box.start_engine(self._middleboxes[site.name], functions)
+                client = box.start_engine(self._middleboxes[site.name])
                 self.nodes[site.name].middlebox = client
             build.configure(site, extra)
 
