@@ -16,8 +16,8 @@ class Experiment:
     """One run: `topology` as given, and labs made by `lab()`.
 
     folder: where captures go. captures: their files by `node:interface`, of the last lab.
-    emulator: lateness percentiles in us of the last lab's link emulator. environment: observed
-    in the last lab where `observing`.
+    emulator: lateness percentiles in us of the last lab's link emulator, if that knows them.
+    environment: observed in the last lab where `observing`.
     """
 
     def __init__(self, topology: Topology, folder: Path, *, observing: bool) -> None:
@@ -38,8 +38,8 @@ class Experiment:
             yield running
             _check_accounts(running)
             emulated = [link for link in running.links if link.planned.emulated]
-            if emulated:
-                late = emulated[0].counters.lateness
+            late = emulated[0].counters.lateness if emulated else None
+            if late is not None and late.packets:
                 self.emulator = {
                     "late_us_p50": late.p50,
                     "late_us_p99": late.p99,
