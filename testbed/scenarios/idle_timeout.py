@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from testbed.errors import ScenarioError
 from testbed.scenarios.experiment import Experiment
+from testbed.scenarios.observations import connection_in, keepalive_probes
 from testbed.scenarios.registry import Judgement, Measurements, scenario
 from testbed.topology.vary import with_function
-from testbed.trace import Connection, read_trace
 from testbed.trace.segments import RST
 from testbed.traffic import exchange_after_silence
 
@@ -83,31 +82,12 @@ def idle_timeout(
             give_up=_GIVE_UP,
             size=_SIZE,
         )
-    inner, outer = (_only(experiment, node) for node in (CLIENT, SERVER))
+    inner, outer = (connection_in(experiment.captures[f"{node}:eth0"]) for node in (CLIENT, SERVER))
     return {
         "outcome": found.outcome,
         "seconds": found.seconds,
-        "probes": _probes(inner),
+        "probes": keepalive_probes(inner.by_initiator),
         "retransmissions": len(inner.by_initiator.retransmissions),
         "resets": sum(bool(one.flags & RST) for one in inner.by_responder.segments),
         "bytes_arrived": outer.by_initiator.unique_bytes,
     }
-
-
-def _only(experiment: Experiment, node: str) -> Connection:
-    """The one connection in the capture of a host."""
-    connections = read_trace(experiment.captures[f"{node}:eth0"]).connections
-    if len(connections) != 1:
-        raise ScenarioError(
-            f"The capture of '{node}' has {len(connections)} connections, and there was one."
-        )
-    return connections[0]
-
-
-def _probes(connection: Connection) -> int:
-    """Keepalive probes: segments without data that repeat the last sequence number but one."""
-    sent = [one for one in connection.by_initiator.segments if not one.flags & RST]
-    return sum(
-        not later.length and later.span == 0 and (later.seq - earlier) & 0xFFFF_FFFF == 0xFFFF_FFFF
-        for later, earlier in zip(sent[1:], _reach(sent), strict=False)
-    )
