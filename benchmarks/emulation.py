@@ -125,9 +125,9 @@ def goodput(lab: Lab, rate: float | None, seconds: float) -> Iterator[tuple[str,
     load = [sys.executable, LOAD]
     sink = lab["b"].start([*load, "sink", address, str(PORT), str(seconds)], listening=PORT)
     source = lab["a"].start([*load, "source", address, str(PORT), str(2 * seconds)])
-    stdout, _ = sink.finish(seconds + 30)
+    sink.wait(seconds + 30)
+    measured = json.loads(sink.stdout.read())["mbit_per_s"]
     source.stop()
-    measured = json.loads(stdout)["mbit_per_s"]
     if rate is None:
         yield "TCP goodput, no rate, 10 ms each way, Mbit/s", measured
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import re
 import shutil
@@ -13,6 +14,7 @@ from rich.console import Console
 
 from testbed.errors import TestbedError
 from testbed.lab import Lab
+from testbed.lab.draining import drain
 from testbed.report.ladder import ladder_from_files
 from testbed.report.ladder_terminal import draw
 from testbed.report.tables import trace_table
@@ -39,6 +41,8 @@ def directory_name(nodeid: str) -> str:
 def keep(lab: Lab, directory: Path) -> tuple[Kept, ...]:
     """Finish the captures of a running lab and copy them to `directory`, which is made."""
     directory.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(TestbedError):  # a lab that broke has told so already
+        drain(lab.links)
     kept = []
     for capture in lab.captures.values():
         fault = ""

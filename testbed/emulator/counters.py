@@ -30,7 +30,7 @@ class DirectionCounters(msgspec.Struct, frozen=True, kw_only=True):
 
     Bytes count frames from the destination address on, without frame check sequence. waiting:
     packets in the queue; in_flight: packets that have left it. queue_high_water: the most packets
-    that ever waited.
+    that ever waited. None: the emulator does not count these.
     """
 
     packets_in: int = 0
@@ -40,11 +40,11 @@ class DirectionCounters(msgspec.Struct, frozen=True, kw_only=True):
     dropped: dict[str, int] = msgspec.field(default_factory=lambda: dict.fromkeys(CAUSES, 0))
     duplicated: int = 0
     reordered: int = 0
-    corrupted: int = 0
+    corrupted: int | None = 0
     marked: int = 0
     waiting: int = 0
     in_flight: int = 0
-    queue_high_water: int = 0
+    queue_high_water: int | None = 0
 
 
 class Lateness(msgspec.Struct, frozen=True, kw_only=True):

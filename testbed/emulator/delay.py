@@ -17,8 +17,8 @@ class Delay(Element):
     """A time for every frame, which jitter may vary; never less than 0.
 
     Unless jitter may reorder, a frame never overtakes the one before it: one that is faster
-    arrives together with it, and a delay that is made shorter takes effect once the frames under
-    way have arrived.
+    arrives together with it. Only frames that come after a change of the delay do not wait for
+    those from before: the path is another one, as in netem.
     """
 
     def __init__(self, tally: Tally, generator: random.Random) -> None:
@@ -32,14 +32,16 @@ class Delay(Element):
 
     @property
     def neutral(self) -> bool:
-        return False  # without delay, too, nothing may overtake what is still under way
+        return False  # without delay, too, what comes out of the queue must stay in order
 
     def least_delay(self, downstream: Nanoseconds) -> Nanoseconds:
         return downstream + (self._delay if self._vary is None else 0)
 
     def configure(self, impairments: Impairments, round_trip: float, now: Nanoseconds) -> None:
-        self._delay = round(impairments.delay * SECOND)
-        self._jitter = jitter = impairments.jitter
+        delay, jitter = round(impairments.delay * SECOND), impairments.jitter
+        if (delay, jitter) != (self._delay, self._jitter):
+            self._latest = 0
+        self._delay, self._jitter = delay, jitter
         self._in_order = jitter is None or not jitter.reorder
         if jitter is None:
             self._vary = None

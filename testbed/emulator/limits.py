@@ -35,16 +35,19 @@ _PROBABILITIES = (
 LONGEST_DELAY = 3600.0
 
 
-def refuse_impossible(impairments: Impairments) -> None:
-    """Raise `ValueError`, naming everything that the userspace emulator cannot do."""
-    problems = list(_problems(impairments))
+def refuse_impossible(impairments: Impairments, *, kernel_queues: bool = False) -> None:
+    """Raise `ValueError`, naming everything that the userspace emulator cannot do.
+
+    kernel_queues: let queue disciplines pass that only the kernel has.
+    """
+    problems = list(_problems(impairments, kernel_queues))
     if problems:
         raise ValueError("; ".join(problems))
 
 
-def _problems(given: Impairments) -> Iterator[str]:
-    if given.rate is not None and not 0 < given.rate < math.inf:
-        yield f"rate must be a positive number of bit/s or unlimited, not {given.rate}"
+def _problems(given: Impairments, kernel_queues: bool) -> Iterator[str]:
+    if given.rate is not None and not 1 <= given.rate < math.inf:
+        yield f"rate must be 1 bit/s or more, or unlimited, not {given.rate}"
     if given.rate is not None and given.rate_trace is not None:
         yield "rate must be constant or a trace, not both"
     if not 0 <= given.delay <= LONGEST_DELAY:
@@ -60,7 +63,7 @@ def _problems(given: Impairments) -> Iterator[str]:
     if given.reorder is not None and given.reorder.gap < 1:
         yield f"reorder gap must be 1 or more, not {given.reorder.gap}"
     yield from _bad_probabilities(given)
-    yield from _queue_problems(given.queue)
+    yield from _queue_problems(given.queue, kernel_queues)
     if given.rate_trace is not None:
         yield from _trace_problems(given.rate_trace)
     for rule in given.drop:
@@ -83,13 +86,13 @@ def _bad_probabilities(given: Impairments) -> Iterator[str]:
             pass
 
 
-def _queue_problems(queue: Queue) -> Iterator[str]:
+def _queue_problems(queue: Queue, kernel_queues: bool) -> Iterator[str]:
     if not 0 <= queue.limit.amount < math.inf:
         yield f"queue limit must be 0 or more, not {queue.limit.amount}"
     if queue.ecn and queue.aqm is None:
         yield "queue ecn must have an aqm to decide what is marked (red or codel)"
     match queue.aqm:
-        case KernelAqm(name=name):
+        case KernelAqm(name=name) if not kernel_queues:
             yield (
                 f"the userspace emulator has no {name}, only red and codel: take one of them, "
                 "or the netem emulator on a kernel that has it"
@@ -99,7 +102,7 @@ def _queue_problems(queue: Queue) -> Iterator[str]:
                 yield f"codel must have 0 < target < interval, not {target} and {interval} s"
         case Red():
             yield from _red_problems(queue.aqm)
-        case None:
+        case _:
             pass
 
 

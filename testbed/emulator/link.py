@@ -120,7 +120,6 @@ class Link:
     ) -> None:
         self.name = name
         self.log = log
-        self.fds = fds
         self._asked: dict[DirectionName, Impairments] = {"forward": forward, "reverse": reverse}
         self.directions: dict[DirectionName, Direction] = {
             "forward": Direction(Pipeline(seed, name, "forward"), fds[0], fds[1], workspace),
@@ -142,12 +141,12 @@ class Link:
 
     def cut(self, direction: DirectionName | None, engaged: bool) -> None:
         """Pull the cable out, or put it back, in one direction or both."""
-        for name in _named(direction):
+        for name in directions_of(direction):
             self.directions[name].pipeline.cut(engaged)
 
     def apply(self, change: ScheduledChange) -> None:
         """Do what a schedule asks for. Raises `ValueError` as `set` does."""
-        self._configure(_changed(self._asked, change))
+        self._configure(after(self._asked, change))
         if change.cut is not None:
             self.cut(change.direction, change.cut)
 
@@ -155,7 +154,7 @@ class Link:
         """Raise `ValueError` if these changes would come to something impossible."""
         asked = self._asked
         for change in changes:
-            asked = _changed(asked, change)
+            asked = after(asked, change)
             for impairments in asked.values():
                 refuse_impossible(impairments)
 
@@ -169,11 +168,11 @@ class Link:
         self._asked = asked
 
 
-def _named(direction: DirectionName | None) -> tuple[DirectionName, ...]:
+def directions_of(direction: DirectionName | None) -> tuple[DirectionName, ...]:
     return ("forward", "reverse") if direction is None else (direction,)
 
 
-def _changed(
+def after(
     asked: dict[DirectionName, Impairments], change: ScheduledChange
 ) -> dict[DirectionName, Impairments]:
     """The impairments after a change; a field that does not exist or fit is a `ValueError`."""
@@ -182,6 +181,6 @@ def _changed(
         raise ValueError(f"there is no impairment {' or '.join(sorted(unknown))}")
     changed = {
         name: msgspec.convert({**msgspec.to_builtins(asked[name]), **change.changes}, Impairments)
-        for name in _named(change.direction)
+        for name in directions_of(change.direction)
     }
     return {**asked, **changed}

@@ -25,11 +25,12 @@ class Schedule:
         on_change: Callable[[Link], None],
     ) -> None:
         self._link = link
-        self._left = sorted(changes, key=lambda change: change.at, reverse=True)
-        for change in self._left:
+        for change in changes:
             if not 0 <= change.at < NEVER / SECOND:
                 raise ValueError(f"a change cannot be scheduled at {change.at} s")
-        link.rehearse(list(reversed(self._left)))
+        in_order = sorted(changes, key=lambda change: change.at)
+        link.rehearse(in_order)
+        self._left = in_order[::-1]  # the next one last, where it is cheap to take
         self._start = start
         self._on_change = on_change
         self.scheduled: Nanoseconds = NEVER

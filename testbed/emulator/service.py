@@ -75,7 +75,6 @@ class TracedRate:
         return self._epoch + repetition * self._period + self._moments[line]
 
     def _first_at(self, moment: Nanoseconds) -> int:
-        """The first opportunity at or after `moment` that has not been used up."""
+        """The first opportunity at or after `moment`."""
         repetition, within = divmod(max(0, moment - self._epoch), self._period)
-        index = repetition * len(self._moments) + bisect_left(self._moments, within)
-        return max(index, self._index + 1)
+        return repetition * len(self._moments) + bisect_left(self._moments, within)

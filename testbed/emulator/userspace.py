@@ -22,6 +22,8 @@ class UserspaceEmulator:
     value) and `ProcessDied` when it is gone.
     """
 
+    name = "userspace"
+
     def __init__(self, channel: ControlChannel) -> None:
         self._channel = channel
 
@@ -44,8 +46,7 @@ class UserspaceEmulator:
         The emulator gets descriptors of its own: the caller may close these afterwards, and
         should. log_fd: a file that is to get a line for every frame (`testbed.emulator.fate` has
         the columns); it is complete when the emulator has ended, and up to date after `counters`.
-        The same seed, name and impairments do
-        the same to the same sequence of frames.
+        The same seed, name and impairments do the same to the same sequence of frames.
         """
         self._channel.request(
             "add_link",

@@ -70,16 +70,19 @@ class NamespaceThread:
         **kwargs: P.kwargs,
     ) -> R:
         before, self._wanted = self._wanted, namespace
-        self._enter(namespace)
         try:
+            if namespace is not None:
+                self._enter(namespace)
             return function(*args, **kwargs)
         finally:
             self._wanted = before
-            self._enter(before)
+            if before is not None:
+                self._enter(before)
 
-    def _enter(self, namespace: Namespace | None) -> None:
-        if namespace is not None and namespace is not self._current:
-            setns(namespace.fileno(), CLONE_NEWNET)
+    def _enter(self, namespace: Namespace) -> None:
+        fd = namespace.fileno()  # refuses a closed one, even if the thread is still in it
+        if namespace is not self._current:
+            setns(fd, CLONE_NEWNET)
             self._current = namespace
 
     def create_namespace(self) -> Namespace:

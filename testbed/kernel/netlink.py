@@ -23,6 +23,7 @@ from testbed.errors import KernelError, PrivilegeError
 
 NLM_F_REQUEST = 0x1
 NLM_F_ACK = 0x4
+_NLM_F_ECHO = 0x8
 NLM_F_DUMP = 0x300
 NLM_F_REPLACE = 0x100
 NLM_F_EXCL = 0x200
@@ -137,6 +138,24 @@ class Netlink:
                     raise _refusal("list objects", -code, flags, payload)
                 found.append(payload)
 
+    def get(self, question: bytes) -> bytes:
+        """The payload of the one object that an encoded request asks for, header removed."""
+        self._sequence += 1
+        # Traffic control tells nobody but its subscribers unless it is asked for an echo.
+        self._sock.send(_renumber(question, NLM_F_ACK | _NLM_F_ECHO, self._sequence))
+        found: bytes | None = None
+        while True:
+            for kind, flags, sequence, payload in self._receive():
+                if sequence != self._sequence:
+                    continue
+                if kind != _NLMSG_ERROR:
+                    found = payload
+                    continue
+                (code,) = struct.unpack_from("=i", payload)
+                if code or found is None:
+                    raise _refusal("tell of an object", -code, flags, payload)
+                return found
+
     def ioctl(self, command: int, argument: bytes) -> None:
         """A network device ioctl in the socket's namespace (netdevice(7))."""
         fcntl.ioctl(self._sock, command, argument)
@@ -204,3 +223,13 @@ def attributes(data: bytes, offset: int = 0) -> dict[int, bytes]:
         found[kind & _NLA_TYPE_MASK] = data[offset + 4 : offset + length]
         offset += (length + 3) & ~3
     return found
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    """One attribute as part of a message; nested ones are the value of another."""
+    return struct.pack("=HH", 4 + len(value), kind) + value + bytes(-len(value) % 4)
+
+
+def pack(kind: int, flags: int, body: bytes) -> bytes:
+    """A message of type `kind` (RTM_*) with `flags` besides REQUEST, without pyroute2."""
+    return _HEADER.pack(_HEADER.size + len(body), kind, NLM_F_REQUEST | flags, 0, 0) + body

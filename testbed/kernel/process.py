@@ -1,8 +1,8 @@
 """Programs that run inside a lab, and never outlive it.
 
-All of them live in one pid namespace whose first process waits on a pipe from us. When this
-process ends, whatever ends it, the pipe closes, that first process ends, and the kernel kills
-everything else in the pid namespace (pid_namespaces(7)).
+All of them live in one pid namespace whose first process (guard.py) waits on a socket from us.
+When this process ends, whatever ends it, the socket closes, that first process ends, and the
+kernel kills everything else in the pid namespace (pid_namespaces(7)).
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import os
 import select
 import shutil
 import signal
+import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -27,6 +29,7 @@ from testbed.errors import (
     PrivilegeError,
     TestbedError,
 )
+from testbed.kernel import guard
 from testbed.kernel.namespace import Namespace, NamespaceThread
 from testbed.kernel.syscalls import CLONE_NEWPID, setns
 
@@ -181,37 +184,49 @@ class ProcessGroup:
         self._thread = thread
         self._lock = threading.Lock()
         self._guard: subprocess.Popen[bytes] | None = None
+        self._leash: socket.socket | None = None  # the guard ends when it is let off
         self._ended = False
         self._started: list[Process] = []
 
     def _place_children(self) -> None:
         """Have the namespace thread's children born into the guard's pid namespace."""
-        # `cat` ends at the end of its input, which is ours to give or, in death, the kernel's.
-        guard = subprocess.Popen(
-            [find_program("unshare", "util-linux"), "--pid", "--fork", find_program("cat")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
-        assert guard.stdin is not None and guard.stdout is not None and guard.stderr is not None
-        with contextlib.suppress(BrokenPipeError):
-            guard.stdin.write(b".")
-            guard.stdin.flush()
-        if guard.stdout.read(1) != b".":  # its echo says that the namespace is there
-            _, reason = guard.communicate()
+        ours, theirs = socket.socketpair()
+        python = [sys.executable, "-I", "-S", str(Path(guard.__file__).resolve())]
+        with theirs:
+            process = subprocess.Popen(
+                [find_program("unshare", "util-linux"), "--pid", "--fork", *python],
+                stdin=theirs.fileno(),
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                start_new_session=True,
+            )
+        assert process.stdout is not None
+        if process.stdout.read(1) != guard.READY:
+            ours.close()
+            _, reason = process.communicate()
             raise PrivilegeError(
                 "A pid namespace for the lab's programs could not be made: "
                 f"{reason.decode(errors='replace').strip()}. "
                 "It needs CAP_SYS_ADMIN; `testbed doctor` tells what this machine allows."
             )
         with self._lock:
-            self._guard = guard
-        fd = os.open(f"/proc/{guard.pid}/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
+            self._guard, self._leash = process, ours
+        fd = os.open(f"/proc/{process.pid}/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
         try:
             setns(fd, CLONE_NEWPID)
         finally:
             os.close(fd)
+
+    def let_go_of(self, namespaces: Sequence[Namespace]) -> None:
+        """Have the kernel free these soon after the end, open connections in them or not.
+
+        For namespaces whose connections end with the processes of this group, unacknowledged.
+        """
+        with self._lock:
+            for start in range(0, len(namespaces), guard.MOST_DESCRIPTORS):
+                some = namespaces[start : start + guard.MOST_DESCRIPTORS]
+                if self._leash is not None:
+                    socket.send_fds(self._leash, [b"n"], [one.fileno() for one in some])
 
     def start(
         self,
@@ -274,9 +289,9 @@ class ProcessGroup:
         """Kill every program at once, without waiting for their ends; from any thread."""
         with self._lock:
             self._ended = True
-            if self._guard is not None and self._guard.stdin is not None:
-                self._guard.stdin.close()
-                self._guard.stdin = None
+            if self._leash is not None:
+                self._leash.close()
+                self._leash = None
 
     def close(self) -> None:
         """End every program of the group and wait until the kernel has reaped them."""

@@ -16,7 +16,7 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from testbed.kernel.netlink import NLM_F_DUMP, Netlink, attributes, encode
+from testbed.kernel.netlink import NLM_F_DUMP, Netlink, attributes, encode, pack
 from testbed.kernel.rtnetlink import RTAX_RTO_MIN, TABLE_MAIN, Metrics
 
 RTNLGRP_LINK = 1
@@ -29,7 +29,7 @@ _RTN_UNICAST = 1
 _RTEXT_FILTER_SKIP_STATS = 8
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_OPERSTATE = 1, 3, 4, 16
-_IFLA_LINKINFO = 18
+_IFLA_LINKINFO, _IFLA_STATS64 = 18, 23
 _IFLA_INFO_KIND, _IFLA_INFO_SLAVE_DATA, _IFLA_BRPORT_STATE = 1, 5, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_METRICS = 1, 4, 5, 8
@@ -56,6 +56,16 @@ class InterfaceState(msgspec.Struct, frozen=True, kw_only=True):
     mtu: int
     up: bool
     carrying: bool
+
+
+class Traffic(msgspec.Struct, frozen=True, kw_only=True):
+    """What has passed through an interface since it was made; rx is what came in."""
+
+    rx_packets: int
+    tx_packets: int
+    rx_bytes: int
+    tx_bytes: int
+    tx_dropped: int
 
 
 class RouteEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,6 +117,19 @@ def interfaces(netlink: Netlink) -> dict[str, InterfaceState]:
             carrying=_carrying(given),
         )
     return found
+
+
+def traffic(netlink: Netlink, index: int) -> Traffic:
+    """The counters of one interface."""
+    payload = netlink.get(pack(_RTM_GETLINK, 0, struct.pack("=BxHiII", 0, 0, index, 0, 0)))
+    counters = struct.unpack_from("=8Q", attributes(payload, 16)[_IFLA_STATS64])
+    return Traffic(
+        rx_packets=counters[0],
+        tx_packets=counters[1],
+        rx_bytes=counters[2],
+        tx_bytes=counters[3],
+        tx_dropped=counters[7],
+    )
 
 
 def _carrying(given: dict[int, bytes]) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 
 from testbed.errors import KernelError, PrivilegeError, ReadBackError
@@ -12,6 +13,7 @@ from testbed.errors import KernelError, PrivilegeError, ReadBackError
 _ROOT = Path("/proc/sys")
 
 
+@cache
 def path_of(name: str) -> Path:
     """`net.ipv4.tcp_sack` -> /proc/sys/net/ipv4/tcp_sack; a `/` stands for a dot in a name."""
     return _ROOT / "/".join(part.replace("/", ".") for part in name.split("."))

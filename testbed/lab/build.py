@@ -80,9 +80,12 @@ class IndexSource:
         self._numbers = count(rtnetlink.LOOPBACK_INDEX + 1)
 
     def take(self, site: Site, interface: str) -> int:
-        index = next(self._numbers)
-        site.indices[interface] = index
+        site.indices[interface] = index = self.take_unnamed()
         return index
+
+    def take_unnamed(self) -> int:
+        """For an interface that belongs to no node."""
+        return next(self._numbers)
 
 
 def prepare(site: Site) -> None:
@@ -93,19 +96,25 @@ def prepare(site: Site) -> None:
 
 def veth_request(link: PlannedLink, sites: dict[str, Site], indices: IndexSource) -> Request:
     """The request that joins two nodes by a cable."""
-    ends = []
-    for planned in (link.a, link.b):
+    return rtnetlink.veth(*cable_ends(link, sites, indices))
+
+
+def cable_ends(
+    link: PlannedLink, sites: dict[str, Site], indices: IndexSource
+) -> tuple[rtnetlink.LinkEnd, rtnetlink.LinkEnd]:
+    """The interfaces of a link, as ends of cables that are still to be made."""
+
+    def end(planned: PlannedInterface) -> rtnetlink.LinkEnd:
         site = sites[planned.node]
-        ends.append(
-            rtnetlink.LinkEnd(
-                namespace=site.namespace.fileno(),
-                name=planned.name,
-                index=indices.take(site, planned.name),
-                mac=planned.mac,
-                mtu=planned.mtu,
-            )
+        return rtnetlink.LinkEnd(
+            namespace=site.namespace.fileno(),
+            name=planned.name,
+            index=indices.take(site, planned.name),
+            mac=planned.mac,
+            mtu=planned.mtu,
         )
-    return rtnetlink.veth(*ends)
+
+    return end(link.a), end(link.b)
 
 
 def open_taps(link: PlannedLink, sites: dict[str, Site], indices: IndexSource) -> None:
@@ -118,7 +127,7 @@ def open_taps(link: PlannedLink, sites: dict[str, Site], indices: IndexSource) -
 
 
 def configure(site: Site, extra: list[Request]) -> None:
-    """Addresses, neighbours, routes and `extra`, in one batch."""
+    """Offloads; then addresses, neighbours, routes and `extra`, in one batch."""
     planned = site.planned
     requests = [rtnetlink.set_link(rtnetlink.LOOPBACK_INDEX, "lo", up=True)]
     requests += _bridge_requests(site) if planned.kind == "switch" else []
@@ -130,10 +139,11 @@ def configure(site: Site, extra: list[Request]) -> None:
     ]
     requests += [_route_request(site, route) for route in planned.routes]
     with _blame_node(site):
-        site.netlink.execute(requests + extra)
         for interface in planned.interfaces:
+            # Before it is up, when fewer have to be told.
             if not interface.offload and interface.name not in site.tap_fds:
                 site.newborn.offloads.disable(site.netlink, interface.name)
+        site.netlink.execute(requests + extra)
 
 
 def _bridge_requests(site: Site) -> list[Request]:

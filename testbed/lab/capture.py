@@ -24,13 +24,10 @@ from testbed.kernel.process import (
     find_program,
     time_left,
 )
-from testbed.topology.plan_model import PlannedInterface
 
 _READY_SECONDS = 15.0
 _FLUSH_SECONDS = 10.0
 _BUFFER_KIB = 32768
-_LINK_HEADER = 64
-_OFFLOADED = 262144
 _COUNTS = re.compile(
     rb"(\d+) packets? captured\D+(\d+) packets? received by filter\D+(\d+) packets? dropped"
 )
@@ -48,20 +45,22 @@ class Capture:
     """A running or finished capture of one interface; nanosecond time stamps.
 
     `path` is the pcap. Without a directory to go to it is a file without a name, which can be
-    opened by `path` as long as the lab is there and vanishes with it.
+    opened by `path` as long as the lab is there and vanishes with it. longest: what is longer than
+    so many bytes is cut off; the buffer has room for the fewer packets the longer they may be.
     """
 
     def __init__(
         self,
-        interface: PlannedInterface,
+        node: str,
+        interface: str,
+        longest: int,
         directory: Path | None,
         before_stop: Callable[[Process], None],
     ) -> None:
         self._before_stop = before_stop
-        self.node = interface.node
-        self.interface = interface.name
-        # The kernel reserves this much for every packet that waits to be written.
-        self._snapshot = _OFFLOADED if interface.offload else interface.mtu + _LINK_HEADER
+        self._longest = longest
+        self.node = node
+        self.interface = interface
         self.counts: CaptureCounts | None = None
         self._lock = threading.Lock()
         self._started = False
@@ -91,7 +90,7 @@ class Capture:
             "-n",
             "-p",
             "-s",
-            str(self._snapshot),
+            str(self._longest),
         ]
         argv += ["-B", str(_BUFFER_KIB), "--immediate-mode", "--time-stamp-precision=nano"]
         argv += ["-Z", "root"]  # stay who we are: the file may be writable for us alone

@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import time
 from pathlib import Path
 
+from testbed.emulator.emulator import Emulator
 from testbed.emulator.userspace import UserspaceEmulator
 from testbed.errors import CaptureError, LabError
 from testbed.kernel.netlink import Netlink
 from testbed.kernel.process import find_program
 from testbed.lab import build
 from testbed.lab.capture import Capture
+from testbed.lab.choice import Choice, choose
+from testbed.lab.fate_file import FateFile
 from testbed.lab.helper import Helper, start_helper
 from testbed.lab.life import Life
 from testbed.lab.link import Link, check_impairments, link_name
 from testbed.lab.middlebox_node import MiddleboxSite
+from testbed.lab.netem_emulator import NetemEmulator
 from testbed.lab.node import Node
+from testbed.topology.model import Endpoint
 from testbed.topology.plan_model import Plan, PlannedLink
 
 _VETH_BATCH = 64
+_ETHERNET_OVERHEAD = 14 + 2 * 4  # the header and two VLAN tags
+_LONGEST_SEGMENT = 262144  # what tcpdump takes for no limit: segments before they are cut up
 
 
 class Construction:
@@ -37,7 +45,9 @@ class Construction:
         self.seconds: dict[str, float] = {}
         self._directory = captures
         self._life = life
-        self._emulator: Helper | None = None
+        self.emulators: list[Emulator] = []
+        self._choice: Choice | None = None
+        self._emulation: list[Helper] = []
         self._middleboxes: dict[str, Helper] = {}
         self._sites: dict[str, build.Site] = {}
         self._indices = build.IndexSource()
@@ -61,6 +71,8 @@ class Construction:
             "read back": self._verify,
             "captures": self._start_captures,
         }
+        if self._emulation or self._middleboxes:
+            steps["readiness to end"] = self._let_go
         last = began
         for name, step in steps.items():
             step()
@@ -69,8 +81,15 @@ class Construction:
         self.seconds["total"] = last - began
 
     def _start_helpers(self) -> None:
-        if any(link.emulated for link in self.plan.links):
-            self._emulator = self._start_helper("testbed.emulator", "the link emulator")
+        emulated = sum(link.emulated for link in self.plan.links)
+        if emulated:
+            self._choice = choose(self.plan.topology, self._hidden)
+            if self._choice.emulator == "userspace":
+                processes = min(self.plan.topology.emulator_processes, emulated)
+                self._emulation = [
+                    self._start_helper("testbed.emulator", _emulator_name(number, processes))
+                    for number in range(1, processes + 1)
+                ]
         for node in self.plan.nodes.values():
             if node.kind == "middlebox":
                 helper = self._start_helper("testbed.middlebox", f"the middlebox '{node.name}'")
@@ -101,27 +120,49 @@ class Construction:
                 netlink.execute(
                     [build.veth_request(link, self._sites, self._indices) for link in batch]
                 )
-        emulator = None
-        if self._emulator is not None:
-            emulator = UserspaceEmulator(self._emulator.channel)
-            for link in self.plan.links:
-                if link.emulated:
-                    self._emulate(emulator, link)
-        self.links = [
-            Link(link, emulator if link.emulated else None, self._life.check)
-            for link in self.plan.links
-        ]
+        self.emulators = self._make_emulators()
+        turns = itertools.cycle(self.emulators)
+        for link in self.plan.links:
+            if link.emulated:
+                self._life.step()
+                self.links.append(self._emulate(next(turns), link))
+            else:
+                self.links.append(Link(link, None, self._life.check))
 
-    def _emulate(self, emulator: UserspaceEmulator, link: PlannedLink) -> None:
-        self._life.step()
-        build.open_taps(link, self._sites, self._indices)
+    def _make_emulators(self) -> list[Emulator]:
+        """Those that take turns at taking over links."""
+        if self._emulation:
+            return [UserspaceEmulator(helper.channel) for helper in self._emulation]
+        if self._choice is None or self._choice.support is None:
+            return []
+        emulator = NetemEmulator(
+            self._life.new_namespace(), self._indices.take_unnamed, self._choice.support
+        )
+        self._life.stack.callback(emulator.close)
+        return [emulator]
+
+    def _emulate(self, emulator: Emulator, link: PlannedLink) -> Link:
         name = link_name(link)
-        fd_a, fd_b = (self._sites[end.node].tap_fds[end.name] for end in (link.a, link.b))
         seed = self.plan.topology.seed
-        emulator.add_link(name, fd_a, fd_b, link.forward, link.reverse, seed)
+        fates = None
+        if isinstance(emulator, NetemEmulator):
+            ends = build.cable_ends(link, self._sites, self._indices)
+            with build.blame(f"link {name}"):
+                emulator.add_link(
+                    name, *ends, link.forward, link.reverse, seed=seed, offload=link.offload
+                )
+        elif isinstance(emulator, UserspaceEmulator):
+            build.open_taps(link, self._sites, self._indices)
+            fd_a, fd_b = (self._sites[end.node].tap_fds[end.name] for end in (link.a, link.b))
+            if link.log:
+                fates = FateFile(name, self._directory)
+                self._life.stack.callback(fates.close)
+            log_fd = None if fates is None else fates.fileno()
+            emulator.add_link(name, fd_a, fd_b, link.forward, link.reverse, seed, log_fd)
         forward, reverse = emulator.read_back(name)
         check_impairments(name, "forward", link.forward, forward)
         check_impairments(name, "reverse", link.reverse, reverse)
+        return Link(link, emulator, self._life.check, fates)
 
     def _configure(self) -> None:
         for site in self._sites.values():
@@ -137,6 +178,9 @@ class Construction:
             build.configure(site, extra)
 
     def _verify(self) -> None:
+        for emulator in self.emulators:
+            if isinstance(emulator, NetemEmulator):
+                emulator.await_carriers()
         for site in self._sites.values():
             self._life.step()
             build.verify(site)
@@ -154,16 +198,33 @@ class Construction:
                 ) from error
         for end in self.plan.captures:
             self._life.step()
-            interface = next(
-                one for one in self.plan.nodes[end.node].interfaces if one.name == end.interface
+            capture = Capture(
+                end.node,
+                end.interface,
+                self._longest_frame(end),
+                self._directory,
+                self._life.expect_end,
             )
-            capture = Capture(interface, self._directory, self._life.watch.forget)
             self._life.stack.callback(capture.close)
             self.captures[str(end)] = capture
             process = capture.start(self._life.group, self._sites[end.node].namespace)
-            self._life.depend_on(process, f"the capture of {end}")
+            self._life.depend_on(process, f"the capture of {end}", by_itself=False)
         for capture in self.captures.values():
             capture.await_ready()
+
+    def _let_go(self) -> None:
+        # Connections end with the helper processes that carry them.
+        self._life.group.let_go_of([site.namespace for site in self._sites.values()])
+
+    def _longest_frame(self, end: Endpoint) -> int:
+        """The most bytes that a frame seen at an interface can have."""
+        interfaces = self.plan.nodes[end.node].interfaces
+        planned = next(one for one in interfaces if one.name == end.interface)
+        return _LONGEST_SEGMENT if planned.offload else planned.mtu + _ETHERNET_OVERHEAD
+
+
+def _emulator_name(number: int, processes: int) -> str:
+    return "the link emulator" if processes == 1 else f"the link emulator {number} of {processes}"
 
 
 def _descriptors(plan: Plan) -> int:

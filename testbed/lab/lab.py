@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 
+from testbed.emulator.counters import Lateness
 from testbed.errors import CaptureError, LabError
 from testbed.lab.capture import Capture
 from testbed.lab.construction import Construction
@@ -49,11 +50,13 @@ class Lab:
         else:
             self.plan = plan(load(topology, functions=function_options()))
         self.build_seconds: dict[str, float] = {}
+        self.emulator_name = "none"
         self._capture_directory = None if captures is None else Path(captures)
         self._nodes: dict[str, Node] = {}
         self._links: list[Link] = []
         self._captures: dict[str, Capture] = {}
         self._lock = threading.Lock()
+        self._claimed = False
         self._life: Life | None = None
 
     def __repr__(self) -> str:
@@ -103,6 +106,13 @@ class Lab:
             f"The lab has {count} between '{a}' and '{b}': {names}. `lab.links` has all of them."
         )
 
+    @property
+    def lateness(self) -> Lateness | None:
+        """How late packets were handed over up to now, by the worst of the emulator's processes;
+        None where nothing measures it."""
+        found = [link.counters.lateness for link in self._links if link.planned.emulated]
+        return max((one for one in found if one.packets), key=lambda one: one.p99, default=None)
+
     def check(self) -> None:
         """Raise what has gone wrong in the background, if anything has."""
         if self._life is None:
@@ -113,12 +123,14 @@ class Lab:
     # thread: a Ctrl-C cannot come between making something and taking note of it.
 
     def __enter__(self) -> Lab:
-        life = self._begin()
+        self._claim()
         try:
+            life = self._life = Life(self.topology.name)
             wait_to_the_end(life.thread.submit(self._build, life), life.cancel)
         except BaseException:
-            wait_to_the_end(life.thread.submit(life.end), life.cancel)
-            life.thread.close()
+            if self._life is not None:
+                wait_to_the_end(self._life.thread.submit(self._life.end), self._life.cancel)
+                self._life.thread.close()
             raise
         return self
 
@@ -136,12 +148,14 @@ class Lab:
         self._judge(life, error, incomplete)
 
     async def __aenter__(self) -> Lab:
-        life = self._begin()
+        self._claim()
         try:
+            life = self._life = Life(self.topology.name)
             await await_to_the_end(life.thread.submit(self._build, life), life.cancel)
         except BaseException:
-            await await_to_the_end(life.thread.submit(life.end), life.cancel)
-            life.thread.close()
+            if self._life is not None:
+                await await_to_the_end(self._life.thread.submit(self._life.end), self._life.cancel)
+                self._life.thread.close()
             raise
         return self
 
@@ -158,14 +172,13 @@ class Lab:
             life.thread.close()
         self._judge(life, error, incomplete)
 
-    def _begin(self) -> Life:
+    def _claim(self) -> None:
         with self._lock:
-            if self._life is not None:
+            if self._claimed:
                 raise LabError(
                     f"A lab runs once, and '{self.topology.name}' is {self._state}; make another."
                 )
-            self._life = Life(self.topology.name)
-            return self._life
+            self._claimed = True
 
     def _running_life(self) -> Life:
         if self._life is None:
@@ -173,28 +186,42 @@ class Lab:
         return self._life
 
     def _build(self, life: Life) -> None:
+        life.begin()
         construction = Construction(self.plan, self._capture_directory, life)
         # In reach of whoever interrupts the building, too.
         self._nodes, self._captures = construction.nodes, construction.captures
         construction.build()
         self._links = construction.links
+        if construction.emulators:
+            self.emulator_name = construction.emulators[0].name
         self.build_seconds = construction.seconds
         if life.failure is not None:
             raise life.failure
         life.state = "running"
+        for link in self._links:
+            if link.planned.schedule:
+                link.start_schedule()
 
     def _end(self, life: Life) -> CaptureError | None:
         """Complete the captures and take the lab down; the first capture that is not complete."""
-        incomplete: CaptureError | None = None
-        if self._captures and life.failure is None:
-            drain(self._links)
+        try:
+            return self._complete(life)
+        finally:
+            life.end()
+
+    def _complete(self, life: Life) -> CaptureError | None:
+        incomplete: list[CaptureError] = []
+        logged = [link for link in self._links if link.planned.log]
+        if life.failure is None:
+            if self._captures or logged:
+                drain(self._links)
+            incomplete += [error for link in logged if (error := link.log_error()) is not None]
         for capture in self._captures.values():
             try:
                 capture.stop()
             except CaptureError as error:
-                incomplete = incomplete or error
-        life.end()
-        return incomplete
+                incomplete.append(error)
+        return incomplete[0] if incomplete else None
 
     def _judge(
         self, life: Life, error: BaseException | None, incomplete: CaptureError | None

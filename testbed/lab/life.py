@@ -10,11 +10,13 @@ from typing import Any, Literal, TypeAlias
 
 from testbed.errors import LabError, ProcessDied, TestbedError
 from testbed.kernel.namespace import Namespace, NamespaceThread
-from testbed.kernel.process import Process, ProcessGroup
+from testbed.kernel.process import Process, ProcessGroup, deadline_in, time_left
 from testbed.lab.sockets import Sockets
 from testbed.lab.watch import Watch
 
 State: TypeAlias = Literal["new", "being built", "running", "closed"]
+
+_SAME_MOMENT = 0.2
 
 
 class Life:
@@ -26,11 +28,16 @@ class Life:
         self.failure: TestbedError | None = None
         self.thread = NamespaceThread()
         self.group = ProcessGroup(self.thread)
-        self.watch = Watch()
         self.sockets = Sockets()
         self.stack = contextlib.ExitStack()
         self._cancelled = False
+        self._watch: Watch | None = None
+        self._causes: list[tuple[Process, str]] = []
         self._programs: weakref.WeakSet[Process] = weakref.WeakSet()
+
+    def begin(self) -> None:
+        """Take what is needed throughout; runs in the namespace thread."""
+        self._watch = Watch()
 
     def check(self) -> None:
         """Raise what has gone wrong in the background, or that the lab is not running."""
@@ -67,24 +74,47 @@ class Life:
             program.kill()
         return program
 
-    def depend_on(self, process: Process, name: str) -> None:
-        """Take the end of a process, before it is intended, for the failure of the lab."""
+    def depend_on(self, process: Process, name: str, *, by_itself: bool = True) -> None:
+        """Take the end of a process, before it is intended, for the failure of the lab.
+
+        One that does not end `by_itself` ends because another one did: an interface vanishes with
+        the process at its other end.
+        """
+        if by_itself:
+            self._causes.append((process, name))
 
         def on_end() -> None:
-            status = process.wait()
-            how = f"was killed by signal {-status}" if status < 0 else f"ended, status {status}"
-            said = process.stderr_text().strip()
-            self.fail(
-                ProcessDied(
-                    f"{name[0].upper()}{name[1:]} {how}, so the lab '{self.name}' is no longer "
-                    f"what its topology says{f'. It said: {said}' if said else '.'}"
-                )
-            )
+            cause = (process, name) if by_itself else self._dead_cause() or (process, name)
+            self.fail(self._obituary(*cause))
 
-        self.watch.add(process, on_end)
+        assert self._watch is not None
+        self._watch.add(process, on_end)
+
+    def expect_end(self, process: Process) -> None:
+        """Depend on a process no longer."""
+        if self._watch is not None:
+            self._watch.forget(process)
+
+    def _dead_cause(self) -> tuple[Process, str] | None:
+        deadline = deadline_in(_SAME_MOMENT)
+        for process, name in self._causes:
+            if process.ended_within(time_left(deadline)):
+                return process, name
+        return None
+
+    def _obituary(self, process: Process, name: str) -> ProcessDied:
+        status = process.wait()
+        how = f"was killed by signal {-status}" if status < 0 else f"ended, status {status}"
+        said = process.stderr_text().strip()
+        return ProcessDied(
+            f"{name[0].upper()}{name[1:]} {how}, so the lab '{self.name}' is no longer "
+            f"what its topology says{f'. It said: {said}' if said else '.'}"
+        )
 
     def fail(self, failure: TestbedError) -> None:
         """Let nobody wait for what will never come: wake all sockets, kill all programs."""
+        if self._cancelled:
+            return  # we have killed the process ourselves
         if self.failure is None:
             self.failure = failure
         self.sockets.wake()
@@ -94,7 +124,8 @@ class Life:
     def end(self) -> None:
         """Give everything back; runs in the namespace thread, after which only it is left."""
         self.state = "closed"
-        self.watch.close()
+        if self._watch is not None:
+            self._watch.close()
         self.sockets.close()
         self.group.close()
         self.stack.close()

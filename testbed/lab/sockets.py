@@ -72,6 +72,10 @@ class LabSocket(socket.socket):
 
 
 def _wake(made: socket.socket) -> None:
+    if made.type != socket.SOCK_STREAM and made.gettimeout() is not None:
+        # Shut down, it would be readable for ever with nothing to be read from it
+        # (net/ipv4/udp.c, __skb_recv_udp): a busy loop instead of a wait that ends by itself.
+        return
     # Whoever waits on a socket without a connection is woken too, though this call then fails
     # (net/ipv4/af_inet.c, inet_shutdown).
     with contextlib.suppress(OSError):

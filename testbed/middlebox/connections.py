@@ -37,7 +37,7 @@ class Connection:
 
     server_isn: the server's first sequence number. acknowledgement: the segment that completed the
     server leg, for when it was lost. ended: the sides that have sent a FIN, as bits; both after a
-    RST. closed: whether it was found ended.
+    RST. linger: what will forget it, once both sides have ended.
     """
 
     splice: Splice
@@ -45,7 +45,12 @@ class Connection:
     acknowledgement: bytearray
     last_used: float
     ended: int = 0
-    closed: bool = False
+    linger: Timer | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether both sides have ended it, as far as can be told from outside."""
+        return self.linger is not None
 
 
 class Connections:
@@ -55,7 +60,7 @@ class Connections:
         self._box = box
         self._counters = counters
         self._idle_timeout = idle_timeout
-        self._table: FlowTable[Connection] = FlowTable(limit, self._evicted)
+        self._table: FlowTable[Connection] = FlowTable(limit, self._evict)
         self._sweep: Timer | None = None
         self.get = self._table.get
 
@@ -85,7 +90,10 @@ class Connections:
         return connection
 
     def forget(self, connection: Connection) -> None:
+        """Translate it no longer."""
         self._table.remove(connection)
+        if connection.linger is not None:
+            connection.linger.cancel()
 
     def translate(self, connection: Connection, packet: Packet) -> Verdict:
         """Make a segment of one leg into one of the other."""
@@ -152,9 +160,11 @@ class Connections:
             connection.ended = _BOTH
         elif flags & FIN:
             connection.ended |= 1 << side
-        if connection.ended == _BOTH and not connection.closed:
-            connection.closed = True
-            self._box.call_later(_LINGER, partial(self._end_linger, connection))
+        if connection.ended == _BOTH and connection.linger is None:
+            self._linger(connection, _LINGER)
+
+    def _linger(self, connection: Connection, wait: float) -> None:
+        connection.linger = self._box.call_later(wait, partial(self._end_linger, connection))
 
     def _end_linger(self, connection: Connection) -> None:
         """Forget it, unless the reset was none that its receiver believed."""
@@ -162,10 +172,11 @@ class Connections:
         if wait <= 0:
             self.forget(connection)
         else:
-            self._box.call_later(wait, partial(self._end_linger, connection))
+            self._linger(connection, wait)
 
-    def _evicted(self, _: Connection) -> None:
+    def _evict(self, connection: Connection) -> None:
         self._counters["evicted-spliced"] += 1
+        self.forget(connection)
 
     def _forget_idle(self) -> None:
         """Forget who was silent too long; come back when it is the next one's turn."""

@@ -148,13 +148,17 @@ class Pipeline:
         """Take the packet `buffer[:length]` that came from `side` through the box.
 
         The kernel has taken one from its hop limit on the way in and will take another on the way
-        out: one is put back, so that the box is one hop.
+        out: one is put back, so that the box is one hop. Multicast is left alone and not counted:
+        the kernel does not forward it here, but it announces its own groups on every device.
         """
+        packet = self._packet
+        loaded = packet.load(buffer, length, side)
+        if loaded and (buffer[24] == 0xFF if packet.version == 6 else buffer[16] >= 0xE0):
+            return
         count = self._in[side]
         count[0] += 1
         count[1] += length
-        packet = self._packet
-        if not packet.load(buffer, length, side):
+        if not loaded:
             self.count_drop("malformed")
             return
         _put_hop_back(packet)

@@ -52,7 +52,6 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 def observe(lab: Lab) -> Environment:
     """The environment of a running lab; sysctls are those of its hosts."""
     hosts = [node for node in lab.nodes.values() if node.kind == "host"]
-    emulated = any(link.planned.emulated for link in lab.links)
     return Environment(
         kernel=platform.release(),
         machine=platform.machine(),
@@ -62,7 +61,7 @@ def observe(lab: Lab) -> Environment:
             **{name: version(name) for name in _PACKAGES},
             "tcpdump": _tcpdump_version(),
         },
-        emulator="userspace" if emulated else "none",
+        emulator=lab.emulator_name,
         sysctls={node.name: {name: node.sysctl(name) for name in _SYSCTLS} for node in hosts},
         congestion_control={
             node.name: node.planned.congestion_control

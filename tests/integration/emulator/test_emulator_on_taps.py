@@ -253,6 +253,19 @@ def test_vlan_tags_pass(lab, wire, tags):
     assert passed >= len(ADDRESSES + tags + KIND) + 46
 
 
+def test_an_interface_that_is_deleted_costs_no_processor_time():
+    """A descriptor that is readable for ever because it is broken must not be watched."""
+    with Lab(TOPOLOGY) as lab:
+        wire = lab.link("a", "b")
+        lab["b"].run(["ip", "link", "delete", "eth0"])
+        with packet_socket(lab["a"], EXPERIMENTAL) as sender:
+            sender.send(ADDRESSES + KIND + b"x" * 50)
+        await_forward(wire, lambda now: now.dropped["tap"] > 0)
+        before = wire.counters.cpu_seconds
+        time.sleep(0.3)
+        assert wire.counters.cpu_seconds - before < 0.1
+
+
 def test_tcp_fills_a_limited_link(lab, wire):
     """Goodput of a transfer over 20 Mbit/s is that of full frames, 1448 of 1514 bytes."""
     wire.set(rate=20e6, delay=0.002)

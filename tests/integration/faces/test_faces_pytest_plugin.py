@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
@@ -12,12 +13,12 @@ from faces_ordinary_user import OrdinaryUser
 
 import testbed.lab
 import testbed.pytest_captures
-import testbed.pytest_plugin  # noqa: F401  (imported once, not by every run in this process)
+import testbed.pytest_plugin
 from testbed.trace import read_trace
 
 pytest_plugins = ["pytester"]
 
-# Other plugins that are installed cost a new process a second.
+# Other plugins that are installed cost every run a second.
 _ONLY_OURS = ("-p", "testbed.pytest_plugin")
 _NO_OTHERS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
 _PAIR = """
@@ -30,11 +31,6 @@ captures: [client:eth0]
 _EMULATED = _PAIR.replace(
     "[client:eth0, server:eth0]", "[client:eth0, server:eth0]\n    delay: 1ms"
 )
-_CONFIGURATION = """
-[pytest]
-addopts = -p no:cacheprovider
-asyncio_default_fixture_loop_scope = function
-"""
 _EXCHANGE = """
     listener = lab["server"].listen(80)
     client = lab["client"].socket()
@@ -53,17 +49,28 @@ def test_exchange(lab):
 
 
 @pytest.fixture
-def project(pytester: pytest.Pytester) -> pytest.Pytester:
+def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
     """A project with a topology named `pair`."""
+    for name, value in _NO_OTHERS.items():
+        monkeypatch.setenv(name, value)
     (pytester.path / "topologies").mkdir()
     (pytester.path / "topologies" / "pair.yaml").write_text(_PAIR)
-    (pytester.path / "pytest.ini").write_text(_CONFIGURATION)
+    (pytester.path / "pytest.ini").write_text("[pytest]\n")
     return pytester
+
+
+def _pytest(project: pytest.Pytester, *options: str) -> pytest.RunResult:
+    return project.runpytest_inprocess(*_ONLY_OURS, *options)
 
 
 def _kept(project: pytest.Pytester, folder: str = "results/pytest") -> list[str]:
     found = (project.path / folder).rglob("*.pcap")
     return sorted(str(path.relative_to(project.path / folder)) for path in found)
+
+
+def test_pytest_finds_the_plugin_by_itself() -> None:
+    (found,) = entry_points(group="pytest11", name="testbed")
+    assert found.load() is testbed.pytest_plugin
 
 
 def test_every_way_to_name_a_topology(project: pytest.Pytester) -> None:
@@ -100,19 +107,30 @@ def test_object(lab):
 def test_parameter(lab): assert lab.topology.name in ("near", "object")
 """
     )
-    project.runpytest_inprocess("--testbed-require").assert_outcomes(passed=7)
+    _pytest(project, "--testbed-require").assert_outcomes(passed=7)
     assert _kept(project) == []
 
 
 def test_a_failing_test_keeps_its_captures_and_names_them(project: pytest.Pytester) -> None:
     project.makepyfile(test_it=_ONE_TEST + "    assert accepted is None\n")
-    result = project.runpytest_inprocess("--testbed-require")
+    result = _pytest(project, "--testbed-require")
     result.assert_outcomes(failed=1)
     assert _kept(project) == ["test_it.py-test_exchange/client-eth0.pcap"]
     path = project.path / "results/pytest" / _kept(project)[0]
     (connection,) = read_trace(path).connections
     assert connection.by_initiator.unique_bytes == 1
     result.stdout.fnmatch_lines(["*testbed captures*", str(path), "*initiator*", "*SYN seq 0*"])
+
+
+def test_captures_that_are_kept_have_what_was_under_way(project: pytest.Pytester) -> None:
+    far = _EMULATED.replace("1ms", "400ms").replace("captures: [client", "captures: [server")
+    (project.path / "topologies" / "pair.yaml").write_text(far)
+    sent = "\n".join(_ONE_TEST.partition('    client.sendall(b"?")\n')[:2])
+    project.makepyfile(test_it=sent + "    raise AssertionError\n")
+    _pytest(project, "--testbed-require").assert_outcomes(failed=1)
+    (kept,) = _kept(project)
+    (connection,) = read_trace(project.path / "results/pytest" / kept).connections
+    assert connection.by_initiator.unique_bytes == 1
 
 
 def test_captures_are_kept_when_a_later_fixture_fails(project: pytest.Pytester) -> None:
@@ -129,21 +147,21 @@ def prepared(lab):
 def test_it(prepared): pass
 """
     )
-    project.runpytest_inprocess("--testbed-require").assert_outcomes(errors=1)
+    _pytest(project, "--testbed-require").assert_outcomes(errors=1)
     assert _kept(project) == ["test_it.py-test_it/client-eth0.pcap"]
 
 
 def test_captures_of_passing_tests_are_kept_on_demand(project: pytest.Pytester) -> None:
     project.makepyfile(test_it=_ONE_TEST)
-    project.runpytest_inprocess("--testbed-keep").assert_outcomes(passed=1)
+    _pytest(project, "--testbed-keep").assert_outcomes(passed=1)
     assert _kept(project) == ["test_it.py-test_exchange/client-eth0.pcap"]
-    project.runpytest_inprocess("--testbed-keep=elsewhere").assert_outcomes(passed=1)
+    _pytest(project, "--testbed-keep=elsewhere").assert_outcomes(passed=1)
     assert _kept(project, "elsewhere") == ["test_it.py-test_exchange/client-eth0.pcap"]
 
 
 def test_the_keep_option_swallows_no_path(project: pytest.Pytester) -> None:
     project.makepyfile(test_it=_ONE_TEST)
-    result = project.runpytest_inprocess("--testbed-keep", "test_it.py")
+    result = _pytest(project, "--testbed-keep", "test_it.py")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*--testbed-keep=DIR*"])
 
@@ -151,7 +169,7 @@ def test_the_keep_option_swallows_no_path(project: pytest.Pytester) -> None:
 def test_captures_that_cannot_be_kept_are_no_second_failure(project: pytest.Pytester) -> None:
     project.makepyfile(test_it=_ONE_TEST + "    assert accepted is None\n")
     (project.path / "file").write_text("in the way")
-    result = project.runpytest_inprocess("--testbed-keep=file/below")
+    result = _pytest(project, "--testbed-keep=file/below")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*could not be kept*"])
 
@@ -176,7 +194,7 @@ def test_bad(lab): pass
 def test_number(lab): pass
 """
     )
-    result = project.runpytest_inprocess()
+    result = _pytest(project)
     result.assert_outcomes(errors=4)
     text = result.stdout.str()
     assert "Traceback" not in text and "pytest_plugin.py" not in text
@@ -209,15 +227,12 @@ def test_capture_dies(lab):
             lab.check()
 """
     )
-    result = project.runpytest_inprocess("--testbed-require")
+    result = _pytest(project, "--testbed-require")
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*capture of client:eth0 was killed by signal 9*"])
 
 
-def test_in_parallel_and_in_asynchronous_tests(
-    project: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+def test_in_parallel_and_in_asynchronous_tests(project: pytest.Pytester) -> None:
     plugins = [*_ONLY_OURS, "-p", "xdist", "-p", "pytest_asyncio.plugin"]
     exchanges = "\n".join(
         f'@pytest.mark.topology("pair")\ndef test_exchange_{number}(lab):{_EXCHANGE}'
@@ -255,7 +270,6 @@ def _without_tcpdump(project: pytest.Pytester, *options: str) -> str:
     done = subprocess.run(
         [*inside, sys.executable, "-m", "pytest", *_ONLY_OURS, "-rs", *options],
         cwd=project.path,
-        env={**os.environ, **_NO_OTHERS},
         capture_output=True,
         text=True,
         timeout=60,
@@ -273,7 +287,6 @@ def test_what_the_machine_lacks_skips_with_a_reason_or_fails(project: pytest.Pyt
 def test_without_captures(lab): pass
 """
     )
-    (project.path / "pytest.ini").write_text("[pytest]\n")
     (project.path / "topologies" / "bare.yaml").write_text(_PAIR.rpartition("captures")[0])
     told = _without_tcpdump(project)
     assert "1 passed, 1 skipped" in told

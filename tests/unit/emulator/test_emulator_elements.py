@@ -129,12 +129,22 @@ def test_a_changed_delay_leaves_frames_under_way_alone(line):
 
 
 @pytest.mark.parametrize("shorter", [0.010, 0.0])
-def test_a_shorter_delay_never_lets_frames_overtake(line, shorter):
+def test_frames_after_a_change_of_delay_do_not_wait_for_those_before(line, shorter):
     changing = line(Impairments(delay=0.100))
     changing.send(b"before", 0)
     changing.set(Impairments(delay=shorter), 10 * MS)
     changing.send(b"after", 10 * MS)
-    assert changing.arrivals() == [(100 * MS, b"before"), (100 * MS, b"after")]
+    assert changing.arrivals() == [((10 + shorter * 1000) * MS, b"after"), (100 * MS, b"before")]
+
+
+def test_lifting_the_rate_keeps_frames_in_order(line):
+    """The frame in the transmitter goes out first, at the old rate, whoever comes meanwhile."""
+    changing = line(Impairments(rate=8_000))
+    for frame in frames(3):
+        changing.send(frame, 0)
+    changing.set(Impairments(loss=0.0), 10 * MS)
+    changing.send(b"after", 20 * MS)
+    assert changing.arrivals() == [(1000 * MS, frame) for frame in [*frames(3), b"after"]]
 
 
 def test_a_changed_rate_holds_for_what_still_waits(line):
@@ -159,6 +169,7 @@ def test_changing_the_delay_leaves_the_queue_alone(line):
     for frame in frames(3):
         changing.send(frame, 0)
     changing.set(Impairments(rate=8_000_000, delay=0.010), 500_000)
+    # The first is in the transmitter already, and on the path without delay.
     assert [time for time, _ in changing.arrivals()] == [MS, 12 * MS, 13 * MS]
 
 
@@ -257,6 +268,7 @@ def test_what_is_in_force_is_read_from_the_elements(line):
     "impossible",
     [
         {"rate": 0},
+        {"rate": 1e-300},
         {"rate": -1},
         {"rate": math.nan},
         {"delay": -0.001},

@@ -190,7 +190,16 @@ def test_it_runs_in_real_time_where_that_is_permitted(emulator):
     assert os.sched_getscheduler(emulator.process.pid) == expected
 
 
-def test_an_idle_emulator_sleeps(emulator, cable):
+@pytest.mark.parametrize("used", [False, True])
+def test_an_idle_emulator_sleeps(emulator, cable, used):
+    """From the start, and again when the last frame has been delivered."""
+    if used:
+        emulator.client.set("cable", "forward", Impairments(rate=1e6, delay=0.01))
+        for _ in range(3):
+            cable[0].send(bytes(100))
+        for _ in range(3):
+            cable[1].recv(200)
+        emulator.client.ready()
     before = emulator.cpu_seconds()
     switches = context_switches(emulator)
     time.sleep(0.5)
@@ -198,12 +207,30 @@ def test_an_idle_emulator_sleeps(emulator, cable):
     assert context_switches(emulator) == switches
 
 
-def context_switches(emulator: Started) -> int:
+def context_switches(emulator: Started, kind: str = "") -> int:
+    """How often it has given the processor away; kind: `voluntary_` or all."""
     return sum(
         int(line.split(":")[1])
         for line in emulator.proc("status").splitlines()
-        if line.endswith("ctxt_switches") or "ctxt_switches" in line
+        if line.startswith(kind) and "ctxt_switches" in line
     )
+
+
+def test_an_emulator_with_no_end_of_work_rests_now_and_then(emulator):
+    """In real time, it would otherwise keep its processor until the kernel throttles it.
+
+    Two links joined into a ring, and frames that go round and round.
+    """
+    with contextlib.ExitStack() as stack:
+        pairs = [socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2)]
+        (q, r), (s, p) = (map(stack.enter_context, pair) for pair in pairs)
+        for _ in range(5):
+            q.send(b"round and round")
+        for name, a, b in (("one", p, q), ("two", r, s)):
+            emulator.client.add_link(name, a.fileno(), b.fileno(), Impairments(), Impairments())
+        before = context_switches(emulator, "voluntary_")
+        time.sleep(0.4)
+        assert context_switches(emulator, "voluntary_") - before >= 20
 
 
 def test_a_hang_up_ends_it_at_once(emulator, cable):

@@ -44,6 +44,19 @@ def test_a_schedule_changes_the_link_at_its_times(emulator, cable):
     assert b.recv(10) == b"x"
 
 
+def test_a_scheduled_change_is_noticed_by_frames_that_wait(emulator, cable):
+    """The second frame, still in the queue, gets the short delay and overtakes the first."""
+    a, b = cable
+    emulator.client.set("cable", "forward", Impairments(rate=80e3, delay=8.0))
+    for name in (b"first", b"second"):
+        a.send(name.ljust(1000))
+    settled(emulator, "cable", packets_in=2)
+    overtaking = {"delay": 0.0, "jitter": {"spread": 0.0, "reorder": True}}
+    emulator.client.schedule("cable", [ScheduledChange(at=0.02, changes=overtaking)])
+    b.settimeout(5.0)
+    assert b.recv(2000).strip() == b"second"
+
+
 def await_journal(emulator: Started, name: str, length: int):
     limit = time.monotonic() + DEADLINE
     while time.monotonic() < limit:
@@ -51,6 +64,13 @@ def await_journal(emulator: Started, name: str, length: int):
         if len(journal) >= length:
             return journal
     raise AssertionError(f"{len(journal)} changes of {length} after {DEADLINE} s")
+
+
+def test_changes_at_one_time_are_applied_in_their_order(emulator, cable):
+    changes = [ScheduledChange(at=0.01, changes={"loss": loss}) for loss in (0.1, 0.2, 0.3)]
+    emulator.client.schedule("cable", changes)
+    await_journal(emulator, "cable", 3)
+    assert emulator.client.read_back("cable")[0].loss == 0.3
 
 
 def test_a_schedule_can_be_replaced(emulator, cable):

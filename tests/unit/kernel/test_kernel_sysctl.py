@@ -16,7 +16,9 @@ def tree(tmp_path, monkeypatch):
     (folder / "tcp_sack").write_text("1\n")
     (folder / "tcp_rmem").write_text("4096\t131072\t6291456\n")
     monkeypatch.setattr(sysctl, "_ROOT", tmp_path)
-    return folder
+    sysctl.path_of.cache_clear()
+    yield folder
+    sysctl.path_of.cache_clear()
 
 
 def test_a_dot_inside_an_interface_name_is_written_as_a_slash():

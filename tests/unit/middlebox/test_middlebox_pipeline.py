@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from importlib.metadata import EntryPoint
 
 import msgspec
 import pytest
-from box_bench import IPV4_KEY, IPV6_KEY, Bench, checksums_are_right
+from box_bench import IPV4_KEY, IPV6_KEY, Bench, checksums_are_right, word_sum
 
 from testbed.errors import LabError
 from testbed.middlebox import registry
@@ -148,35 +149,46 @@ def test_functions_see_only_the_protocols_they_ask_for():
     assert [name for name, _ in seen] == ["c"]
 
 
-@pytest.mark.parametrize("ttl", [0, 1, 63, 254, 255])
-@pytest.mark.parametrize("identification", [0, 1, 77, 0xFFFF])
-def test_the_hop_that_the_kernel_takes_twice_is_put_back_once(ttl, identification):
+def with_header_checksum(checksum: int, ttl: int = 63) -> bytearray:
+    """A packet whose identification makes its right header checksum that one."""
     data = bytearray(GO_IN)
     data[8] = ttl
-    struct.pack_into("!H", data, 4, identification)
-    struct.pack_into("!H", data, 10, 0)
-    total = sum(struct.unpack("!10H", data[:20]))
-    struct.pack_into("!H", data, 10, 0xFFFF - (total + (total >> 16) & 0xFFFF))
-    (packet,) = Bench().put(OUTSIDE, data)
+    data[4:6] = data[10:12] = b"\0\0"
+    struct.pack_into("!H", data, 4, (0xFFFF - checksum - word_sum(bytes(data[:20]))) % 0xFFFF)
+    struct.pack_into("!H", data, 10, checksum)
+    assert checksums_are_right(data)
+    return data
+
+
+@pytest.mark.parametrize("ttl", [0, 1, 63, 254, 255])
+def test_the_hop_that_the_kernel_takes_twice_is_put_back_once(ttl):
+    (packet,) = Bench().put(OUTSIDE, with_header_checksum(0x1234, ttl))
     assert packet.data[8] == min(ttl + 1, 255) and packet.right
 
 
-def test_every_header_checksum_survives_the_hop():
-    bench = Bench()
-    data = bytearray(GO_IN)
-    for identification in range(0, 0x10000, 13):
-        struct.pack_into("!H", data, 4, identification)
-        struct.pack_into("!H", data, 10, 0)
-        total = sum(struct.unpack("!10H", data[:20]))
-        struct.pack_into("!H", data, 10, 0xFFFF - ((total + (total >> 16)) & 0xFFFF))
-        (packet,) = bench.put(OUTSIDE, data)
-        assert checksums_are_right(packet.data)
+@pytest.mark.parametrize("checksum", [0, 1, 0xFE, 0xFF, 0x100, 0x101, 0x1FF, 0xFEFF, 0xFFFE])
+def test_the_header_checksum_follows_as_if_computed(checksum):
+    (packet,) = Bench().put(OUTSIDE, with_header_checksum(checksum))
+    found = bytes(packet.data[10:12])
+    packet.data[10:12] = b"\0\0"
+    assert found == struct.pack("!H", 0xFFFF - word_sum(bytes(packet.data[:20])))
 
 
 def test_the_hop_limit_of_ipv6_is_put_back():
     data = tcp_segment(IPV6_KEY, seq=1, flags=ACK)
     (packet,) = Bench().put(OUTSIDE, data)
     assert packet.data[7] == data[7] + 1 and packet.right
+
+
+@pytest.mark.parametrize(("key", "at", "first"), [(IPV4_KEY, 16, 0xE0), (IPV6_KEY, 24, 0xFF)])
+def test_multicast_of_the_boxs_own_kernel_is_left_alone(key, at, first):
+    data = tcp_segment(key, seq=1, flags=ACK)
+    data[at] = first
+    bench = Bench()
+    assert bench.put(OUTSIDE, data) == []
+    assert bench.pipeline.counters().received["outside"].packets == 0
+    data[at] = first - 1
+    assert len(bench.put(OUTSIDE, data)) == 1
 
 
 def test_what_is_no_packet_is_dropped_by_name():
@@ -228,3 +240,18 @@ def test_every_function_tells_its_options_and_explains_each():
 def test_a_name_is_given_once():
     with pytest.raises(ValueError, match="'a' is Notea already"):
         function("a")(type("Other", (Note,), {}))
+
+
+def test_functions_come_from_installed_distributions_too(monkeypatch):
+    found = [EntryPoint("d", "somewhere:D", registry.ENTRY_POINTS)]
+    monkeypatch.setattr(registry, "entry_points", lambda group: found)
+    monkeypatch.setattr(EntryPoint, "load", lambda _: function("d")(type("D", (Note,), {})))
+    registry._discover.__wrapped__()
+    assert find("d").name == "d"
+
+
+def test_a_function_that_cannot_be_loaded_is_named(monkeypatch):
+    found = [EntryPoint("d", "testbed.nowhere:D", registry.ENTRY_POINTS)]
+    monkeypatch.setattr(registry, "entry_points", lambda group: found)
+    with pytest.raises(LabError, match=r"'d' of testbed.nowhere:D cannot be loaded: No module"):
+        registry._discover.__wrapped__()

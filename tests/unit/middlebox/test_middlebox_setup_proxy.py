@@ -17,6 +17,7 @@ from box_bench import (
     loaded,
 )
 
+from testbed.middlebox.functions import setup_proxy
 from testbed.middlebox.packet import ACK, FIN, INSIDE, OUTSIDE, PSH, RST, SYN
 from testbed.middlebox.segments import HandshakeOptions, icmp_error, reverse_key, tcp_segment
 
@@ -144,8 +145,9 @@ def test_data_that_is_sent_again_is_held_once():
     talk.third(payload=b"re")
     talk.third(payload=b"re")
     talk.third(payload=b"request")
+    talk.third(payload=b"re")
     assert [packet.payload for packet in talk.syn_ack()] == [b"", b"request"]
-    assert bench.dropped == {"held-already": 2}
+    assert bench.dropped == {"held-already": 3}
 
 
 def test_held_data_is_bounded():
@@ -157,6 +159,27 @@ def test_held_data_is_bounded():
         talk.from_client(seq=FIRST + at, ack=talk.proxy_isn + 1, flags=ACK, payload=bytes(1000))
     assert counters(bench)["now-held-bytes"] <= 2 * 65535
     assert bench.dropped["held-too-much"] > 0
+
+
+def test_what_all_connections_hold_together_is_bounded(monkeypatch):
+    monkeypatch.setattr(setup_proxy, "_HELD_BY_ALL", 500)
+    bench = proxy()
+    for port in range(10):
+        talk = Dialogue(bench, IPV4_KEY[:8] + bytes((1, port, 0, 80)))
+        talk.syn()
+        talk.third(payload=bytes(100))
+    assert 300 < counters(bench)["now-held-bytes"] <= 500
+    assert bench.dropped["held-too-much"] == 7
+
+
+def test_only_what_comes_with_the_handshake_is_dropped_by_a_dropping_proxy():
+    bench = proxy(handshake_data="drop")
+    talk = Dialogue(bench)
+    talk.syn()
+    talk.third(payload=b"lost")
+    talk.from_client(seq=FIRST + 4, ack=talk.proxy_isn + 1, flags=ACK, payload=b"kept")
+    assert [packet.payload for packet in talk.syn_ack()] == [b"", b"kept"]
+    assert bench.dropped == {"handshake-data": 1}
 
 
 def test_a_fin_before_the_server_answers_is_not_lost():
@@ -376,6 +399,14 @@ def test_a_client_that_begins_anew_while_opening_replaces_its_old_attempt():
     assert kinds == [(INSIDE, RST), (OUTSIDE, SYN | ACK), (INSIDE, SYN)]
 
 
+def test_a_client_that_begins_anew_while_disabled_gets_the_server_itself():
+    talk = Dialogue(proxy())
+    talk.syn()
+    talk.bench.pipeline.switch("setup-proxy", False)
+    kinds = [(packet.side, packet.flags) for packet in talk.syn(isn=5_000_000)]
+    assert kinds == [(INSIDE, RST), (INSIDE, SYN)]
+
+
 @pytest.mark.parametrize("flags", [FIN | ACK, RST])
 def test_a_closed_connection_is_forgotten_after_a_while(flags):
     bench = proxy()
@@ -387,6 +418,15 @@ def test_a_closed_connection_is_forgotten_after_a_while(flags):
     assert counters(bench)["now-spliced"] == 1
     bench.wait(2)
     assert counters(bench)["now-spliced"] == 0
+
+
+def test_a_port_used_again_and_again_leaves_nothing_behind():
+    bench = proxy()
+    talk = Dialogue(bench)
+    for _ in range(300):
+        talk.open()
+        talk.from_client(seq=FIRST, flags=RST)
+    assert counters(bench)["spliced"] == 300 and len(bench.timers) < 200
 
 
 def test_a_reset_that_nobody_believes_does_not_end_the_translation():
@@ -469,11 +509,11 @@ def test_an_icmp_error_that_guesses_the_sequence_number_ends_nothing():
     assert counters(talk.bench)["now-opening"] == 1
 
 
-@pytest.mark.parametrize("mss", [None, 1000])
+@pytest.mark.parametrize("mss", [None, 1000, 9000])
 def test_the_mss_offered_fits_the_path_and_the_option(key, mss):
     bench = Bench(("setup-proxy", {"mss": mss}), mtu=1400)
     answer, call = Dialogue(bench, key, HandshakeOptions(mss=9000)).syn()
-    most = 1000 if mss else 1400 - (40 if key is IPV4_KEY else 60)
+    most = 1000 if mss == 1000 else 1400 - (40 if key is IPV4_KEY else 60)
     for packet in (answer, call):
         assert struct.unpack("!H", packet.options[2])[0] == most
 
@@ -514,3 +554,25 @@ def test_when_too_many_are_opening_the_oldest_is_forgotten():
     assert counters(bench)["now-opening"] == 2 and counters(bench)["evicted-opening"] == 1
     assert bench.dropped == {"evicted": 1}
     assert [p.payload for p in talks[2].syn_ack(LINUX_SERVER)] == [b"", b"request"]
+
+
+def test_when_there_are_too_many_the_one_used_least_recently_is_forgotten():
+    bench = proxy(connection_limit=2)
+    talks = [Dialogue(bench, IPV4_KEY[:8] + bytes((1, n, 0, 80))) for n in range(3)]
+    for talk in talks[:2]:
+        talk.open()
+    talks[0].from_client(seq=FIRST, ack=talks[0].proxy_isn + 1, flags=ACK)
+    talks[2].open()
+    assert counters(bench)["evicted-spliced"] == 1
+    (packet,) = talks[0].from_client(seq=FIRST, ack=talks[0].proxy_isn + 1, flags=ACK)
+    assert packet.ack == SERVER_ISN + 1
+
+
+def test_what_the_server_agrees_to_unasked_does_not_count():
+    talk = Dialogue(proxy(window_scale="none", timestamps=False))
+    talk.syn()
+    (ack,) = talk.syn_ack(LINUX_SERVER)
+    assert ack.options == {} and ack.window == 64240
+    talk.third()
+    (packet,) = talk.from_server(seq=SERVER_ISN + 1, ack=FIRST, flags=ACK, window=500)
+    assert packet.window == 500

@@ -229,6 +229,19 @@ BAD = {
         ),
         "10.1.0.0/24 overlaps 10.1.0.0/24",
     ),
+    "overlap beyond the first subnet": (
+        make(
+            A,
+            B,
+            C,
+            links=(
+                link("a:x", "b:x", subnets=("10.0.0.0/24",)),
+                link("b:y", "c:x", subnets=("10.1.0.0/24",)),
+                link("a:y", "c:y", subnets=("10.1.0.128/25",)),
+            ),
+        ),
+        "links[2].subnet[0]: 10.1.0.128/25 overlaps 10.1.0.0/24 of links[1]",
+    ),
     "too small": (
         make(
             A,

@@ -207,8 +207,8 @@ def test_the_ttl_is_raised_for_long_paths_only() -> None:
     assert sysctls["net.ipv6.conf.all.hop_limit"] == "255"
     assert sysctls["net.ipv6.conf.default.hop_limit"] == "255"
     assert plan(chain(255))
-    with pytest.raises(TopologyError, match="would cross 299 routers, and its TTL allows 254"):
-        plan(chain(300))
+    with pytest.raises(TopologyError, match="would cross 255 routers, and its TTL allows 254"):
+        plan(chain(256))
 
 
 def test_what_would_take_minutes_to_plan_is_refused_soon() -> None:
