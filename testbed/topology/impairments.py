@@ -40,6 +40,7 @@ _MODELS: Final[Mapping[str, tuple[type, ...]]] = {
     "reorder": (Reorder,),
     "corrupt": (Corrupt,),
 }
+_OBJECTS: Final = {"rate_trace": _MODELS["rate"], "loss_model": _MODELS["loss"]}
 _REMOVABLE: Final = ("rate", "jitter", "duplicate", "reorder", "corrupt")
 
 
@@ -115,15 +116,20 @@ def _rate_fields(rate: Any, traces: TraceFolder) -> dict[str, Any]:
 def parse_changes(changes: Mapping[str, object]) -> dict[str, Any]:
     """Fields of `Impairments` from keyword arguments such as `delay="50ms"`.
 
+    Names are the keys of YAML, or `rate_trace` and `loss_model`, which take objects only.
+
     Each value is as in YAML (text, or a mapping or list of such), or an object of the model, or
     a number in seconds, bit/s or as a probability. None takes away a rate, jitter, duplication,
     reordering or corruption. Raises InvalidValue that names the impairment.
     """
     values = {name: _parse_change(name, value) for name, value in changes.items()}
-    return fields_of(values, TraceFolder(Path()))
+    objects = {name: values.pop(name) for name in _OBJECTS if name in values}
+    return fields_of(values, TraceFolder(Path())) | objects
 
 
 def _parse_change(name: str, value: object) -> Any:
+    if name in _OBJECTS and (value is None or isinstance(value, _OBJECTS[name])):
+        return value
     if name not in _KEYS:
         near = suggestion(name, _KEYS) or f"; there are {join(_KEYS, 'and')}"
         raise InvalidValue(f"there is no impairment {name!r}{near}")
