@@ -10,7 +10,7 @@ from testbed.emulator import netem
 from testbed.emulator.counters import AppliedChange, Lateness, LinkCounters
 from testbed.emulator.limits import refuse_impossible
 from testbed.emulator.link import DirectionName, after, directions_of
-from testbed.emulator.netem import HEAD_START, LONG_HEAD_START
+from testbed.emulator.netem import HEAD_START, LONG_HEAD_START, HeadStart
 from testbed.errors import LabError, ReadBackError
 from testbed.kernel import redirect, state, sysctl
 from testbed.kernel.namespace import Namespace
@@ -40,7 +40,7 @@ class _NetemLink:
         seed: int | None,
         mtu: int,
         offload: bool,
-        head_start: float,
+        head_start: HeadStart,
     ) -> None:
         self.name = name
         self.middle = middle
