@@ -22,9 +22,10 @@ HARMLESS: dict[str, dict[str, Any]] = {
     "ack-thinner": {},
     "ecn-black-hole": {"drop": "setup"},
     "ecn-bleach": {},
-    "firewall": {"strict_windows": True},
     "fast-open": {},
     "flow-disorder": {"every": 30, "behind": 1},
+    "firewall": {"strict_windows": True},
+    "nat": {"on_timeout": "reset"},
     "options": {"strip": ["unknown"], "mss_clamp": 1300},
     "pep": {},
     "pmtu-black-hole": {"mtu": 1400, "icmp": "send"},
@@ -33,6 +34,7 @@ HARMLESS: dict[str, dict[str, Any]] = {
     "setup-proxy": {},
     "window-scale-mangler": {"scale": None},
 }
+CLIENT_IS_INSIDE = {"nat"}
 
 MEGABYTE = 1 << 20
 SMALL = 30_000
@@ -50,7 +52,9 @@ def test_every_function_is_in_the_table():
 
 @pytest.mark.parametrize("name", HARMLESS)
 def test_a_harmless_function_carries_twenty_connections_byte_by_byte(name):
-    topology = msgspec.structs.replace(path((name, HARMLESS[name]), loss=LOSS), captures=())
+    outside = SERVER if name in CLIENT_IS_INSIDE else CLIENT
+    whole = path((name, HARMLESS[name]), loss=LOSS, outside=outside)
+    topology = msgspec.structs.replace(whole, captures=())
     with Lab(topology) as lab, ThreadPoolExecutor(len(TRANSFERS)) as threads:
 
         def carry(case: tuple[int, Any, int]) -> Transfer:
