@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
 from pathlib import Path
 
 from testbed.errors import ScenarioError
@@ -54,15 +53,6 @@ def repair_time(sender: Direction) -> float:
     if not sender.retransmissions:
         return 0.0
     return (sender.retransmissions[-1].time - sender.retransmissions[0].time) / _NS
-
-
-def longest_silence(direction: Direction) -> float:
-    """The longest time between two segments in a row."""
-    times = [segment.time for segment in direction.segments]
-    return max(
-        ((later - sooner) / _NS for sooner, later in pairwise(times)),
-        default=0.0,
-    )
 
 
 def sack_blocks(receiver: Direction) -> int:
