@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import resource
 import time
@@ -15,6 +16,7 @@ from testbed.kernel.process import find_program
 from testbed.lab import build
 from testbed.lab.capture import Capture
 from testbed.lab.choice import Choice, choose
+from testbed.lab.fate_file import FateFile
 from testbed.lab.helper import Helper, start_helper
 from testbed.lab.life import Life
 from testbed.lab.link import Link, check_impairments, link_name
@@ -43,9 +45,9 @@ class Construction:
         self.seconds: dict[str, float] = {}
         self._directory = captures
         self._life = life
-        self.emulator: Emulator | None = None
+        self.emulators: list[Emulator] = []
         self._choice: Choice | None = None
-        self._emulation: Helper | None = None
+        self._emulation: list[Helper] = []
         self._middleboxes: dict[str, Helper] = {}
         self._sites: dict[str, build.Site] = {}
         self._indices = build.IndexSource()
@@ -69,7 +71,7 @@ class Construction:
             "read back": self._verify,
             "captures": self._start_captures,
         }
-        if self._emulation is not None or self._middleboxes:
+        if self._emulation or self._middleboxes:
             steps["readiness to end"] = self._let_go
         last = began
         for name, step in steps.items():
@@ -79,10 +81,15 @@ class Construction:
         self.seconds["total"] = last - began
 
     def _start_helpers(self) -> None:
-        if any(link.emulated for link in self.plan.links):
+        emulated = sum(link.emulated for link in self.plan.links)
+        if emulated:
             self._choice = choose(self.plan.topology, self._hidden)
             if self._choice.emulator == "userspace":
-                self._emulation = self._start_helper("testbed.emulator", "the link emulator")
+                processes = min(self.plan.topology.emulator_processes, emulated)
+                self._emulation = [
+                    self._start_helper("testbed.emulator", _emulator_name(number, processes))
+                    for number in range(1, processes + 1)
+                ]
         for node in self.plan.nodes.values():
             if node.kind == "middlebox":
                 helper = self._start_helper("testbed.middlebox", f"the middlebox '{node.name}'")
@@ -113,28 +120,31 @@ class Construction:
                 netlink.execute(
                     [build.veth_request(link, self._sites, self._indices) for link in batch]
                 )
-        self.emulator = self._make_emulator()
+        self.emulators = self._make_emulators()
+        turns = itertools.cycle(self.emulators)
         for link in self.plan.links:
-            emulator = self.emulator if link.emulated else None
-            if emulator is not None:
+            if link.emulated:
                 self._life.step()
-                self._emulate(emulator, link)
-            self.links.append(Link(link, emulator, self._life.check))
+                self.links.append(self._emulate(next(turns), link))
+            else:
+                self.links.append(Link(link, None, self._life.check))
 
-    def _make_emulator(self) -> Emulator | None:
-        if self._emulation is not None:
-            return UserspaceEmulator(self._emulation.channel)
+    def _make_emulators(self) -> list[Emulator]:
+        """Those that take turns at taking over links."""
+        if self._emulation:
+            return [UserspaceEmulator(helper.channel) for helper in self._emulation]
         if self._choice is None or self._choice.support is None:
-            return None
+            return []
         emulator = NetemEmulator(
             self._life.new_namespace(), self._indices.take_unnamed, self._choice.support
         )
         self._life.stack.callback(emulator.close)
-        return emulator
+        return [emulator]
 
-    def _emulate(self, emulator: Emulator, link: PlannedLink) -> None:
+    def _emulate(self, emulator: Emulator, link: PlannedLink) -> Link:
         name = link_name(link)
         seed = self.plan.topology.seed
+        fates = None
         if isinstance(emulator, NetemEmulator):
             ends = build.cable_ends(link, self._sites, self._indices)
             with build.blame(f"link {name}"):
@@ -144,27 +154,33 @@ class Construction:
         elif isinstance(emulator, UserspaceEmulator):
             build.open_taps(link, self._sites, self._indices)
             fd_a, fd_b = (self._sites[end.node].tap_fds[end.name] for end in (link.a, link.b))
-            emulator.add_link(name, fd_a, fd_b, link.forward, link.reverse, seed)
+            if link.log:
+                fates = FateFile(name, self._directory)
+                self._life.stack.callback(fates.close)
+            log_fd = None if fates is None else fates.fileno()
+            emulator.add_link(name, fd_a, fd_b, link.forward, link.reverse, seed, log_fd)
         forward, reverse = emulator.read_back(name)
         check_impairments(name, "forward", link.forward, forward)
         check_impairments(name, "reverse", link.reverse, reverse)
+        return Link(link, emulator, self._life.check, fates)
 
     def _configure(self) -> None:
         for site in self._sites.values():
             self._life.step()
             extra = []
             if site.planned.kind == "middlebox":
-                box = MiddleboxSite(site, self._indices)
+                functions = self.plan.topology.nodes[site.name].functions
+                box = MiddleboxSite(site, self._indices, functions)
                 self._life.stack.callback(box.close)
                 extra = box.requests()
-                functions = self.plan.topology.nodes[site.name].functions
-                client = box.start_engine(self._middleboxes[site.name], functions)
+                client = box.start_engine(self._middleboxes[site.name])
                 self.nodes[site.name].middlebox = client
             build.configure(site, extra)
 
     def _verify(self) -> None:
-        if isinstance(self.emulator, NetemEmulator):
-            self.emulator.await_carriers()
+        for emulator in self.emulators:
+            if isinstance(emulator, NetemEmulator):
+                emulator.await_carriers()
         for site in self._sites.values():
             self._life.step()
             build.verify(site)
@@ -205,6 +221,10 @@ class Construction:
         interfaces = self.plan.nodes[end.node].interfaces
         planned = next(one for one in interfaces if one.name == end.interface)
         return _LONGEST_SEGMENT if planned.offload else planned.mtu + _ETHERNET_OVERHEAD
+
+
+def _emulator_name(number: int, processes: int) -> str:
+    return "the link emulator" if processes == 1 else f"the link emulator {number} of {processes}"
 
 
 def _descriptors(plan: Plan) -> int:

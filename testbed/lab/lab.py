@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 
+from testbed.emulator.counters import Lateness
 from testbed.errors import CaptureError, LabError
 from testbed.lab.capture import Capture
 from testbed.lab.construction import Construction
@@ -105,6 +106,13 @@ class Lab:
             f"The lab has {count} between '{a}' and '{b}': {names}. `lab.links` has all of them."
         )
 
+    @property
+    def lateness(self) -> Lateness | None:
+        """How late packets were handed over up to now, by the worst of the emulator's processes;
+        None where nothing measures it."""
+        found = [link.counters.lateness for link in self._links if link.planned.emulated]
+        return max((one for one in found if one.packets), key=lambda one: one.p99, default=None)
+
     def check(self) -> None:
         """Raise what has gone wrong in the background, if anything has."""
         if self._life is None:
@@ -184,25 +192,36 @@ class Lab:
         self._nodes, self._captures = construction.nodes, construction.captures
         construction.build()
         self._links = construction.links
-        if construction.emulator is not None:
-            self.emulator_name = construction.emulator.name
+        if construction.emulators:
+            self.emulator_name = construction.emulators[0].name
         self.build_seconds = construction.seconds
         if life.failure is not None:
             raise life.failure
         life.state = "running"
+        for link in self._links:
+            if link.planned.schedule:
+                link.start_schedule()
 
     def _end(self, life: Life) -> CaptureError | None:
         """Complete the captures and take the lab down; the first capture that is not complete."""
-        incomplete: CaptureError | None = None
-        if self._captures and life.failure is None:
-            drain(self._links)
+        try:
+            return self._complete(life)
+        finally:
+            life.end()
+
+    def _complete(self, life: Life) -> CaptureError | None:
+        incomplete: list[CaptureError] = []
+        logged = [link for link in self._links if link.planned.log]
+        if life.failure is None:
+            if self._captures or logged:
+                drain(self._links)
+            incomplete += [error for link in logged if (error := link.log_error()) is not None]
         for capture in self._captures.values():
             try:
                 capture.stop()
             except CaptureError as error:
-                incomplete = incomplete or error
-        life.end()
-        return incomplete
+                incomplete.append(error)
+        return incomplete[0] if incomplete else None
 
     def _judge(
         self, life: Life, error: BaseException | None, incomplete: CaptureError | None

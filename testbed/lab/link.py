@@ -4,30 +4,32 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
 from testbed.emulator.counters import LinkCounters
 from testbed.emulator.emulator import Emulator
-from testbed.errors import InvalidValue, LabError, ReadBackError
-from testbed.topology.model import Impairments, Queue
+from testbed.errors import CaptureError, InvalidValue, LabError, ReadBackError
+from testbed.lab.fate_file import FateFile
+from testbed.topology.impairments import parse_changes
+from testbed.topology.model import Impairments, ScheduledChange
 from testbed.topology.plan_model import PlannedLink
-from testbed.topology.units import (
-    parse_duration,
-    parse_probability,
-    parse_queue_limit,
-    parse_rate,
-)
 
 Direction = Literal["forward", "reverse"]
 
-_READERS: dict[str, Callable[[object], Any]] = {
-    "rate": lambda value: None if value is None else parse_rate(value),
-    "delay": parse_duration,
-    "loss": parse_probability,
-    "queue": lambda value: Queue(limit=parse_queue_limit(value)),
-}
+
+class LinkEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """A change of a link's schedule that has happened.
+
+    change: what was asked for, `change.at` seconds after the schedule began; time_ns: when it
+    happened, on the real-time clock, the one of captures; error: why it could not, or empty.
+    """
+
+    change: ScheduledChange
+    time_ns: int
+    error: str = ""
 
 
 class Link:
@@ -37,9 +39,14 @@ class Link:
     """
 
     def __init__(
-        self, planned: PlannedLink, emulator: Emulator | None, check: Callable[[], None]
+        self,
+        planned: PlannedLink,
+        emulator: Emulator | None,
+        check: Callable[[], None],
+        fate_file: FateFile | None = None,
     ) -> None:
         self.planned = planned
+        self._fate_file = fate_file
         self._emulator = emulator
         self._check = check
         self._lock = threading.Lock()  # between reading what is in force and changing it
@@ -75,14 +82,17 @@ class Link:
     def set(self, toward: str | None = None, **changes: object) -> None:
         """Change some impairments, e.g. `set(delay="50ms", loss=0.01)`; the others stay.
 
-        Rate, delay, loss and queue are as in YAML, or numbers in seconds, bit/s and
-        probabilities; the others are as in the model (`jitter=Jitter(spread=0.005)`), None for
-        none. `rate=None` lifts the limit. Packets that are under way arrive when they would
-        have. The change is read back. Raises `LabError` for an unknown impairment or an
-        impossible value.
+        Values are as in YAML (`jitter={"spread": "5ms"}`), or as in the model
+        (`jitter=Jitter(spread=0.005)`), or numbers in seconds, bit/s and probabilities;
+        `rate=None` lifts the limit, and None ends a jitter, duplication, reordering or
+        corruption. Packets that are under way arrive when they would have. The change is read
+        back. Raises `LabError` for an unknown impairment or an impossible value.
         """
         emulator = self._running_emulator("changed")
-        values = {name: _read(name, value) for name, value in changes.items()}
+        try:
+            values = parse_changes(changes)
+        except InvalidValue as error:
+            raise LabError(f"The link {self.name} cannot be changed: {error}.") from None
         with self._lock:
             self._change(emulator, self._directions(toward), values)
 
@@ -105,6 +115,54 @@ class Link:
     def counters(self) -> LinkCounters:
         """What became of every packet, for each direction, and how late the emulator was."""
         return self._running_emulator("counted").counters(self.name)
+
+    def start_schedule(self) -> None:
+        """Put the link into its initial state and begin its schedule, from now on.
+
+        The lab does so by itself when it is ready; this is for those who want it anew. Raises
+        `LabError` for a link that has no schedule.
+        """
+        emulator = self._running_emulator("changed")
+        if not self.planned.schedule:
+            raise LabError(f"The link {self.name} has no `schedule` in the topology.")
+        emulator.schedule(self.name, ())
+        with self._lock:
+            self.restore()
+            emulator.set(self.name, "forward", self.planned.forward)
+            emulator.set(self.name, "reverse", self.planned.reverse)
+            emulator.schedule(self.name, self.planned.schedule)
+
+    @property
+    def events(self) -> tuple[LinkEvent, ...]:
+        """What the schedule has done up to now, in order."""
+        changes = sorted(self.planned.schedule, key=lambda change: change.at)
+        applied = self._running_emulator("asked").journal(self.name) if changes else ()
+        return tuple(
+            LinkEvent(change=change, time_ns=one.time_ns, error=one.error)
+            for change, one in zip(changes, applied, strict=False)
+        )
+
+    @property
+    def fates(self) -> Path:
+        """The file with the fate of every packet up to now; `testbed.trace.read_fates` reads it.
+
+        Without a directory for captures it vanishes with the lab. Raises `LabError` when the
+        link keeps no log, and `CaptureError` when it is not complete.
+        """
+        self._check()
+        if self._fate_file is None:
+            raise LabError(
+                f"The link {self.name} keeps no log of fates; give it `log: true` in the topology."
+            )
+        error = self.log_error()
+        if error is not None:
+            raise error
+        return self._fate_file.path
+
+    def log_error(self) -> CaptureError | None:
+        """What is wrong with the log of fates; has everything up to now written to it."""
+        missing = self.counters.log_error
+        return CaptureError(f"Link {self.name}: {missing}.") if missing else None
 
     def _running_emulator(self, what: str) -> Emulator:
         self._check()
@@ -142,18 +200,3 @@ def check_impairments(name: str, direction: str, wanted: Impairments, found: Imp
             raise ReadBackError(
                 f"link {name}, {direction}: {field} was to be {asked}, the emulator has {has}."
             )
-
-
-def _read(name: str, value: object) -> Any:
-    known = Impairments.__struct_fields__
-    if name not in known:
-        raise LabError(f"There is no impairment '{name}'; there are {', '.join(known)}.")
-    if name not in _READERS or isinstance(value, Queue):
-        return value  # as in the model; the emulator refuses what it cannot be
-    reader = _READERS[name]
-    if name != "queue" and isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)  # in base units; the emulator refuses impossible ones
-    try:
-        return reader(value)
-    except InvalidValue as error:
-        raise LabError(f"The impairment {name} cannot be {value!r}: {error}.") from None

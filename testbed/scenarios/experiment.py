@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from testbed.emulator.counters import Lateness
 from testbed.errors import ScenarioError
 from testbed.lab import Lab
 from testbed.scenarios.environment import Environment, observe
@@ -16,8 +17,9 @@ class Experiment:
     """One run: `topology` as given, and labs made by `lab()`.
 
     folder: where captures go. captures: their files by `node:interface`, of the last lab.
-    emulator: lateness percentiles in us of the last lab's link emulator, if that knows them.
-    environment: observed in the last lab where `observing`.
+    emulator: lateness percentiles in us of the link emulator, in the lab where it was worst;
+    trustworthy: whether it kept to its topology's `max_lateness` in all of them. environment:
+    observed in the last lab where `observing`.
     """
 
     def __init__(self, topology: Topology, folder: Path, *, observing: bool) -> None:
@@ -25,6 +27,7 @@ class Experiment:
         self.folder = folder
         self.captures: dict[str, Path] = {}
         self.emulator: dict[str, float] = {}
+        self.trustworthy = True
         self.environment: Environment | None = None
         self._observing = observing
 
@@ -37,17 +40,21 @@ class Experiment:
         with Lab(topology or self.topology, captures=self.folder) as running:
             yield running
             _check_accounts(running)
-            emulated = [link for link in running.links if link.planned.emulated]
-            late = emulated[0].counters.lateness if emulated else None
-            if late is not None and late.packets:
-                self.emulator = {
-                    "late_us_p50": late.p50,
-                    "late_us_p99": late.p99,
-                    "late_us_max": late.maximum,
-                }
+            self._note_lateness(running.lateness, running.topology.max_lateness)
             if self._observing:
                 self.environment = observe(running)
         self.captures = {name: capture.path for name, capture in running.captures.items()}
+
+    def _note_lateness(self, late: Lateness | None, most: float) -> None:
+        if late is None:
+            return
+        self.trustworthy = self.trustworthy and late.p99 <= most * 1e6
+        if late.p99 >= self.emulator.get("late_us_p99", 0.0):
+            self.emulator = {
+                "late_us_p50": late.p50,
+                "late_us_p99": late.p99,
+                "late_us_max": late.maximum,
+            }
 
 
 def _check_accounts(lab: Lab) -> None:

@@ -14,7 +14,11 @@ from testbed.scenarios.registry import Judgement, Measurements
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One run of one cell; captures are paths relative to the result's folder."""
+    """One run of one cell; captures are paths relative to the result's folder.
+
+    emulator: how late the link emulator was, percentiles in us; trustworthy: False where that is
+    more than the topology's `max_lateness` allows.
+    """
 
     parameters: dict[str, Any]
     measurements: Measurements
@@ -22,16 +26,21 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
     verdict: str
     expected: str
     emulator: dict[str, float] = {}
+    trustworthy: bool = True
 
 
 class Cell(msgspec.Struct, frozen=True, kw_only=True):
-    """All runs with the same parameters: medians, and the judgement of these."""
+    """All runs with the same parameters: medians, and the judgement of these.
+
+    trustworthy: False if that can be said of one of the runs.
+    """
 
     parameters: dict[str, Any]
     runs: int
     medians: Measurements
     verdict: str
     expected: str
+    trustworthy: bool = True
 
     @property
     def as_expected(self) -> bool:
@@ -46,6 +55,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     runs: list[RunRecord]
     cells: list[Cell]
     passed: bool
+    trustworthy: bool = True
     environment: Environment
 
     def runs_of(self, **parameters: Any) -> list[RunRecord]:
@@ -84,4 +94,5 @@ def cell_of(
         medians=middle,
         verdict=judgement.verdict,
         expected=judgement.expected,
+        trustworthy=all(run.trustworthy for run in runs),
     )

@@ -85,6 +85,7 @@ def _run_once(
         verdict=judgement.verdict,
         expected=judgement.expected,
         emulator=experiment.emulator,
+        trustworthy=experiment.trustworthy,
     )
 
 
@@ -106,6 +107,7 @@ def _conclude(
         runs=runs,
         cells=concluded,
         passed=all(cell.as_expected for cell in concluded),
+        trustworthy=all(cell.trustworthy for cell in concluded),
         environment=environment,
     )
 

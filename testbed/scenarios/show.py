@@ -24,6 +24,8 @@ def render(scenario: Scenario, outcome: Outcome, width: int) -> Iterator[Rendera
         yield Text()
         for what, path in outcome.presentation.files.items():
             yield Text.assemble((f"{what:<9}", "bold"), str(path))
+    if not outcome.result.trustworthy:
+        yield Text(_distrust(outcome), "bold yellow")
     yield Text.assemble(("verdict  ", "bold"), _conclusion(outcome))
 
 
@@ -60,8 +62,22 @@ def _shown(labels: Mapping[Any, str], name: str, cell: Cell) -> str:
 
 def _verdict(cell: Cell) -> Text:
     if cell.as_expected:
-        return Text(f"✓ {cell.verdict}", "green")
-    return Text(f"✗ {cell.verdict}, expected: {cell.expected}", "red")
+        verdict = Text(f"✓ {cell.verdict}", "green")
+    else:
+        verdict = Text(f"✗ {cell.verdict}, expected: {cell.expected}", "red")
+    if not cell.trustworthy:
+        verdict.append(" (not trustworthy)", "bold yellow")
+    return verdict
+
+
+def _distrust(outcome: Outcome) -> str:
+    late = [run for run in outcome.result.runs if not run.trustworthy]
+    worst = max(run.emulator["late_us_p99"] for run in late) / 1000
+    return (
+        f"Not trustworthy: in {len(late)} of {len(outcome.result.runs)} runs the link emulator "
+        f"handed packets over later than `max_lateness` allows (99th percentile up to "
+        f"{worst:.1f} ms). Run it again on a less busy machine."
+    )
 
 
 def _conclusion(outcome: Outcome) -> Text:

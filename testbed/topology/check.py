@@ -6,31 +6,30 @@ They hold for topologies from YAML (whose loader adds lines) and for those made 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from testbed.errors import InvalidValue
 from testbed.topology import names
 from testbed.topology.check_addresses import address_problems
-from testbed.topology.grammar import ADVMSS, LINK_MTU, ROUTE_MTU, WINDOW, Scalar
-from testbed.topology.model import (
-    BitsPerSecond,
-    Endpoint,
-    Impairments,
-    Link,
-    Node,
-    QueueLimit,
-    RouteMetrics,
-    Topology,
-)
+from testbed.topology.check_impairments import impairment_problems
+from testbed.topology.model import Endpoint, Link, Node, RouteMetrics, Topology
 from testbed.topology.problems import MAX_PROBLEMS, Path, Problem, refuse
+from testbed.topology.scalars import (
+    ADVMSS,
+    LINK_MTU,
+    PROCESSES,
+    ROUTE_MTU,
+    WINDOW,
+)
 from testbed.topology.segments import Segment, find_segments, reachable_sets, switch_loops
-from testbed.topology.units import RATE, format_duration
+from testbed.topology.shapes import Scalar
+from testbed.topology.units import format_duration
 from testbed.topology.wording import join, quote, suggestion
 
 MAX_NODES: Final = 5000
 MAX_LINKS: Final = 10_000
-MAX_DELAY: Final = 3600.0
 KINDS: Final = ("host", "router", "switch", "middlebox")
 
 
@@ -62,6 +61,10 @@ def _all_problems(topology: Topology, links_complete: bool) -> Iterator[Problem]
         yield from _node_problems(name, node)
     for index, link in enumerate(topology.links):
         yield from _link_problems(("links", index), link, topology.nodes)
+    yield from _in_range(("emulator", "processes"), PROCESSES, topology.emulator_processes)
+    if not 0 < topology.max_lateness < math.inf:
+        text = f"expected a duration above 0, got {topology.max_lateness!r}"
+        yield Problem(("emulator", "max_lateness"), text)
     yield from _twice_problems(topology)
     yield from _loop_problems(topology)
     if links_complete:
@@ -148,41 +151,7 @@ def _link_problems(path: Path, link: Link, nodes: Mapping[str, Node]) -> Iterato
     if a.node == b.node:
         yield Problem((*path, "endpoints"), f"the link joins {quote(a.node)} to itself")
     yield from _in_range((*path, "mtu"), LINK_MTU, link.mtu)
-    for direction in ("forward", "reverse"):
-        yield from _impairment_problems(path, direction, link)
-
-
-def _impairment_problems(path: Path, direction: str, link: Link) -> Iterator[Problem]:
-    given: Impairments = getattr(link, direction)
-    if not 0 <= given.delay <= MAX_DELAY:
-        most = format_duration(MAX_DELAY)
-        yield Problem(
-            (*path, direction, "delay"), f"expected 0 to {most}, got {_seconds(given.delay)}"
-        )
-    if not 0 <= given.loss <= 1:
-        yield Problem((*path, direction, "loss"), f"expected 0 to 1, got {given.loss!r}")
-    if given.rate is not None and not RATE.least <= given.rate <= RATE.most:
-        yield Problem((*path, direction, "rate"), f"expected 1 to 1e14 bit/s, got {given.rate!r}")
-    limit = given.queue.limit
-    where = (*path, direction, "queue", "limit")
-    if not 0 < limit.amount < 1e15:
-        yield Problem(where, f"expected room for something, got {limit.amount!r} {limit.unit}")
-    round_trip = link.forward.delay + link.reverse.delay
-    yield from _limit_problems(where, limit, given.rate, round_trip)
-
-
-def _limit_problems(
-    where: Path, limit: QueueLimit, rate: BitsPerSecond | None, round_trip: float
-) -> Iterator[Problem]:
-    if limit.unit in ("seconds", "bdp") and rate is None:
-        shown = "of a duration" if limit.unit == "seconds" else "in bdp"
-        yield Problem(where, f"a limit {shown} needs a rate; set `rate:` for the link too")
-    elif limit.unit == "bdp" and round_trip == 0:
-        yield Problem(where, "a limit in bdp needs a delay; set `delay:` for the link too")
-
-
-def _seconds(value: float) -> str:
-    return format_duration(value) if value > 0 else repr(value)
+    yield from impairment_problems(path, link)
 
 
 def _in_range(path: Path, shape: Scalar, value: int | None) -> Iterator[Problem]:
@@ -332,7 +301,9 @@ def _via_problems(
 def _metric_problems(path: Path, metrics: RouteMetrics) -> Iterator[Problem]:
     if metrics.rto_min is not None and not 0 < metrics.rto_min <= 120:
         # TCP_RTO_MAX is 120 s (include/net/tcp.h): a larger least time-out has no meaning.
-        text = f"expected more than 0 and at most 2min, got {_seconds(metrics.rto_min)}"
+        value = metrics.rto_min
+        shown = format_duration(value) if value > 0 else repr(value)
+        text = f"expected more than 0 and at most 2min, got {shown}"
         yield Problem((*path, "rto_min"), text)
     yield from _in_range((*path, "initcwnd"), WINDOW, metrics.initcwnd)
     yield from _in_range((*path, "initrwnd"), WINDOW, metrics.initrwnd)

@@ -15,7 +15,7 @@ from typing import Any, Final, TypeAlias
 
 import yaml
 
-from testbed.errors import TopologyError
+from testbed.errors import InvalidValue, TopologyError
 from testbed.topology.wording import quote
 
 MAX_BYTES: Final = 1 << 20
@@ -114,6 +114,24 @@ def plain(node: TreeNode) -> Any:
     if isinstance(node, SequenceNode):
         return [plain(item) for item in node.items]
     return {key: plain(value) for key, (_, value) in node.entries.items()}
+
+
+def tree_of(data: object, depth: int = 1) -> TreeNode:
+    """The tree of plain data; what is no list, mapping or scalar of YAML becomes its text.
+
+    Raises InvalidValue for data that is nested too deeply.
+    """
+    if depth > MAX_DEPTH:
+        raise InvalidValue(f"nested more than {MAX_DEPTH} levels deep")
+    if isinstance(data, dict):
+        return MappingNode(
+            1, {str(key): (1, tree_of(value, depth + 1)) for key, value in data.items()}
+        )
+    if isinstance(data, list | tuple):
+        return SequenceNode(1, [tree_of(item, depth + 1) for item in data])
+    if data is None or isinstance(data, str | int | float):
+        return ScalarNode(1, data, str(data))
+    return ScalarNode(1, repr(data), repr(data))
 
 
 def resolve(text: str) -> Scalar:

@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
-from testbed.topology import grammar
+from testbed.errors import InvalidValue
 from testbed.topology.check import MAX_LINKS, MAX_NODES
+from testbed.topology.impairments import TraceFolder, fields_of
 from testbed.topology.model import (
     Endpoint,
     Function,
@@ -17,6 +18,7 @@ from testbed.topology.model import (
     Node,
     Route,
     RouteMetrics,
+    ScheduledChange,
     Topology,
 )
 from testbed.topology.options import FunctionOptions, read_options
@@ -24,9 +26,13 @@ from testbed.topology.problems import Path, Problem
 from testbed.topology.reading import INVALID
 from testbed.topology.wording import quote
 
-_IMPAIRMENTS = tuple(key.name for key in grammar.IMPAIRMENTS)
 _METRICS = tuple(field.name for field in msgspec.structs.fields(RouteMetrics))
-_TOP = ("description", "scenario", "emulator", "seed")
+_TOP = ("description", "scenario", "seed")
+_EMULATOR = {
+    "kind": "emulator",
+    "processes": "emulator_processes",
+    "max_lateness": "max_lateness",
+}
 
 
 class Expansion:
@@ -39,9 +45,11 @@ class Expansion:
         self,
         values: Mapping[str, Any],
         functions: FunctionOptions | None,
+        traces: TraceFolder,
         problems: list[Problem],
     ) -> None:
         self._values = values
+        self._traces = traces
         self._functions = functions
         self._problems = problems
         nodes = values.get("nodes", {})
@@ -60,6 +68,8 @@ class Expansion:
         nodes = self._make_nodes()
         links = self._make_links(nodes)
         top = {key: self._values[key] for key in _TOP if key in self._values}
+        emulator = self._values.get("emulator", {})
+        top |= {field: emulator[key] for key, field in _EMULATOR.items() if key in emulator}
         return Topology(
             name=self._values.get("name", "unnamed"),
             nodes=nodes,
@@ -173,15 +183,62 @@ class Expansion:
             for node, interface in pair:
                 used.setdefault(node, set()).add(interface)
         following: dict[str, int] = {}
+        settings = {index: self._link_settings(index) for index in self._links}
         links = []
         for index, pair in pairs:
             a, b = (
                 Endpoint(node, interface or _free_name(node, nodes, used, following))
                 for node, interface in pair
             )
-            links.append(_link(self._links[index], (a, b)))
+            links.append(Link(endpoints=(a, b), **settings[index]))
             self._link_origin.append(index)
         return links
+
+    def _link_settings(self, index: int) -> dict[str, Any]:
+        """The fields of a link beside its endpoints."""
+        given = self._links[index]
+        path: Path = ("links", index)
+        plain = ("mtu", "offload", "emulated", "log")
+        common = self._impairments(path, given)
+        return {
+            **{key: given[key] for key in plain if key in given},
+            **{
+                direction: Impairments(
+                    **common | self._impairments((*path, direction), given.get(direction, {}))
+                )
+                for direction in ("forward", "reverse")
+            },
+            "subnets": tuple(one for one in given.get("subnet", []) if one is not INVALID),
+            "schedule": tuple(
+                self._change((*path, "schedule", position), change)
+                for position, change in enumerate(given.get("schedule", []))
+                if change is not INVALID and "at" in change
+            ),
+        }
+
+    def _impairments(self, path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
+        try:
+            return fields_of(given, self._traces)
+        except InvalidValue as error:
+            self._note((*path, "rate", "trace"), str(error))
+            return fields_of({k: v for k, v in given.items() if k != "rate"}, self._traces)
+
+    def _is_faulty(self, path: Path) -> bool:
+        return any(problem.path[: len(path)] == path for problem in self._problems)
+
+    def _change(self, path: Path, given: Mapping[str, Any]) -> ScheduledChange:
+        changes = self._impairments(path, given)
+        cut, restore = given.get("cut"), given.get("restore")
+        if cut and restore:
+            self._note(path, "both `cut` and `restore`; one of them")
+        elif not given.keys() - {"at", "direction"} and not self._is_faulty(path):
+            self._note(path, "nothing is changed; say `cut: true`, `restore: true`, `rate: ...`")
+        return ScheduledChange(
+            at=given["at"],
+            direction=given.get("direction"),
+            changes=changes,
+            cut=True if cut else False if restore else None,
+        )
 
     def _pairs(
         self, index: int, endpoints: list[tuple[str, str]]
@@ -247,15 +304,3 @@ def _free_name(
         number += 1
     following[node] = number + 1
     return f"{prefix}{number}"
-
-
-def _link(given: Mapping[str, Any], endpoints: tuple[Endpoint, Endpoint]) -> Link:
-    common = {key: given[key] for key in _IMPAIRMENTS if key in given}
-    plain = {key: given[key] for key in ("mtu", "offload", "emulated") if key in given}
-    return Link(
-        endpoints=endpoints,
-        forward=Impairments(**{**common, **given.get("forward", {})}),
-        reverse=Impairments(**{**common, **given.get("reverse", {})}),
-        subnets=tuple(subnet for subnet in given.get("subnet", []) if subnet is not INVALID),
-        **plain,
-    )

@@ -10,6 +10,7 @@ from testbed.topology import grammar
 from testbed.topology.check import find_problems
 from testbed.topology.document import MappingNode, SequenceNode, TreeNode, parse, read_text
 from testbed.topology.expand import Expansion
+from testbed.topology.impairments import TraceFolder
 from testbed.topology.model import Topology
 from testbed.topology.options import FunctionOptions
 from testbed.topology.problems import Path, Problem, refuse
@@ -29,13 +30,17 @@ def load(path: str | os.PathLike[str], functions: FunctionOptions | None = None)
 def loads(
     text: str, source: str = "<string>", functions: FunctionOptions | None = None
 ) -> Topology:
-    """The topology in a YAML text; `source` names it in messages. See `load`."""
+    """The topology in a YAML text; `source` names it in messages. See `load`.
+
+    Files that the text names are looked for in the folder of `source`.
+    """
     tree = parse(text, source)
     problems: list[Problem] = []
     values = read(grammar.TOPOLOGY, tree, problems)
     if values is INVALID:
         raise refuse(_lines(problems, tree, source))
-    expansion = Expansion(values, functions, problems)
+    traces = TraceFolder(FilePath(source).parent)
+    expansion = Expansion(values, functions, traces, problems)
     topology = expansion.topology()
     if topology is not None:
         told = {problem.path for problem in problems}

@@ -303,7 +303,11 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Topology(msgspec.Struct, frozen=True, kw_only=True):
-    """A whole network; `nodes` is keyed by name, groups are already expanded."""
+    """A whole network; `nodes` is keyed by name, groups are already expanded.
+
+    emulator_processes: how many share the links (userspace only). max_lateness: how late the
+    emulator may hand over the 99th percentile of packets before a run is not to be trusted.
+    """
 
     name: str
     description: str = ""
@@ -312,4 +316,6 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
     links: tuple[Link, ...] = ()
     captures: tuple[Endpoint, ...] = ()
     emulator: EmulatorName = "auto"
+    emulator_processes: int = 1
+    max_lateness: Seconds = 0.005
     seed: int = 0

@@ -19,8 +19,8 @@ from msgspec import inspect
 
 from testbed.errors import InvalidValue
 from testbed.topology import units
-from testbed.topology.grammar import described
 from testbed.topology.problems import Path, Problem
+from testbed.topology.shapes import described
 from testbed.topology.wording import join, quote, suggestion
 
 FunctionOptions = Mapping[str, type[msgspec.Struct]]

@@ -114,6 +114,8 @@ def _assemble(
                 reverse=link.reverse,
                 offload=link.offload,
                 emulated=link.needs_emulator,
+                schedule=link.schedule,
+                log=link.log,
             )
         )
     nodes = {

@@ -12,6 +12,7 @@ from testbed.topology.model import (
     Impairments,
     NodeKind,
     RouteMetrics,
+    ScheduledChange,
     Topology,
 )
 
@@ -68,7 +69,10 @@ class PlannedNode(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlannedLink(msgspec.Struct, frozen=True, kw_only=True):
-    """Two planned interfaces; `forward` is from `a` to `b`."""
+    """Two planned interfaces; `forward` is from `a` to `b`.
+
+    log: whether the fate of every packet is to be written down.
+    """
 
     a: PlannedInterface
     b: PlannedInterface
@@ -76,6 +80,8 @@ class PlannedLink(msgspec.Struct, frozen=True, kw_only=True):
     reverse: Impairments
     offload: bool
     emulated: bool
+    schedule: tuple[ScheduledChange, ...] = ()
+    log: bool = False
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,9 @@ from typing import Any, Final
 
 from testbed.errors import InvalidValue
 from testbed.topology.document import MappingNode, ScalarNode, SequenceNode, TreeNode, plain
-from testbed.topology.grammar import (
+from testbed.topology.problems import MAX_PROBLEMS, Path, Problem
+from testbed.topology.shapes import (
+    Either,
     Items,
     Key,
     Named,
@@ -16,10 +18,10 @@ from testbed.topology.grammar import (
     Scalar,
     Shape,
     Table,
+    Variants,
     described,
 )
-from testbed.topology.problems import MAX_PROBLEMS, Path, Problem
-from testbed.topology.wording import quote, suggestion
+from testbed.topology.wording import join, quote, suggestion
 
 
 class Invalid:
@@ -59,6 +61,12 @@ class _Reader:
                 return self._table(shape, node, path)
             case Named():
                 return self._named(shape, node, path)
+            case Either():
+                if isinstance(node, MappingNode):
+                    return self.read(shape.full, node, path)
+                return self._plain(shape, node, path)
+            case Variants():
+                return self._variant(shape, node, path)
 
     def _note(self, path: Path, text: str) -> Invalid:
         self._problems.append(Problem(path, text))
@@ -75,6 +83,27 @@ class _Reader:
             return shape.parse(node.value)
         except InvalidValue as error:
             return self._note(path, str(error))
+
+    def _plain(self, shape: Either, node: TreeNode, path: Path) -> Any:
+        if not isinstance(node, ScalarNode):
+            expects = f"{shape.plain.expects}, or a mapping ({example(shape.full)})"
+            return self._note(path, f"expected {expects}, got {_kind(node)}")
+        value = self._scalar(shape.plain, node, path)
+        return value if value is INVALID else shape.build(value)
+
+    def _variant(self, shape: Variants, node: TreeNode, path: Path) -> Any:
+        mapping = self._mapping(node, path, False, example(shape))
+        if mapping is INVALID:
+            return INVALID
+        tag = shape.tag.name
+        if tag not in mapping.entries:
+            known = join(shape.records)
+            return self._note(path, f"the key {tag!r} is missing, which says what it is: {known}")
+        others = {name: entry for name, entry in mapping.entries.items() if name != tag}
+        word = self.read(shape.tag.shape, mapping.entries[tag][1], (*path, tag))
+        if word is INVALID:
+            return INVALID
+        return self._record(shape.records[word], MappingNode(node.line, others), path)
 
     def _items(self, shape: Items, node: TreeNode, path: Path) -> Any:
         if not isinstance(node, SequenceNode):
@@ -96,13 +125,14 @@ class _Reader:
 
     def _record(self, shape: Record, node: TreeNode, path: Path) -> Any:
         known = {key.name: key for key in shape.keys}
-        mapping = self._mapping(node, path, shape.empty, f"`{shape.keys[0].name}: ...`")
+        mapping = self._mapping(node, path, shape.empty, example(shape))
         if mapping is INVALID:
             return INVALID
         values = {}
         for name, (_, child) in mapping.entries.items():
             if name not in known:
-                near = self._near(name, known) or f"; valid keys: {', '.join(known)}"
+                valid = f"valid keys: {', '.join(known)}" if known else "it has no keys"
+                near = self._near(name, known) or f"; {valid}"
                 self._note((*path, name), f"unknown key {quote(name)} in a {shape.name}{near}")
                 continue
             value = self.read(known[name].shape, child, (*path, name))
@@ -111,7 +141,12 @@ class _Reader:
         for key in shape.keys:
             if key.required and key.name not in mapping.entries:
                 self._note(path, f"the key {key.name!r} is missing in this {shape.name}")
-        return shape.build(**_without_invalid(values)) if shape.build else values
+        if shape.build is None:
+            return values
+        given = {key.name for key in shape.keys if key.required or key.name in mapping.entries}
+        if not given <= values.keys():
+            return INVALID
+        return shape.build(**_without_invalid(values))
 
     def _table(self, shape: Table, node: TreeNode, path: Path) -> Any:
         mapping = self._mapping(node, path, False, f"{shape.key.name}: ...")
@@ -154,11 +189,20 @@ def _without_invalid(values: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def example(shape: Record | Variants) -> str:
+    """How a mapping of this shape begins."""
+    if isinstance(shape, Variants):
+        return f"`{shape.tag.name}: ...`"
+    return f"`{shape.keys[0].name}: ...`" if shape.keys else "`{}`"
+
+
 def _wanted(shape: Items) -> str:
     if shape.least == shape.most:
         return f"a list of exactly {shape.least} items"
     if shape.most is None:
         return f"a list of at least {shape.least} items"
+    if not shape.least:
+        return f"a list of at most {shape.most} items"
     return f"a list of {shape.least} to {shape.most} items"
 
 

@@ -5,11 +5,23 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from collections.abc import Iterator
 
 from testbed.topology import grammar
-from testbed.topology.grammar import Items, Key, Named, OneOrMore, Record, Scalar, Shape, Table
+from testbed.topology.shapes import (
+    Either,
+    Items,
+    Key,
+    Named,
+    OneOrMore,
+    Record,
+    Scalar,
+    Shape,
+    Table,
+    Variants,
+)
 
 _INTRODUCTION = """\
 # Topologies in YAML
@@ -56,6 +68,9 @@ _RULES = """\
 - **Your routes**: without `via`, the planned next hop is kept and the settings are added: for a
   node as `to`, to each of its addresses (/32 and /128), even when it is directly connected.
 - **Congestion control** of a node is set on all of its routes, connected ones included.
+- **Impairments** of `forward` and `reverse` replace the link's common ones key by key; a queue, a
+  jitter or a model is replaced as a whole.
+- **Schedules** start when the lab is ready, captures included.
 - **TTL**: when a path crosses more than 60 routers, all nodes send with 255.
 
 ## Values
@@ -77,22 +92,32 @@ def _records(top: Record) -> list[Record]:
     """The record and all below it, each once, in the order in which a reader meets them."""
     found = {top.name: top}
     for key in top.keys:
-        inner = _inner(key.shape)
-        if inner is not None:
+        for inner in _inner(key.shape):
             for record in _records(inner):
                 found.setdefault(record.name, record)
     return list(found.values())
 
 
-def _inner(shape: Shape) -> Record | None:
+def _inner(shape: Shape) -> list[Record]:
     match shape:
         case Record():
-            return shape
+            return [shape]
         case Items():
             return _inner(shape.item)
         case Table():
             return _inner(shape.value)
-    return None
+        case Either():
+            return _inner(shape.full)
+        case Variants():
+            return [_tagged(shape, word) for word in shape.records]
+    return []
+
+
+def _tagged(shape: Variants, word: str) -> Record:
+    """A variant with its tag as a key like the others."""
+    tag = dataclasses.replace(shape.tag, description=f"`{word}`.")
+    record = shape.records[word]
+    return dataclasses.replace(record, keys=(tag, *record.keys))
 
 
 def _record(record: Record) -> str:
@@ -121,6 +146,10 @@ def _value(shape: Shape) -> str:
             return f"mapping of {_value(shape.key)} to {_value(shape.value)}"
         case Named():
             return f"{_value(shape.name)}, or a mapping of it to its options"
+        case Either():
+            return f"{_value(shape.plain)} or {_value(shape.full)}"
+        case Variants():
+            return " or ".join(f"[{name}](#{name})" for name in shape.records)
 
 
 def _values() -> Iterator[str]:
@@ -145,6 +174,8 @@ def _scalars(shape: Shape) -> list[Scalar]:
             return [shape.key, *_scalars(shape.value)]
         case Named():
             return [shape.name]
+        case Either():
+            return [shape.plain]
     return []
 
 

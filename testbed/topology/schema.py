@@ -6,15 +6,26 @@ from typing import Any
 
 import msgspec
 
-from testbed.topology import grammar
-from testbed.topology.grammar import Items, Key, Named, OneOrMore, Record, Scalar, Shape, Table
+from testbed.topology import grammar, scalars
 from testbed.topology.options import FunctionOptions, option_fields, unit_of
+from testbed.topology.shapes import (
+    Either,
+    Items,
+    Key,
+    Named,
+    OneOrMore,
+    Record,
+    Scalar,
+    Shape,
+    Table,
+    Variants,
+)
 
 _UNIT_SHAPES = {
-    "duration": grammar.DURATION,
-    "rate": grammar.RATE,
-    "size": grammar.SIZE,
-    "probability": grammar.PROBABILITY,
+    "duration": scalars.DURATION,
+    "rate": scalars.RATE,
+    "size": scalars.SIZE,
+    "probability": scalars.PROBABILITY,
 }
 
 
@@ -61,6 +72,19 @@ class _SchemaBuilder:
                 return self._table(shape)
             case Named():
                 return self._named(shape)
+            case Either():
+                return {"anyOf": [self._shape(shape.plain), self._shape(shape.full)]}
+            case Variants():
+                return {"anyOf": [self._variant(shape, word) for word in shape.records]}
+
+    def _variant(self, shape: Variants, word: str) -> dict[str, Any]:
+        tag = shape.tag.name
+        record = self._record(shape.records[word])
+        return {
+            **record,
+            "properties": {tag: {"const": word}, **record["properties"]},
+            "required": [tag, *record.get("required", [])],
+        }
 
     def _record(self, shape: Record) -> dict[str, Any]:
         required = [key.name for key in shape.keys if key.required]

@@ -1,6 +1,7 @@
 """Captures read back: frames, segments, connections, and copies of one segment. Pure."""
 
 from testbed.trace.connections import Connection, Direction, End, Handshake, HandshakeRtt
+from testbed.trace.fates import Fate, read_fates
 from testbed.trace.options import Options
 from testbed.trace.reader import Capture, Trace, read_trace
 from testbed.trace.segments import Endpoint, Flow, Segment
@@ -11,11 +12,13 @@ __all__ = [
     "Direction",
     "End",
     "Endpoint",
+    "Fate",
     "Flow",
     "Handshake",
     "HandshakeRtt",
     "Options",
     "Segment",
     "Trace",
+    "read_fates",
     "read_trace",
 ]

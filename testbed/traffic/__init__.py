@@ -2,5 +2,15 @@
 
 from testbed.traffic.bulk import Transfer, transfer
 from testbed.traffic.request_response import Exchange, Responder, exchange, fast_open_exchange
+from testbed.traffic.silence import AfterSilence, exchange_after_silence
 
-__all__ = ["Exchange", "Responder", "Transfer", "exchange", "fast_open_exchange", "transfer"]
+__all__ = [
+    "AfterSilence",
+    "Exchange",
+    "Responder",
+    "Transfer",
+    "exchange",
+    "exchange_after_silence",
+    "fast_open_exchange",
+    "transfer",
+]

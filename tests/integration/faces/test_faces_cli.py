@@ -58,6 +58,7 @@ class Done(NamedTuple):
 
 @pytest.fixture
 def testbed(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Testbed:
+    monkeypatch.delenv("COLUMNS", raising=False)  # some runners set it for their own output
     return Testbed(monkeypatch, capfd)
 
 

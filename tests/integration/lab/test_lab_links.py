@@ -99,11 +99,14 @@ def test_changes_from_many_threads_do_not_undo_each_other(lab):
 @pytest.mark.parametrize(
     ("changes", "told"),
     [
-        ({"speed": 1}, "There is no impairment 'speed'; there are rate, delay, loss, queue"),
+        ({"speed": 1}, "there is no impairment 'speed'; there are rate, overhead, queue"),
         ({"delay": "20 parsecs"}, "delay"),
         ({"delay": -1}, "delay"),
         ({"delay": float("nan")}, "delay"),
         ({"loss": 2}, "loss"),
+        ({"jitter": "5%"}, "jitter: expected a duration"),
+        ({"loss": {"model": "gilbert"}}, "loss.model: expected one of"),
+        ({"reorder": {"gap": 2}}, "reorder: the key .probability. is missing"),
         ({"loss": True}, "loss"),
         ({"rate": 0}, "rate"),
         ({"rate": float("inf")}, "rate"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -13,11 +14,21 @@ from hypothesis import strategies as st
 from testbed.errors import TopologyError
 from testbed.topology import grammar
 from testbed.topology.document import parse, plain
-from testbed.topology.grammar import Items, Named, OneOrMore, Record, Scalar, Shape, Table
 from testbed.topology.load import loads
 from testbed.topology.model import Topology
 from testbed.topology.plan import plan
 from testbed.topology.schema import json_schema
+from testbed.topology.shapes import (
+    Either,
+    Items,
+    Named,
+    OneOrMore,
+    Record,
+    Scalar,
+    Shape,
+    Table,
+    Variants,
+)
 
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 FUZZ = settings(
@@ -30,6 +41,7 @@ NODES = ["a", "b", "c", "r", "s", "m", "h", "h1"]
 ENDPOINTS = st.sampled_from(NODES).flatmap(
     lambda node: st.sampled_from([node, f"{node}:eth0", f"{node}:eth1", f"{node}:out"])
 )
+TRACE = str(Path(__file__).with_name("tiny.trace"))
 VALUES: dict[str, st.SearchStrategy[Any]] = {
     "node-name": st.sampled_from(NODES),
     "endpoint": ENDPOINTS,
@@ -59,6 +71,17 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "route-mtu": st.sampled_from([1500, 1000]),
     "advmss": st.integers(500, 1460),
     "segments": st.integers(1, 20),
+    "overhead": st.integers(0, 40),
+    "size": st.sampled_from(["10kB", 3000]),
+    "aqm": st.sampled_from(["red", "codel", "fq_codel", "pie", "cake"]),
+    "distribution": st.sampled_from(["normal", "uniform", "pareto"]),
+    "corrupted": st.sampled_from(["any", "header", "payload"]),
+    "number": st.integers(1, 5),
+    "flags": st.sampled_from(["SYN", "FIN+ACK"]),
+    "file": st.sampled_from([TRACE, TRACE, "missing", ".", "/dev/zero", "\0"]),
+    "forward-or-reverse": st.sampled_from(["forward", "reverse"]),
+    "true": st.just(True),
+    "processes": st.integers(1, 4),
 }
 JUNK: st.SearchStrategy[Any] = st.recursive(
     st.none()
@@ -75,10 +98,10 @@ JUNK: st.SearchStrategy[Any] = st.recursive(
 
 
 def test_every_scalar_of_the_grammar_is_fuzzed() -> None:
-    assert set(json_schema()["$defs"]) - {"node", "link", "route", "queue", "interface"} == {
-        *VALUES,
-        "direction",
-    }
+    described = json_schema()["$defs"]
+    scalars = {name for name, one in described.items() if one.get("type") != "object"}
+    scalars = {name for name in scalars if "properties" not in described[name]}
+    assert scalars == VALUES.keys()
 
 
 def documents(shape: Shape, junk: int) -> st.SearchStrategy[Any]:
@@ -106,6 +129,10 @@ def _good_documents(shape: Shape, junk: int) -> st.SearchStrategy[Any]:
             options = st.sampled_from([None, {}, {"a": [1, "x"], "b": {}}])
             name = documents(shape.name, 0)
             return name | st.dictionaries(name, options, min_size=1, max_size=1)
+        case Either():
+            return documents(shape.plain, junk) | documents(shape.full, junk)
+        case Variants():
+            return st.one_of([_variant(shape, word, junk) for word in shape.records])
         case Record():
             values_of = {key.name: documents(key.shape, junk) for key in shape.keys}
             required = {key.name: values_of[key.name] for key in shape.keys if key.required}
@@ -113,6 +140,12 @@ def _good_documents(shape: Shape, junk: int) -> st.SearchStrategy[Any]:
             if junk:
                 optional["nonsense"] = JUNK
             return st.fixed_dictionaries(required, optional=optional)
+
+
+def _variant(shape: Variants, word: str, junk: int) -> st.SearchStrategy[Any]:
+    return documents(shape.records[word], junk).map(
+        lambda body: {shape.tag.name: word, **body} if isinstance(body, dict) else body
+    )
 
 
 SHAPES = {key.name: key.shape for key in grammar.LINK.keys}
@@ -189,10 +222,19 @@ def network(routes: object = None, **impairments: object) -> dict[str, Any]:
     }
 
 
+ALWAYS_GOOD = (
+    *("delay", "loss", "mtu", "offload", "overhead", "duplicate", "log"),
+    *("reorder", "jitter", "corrupt"),
+)
+
+
 @FUZZ
 @given(
     st.fixed_dictionaries(
-        {key: documents(SHAPES[key], 0) for key in ("delay", "rate", "loss", "mtu", "offload")}
+        {
+            "rate": VALUES["rate"],
+            **{key: documents(SHAPES[key], 0) for key in ALWAYS_GOOD},
+        }
     )
 )
 def test_good_networks_are_accepted(settings_of_link: dict[str, Any]) -> None:
@@ -200,6 +242,16 @@ def test_good_networks_are_accepted(settings_of_link: dict[str, Any]) -> None:
     topology = outcome(yaml.safe_dump(network(**settings_of_link)))
     assert topology is not None
     assert len(topology.nodes) == 6
+
+
+@FUZZ
+@given(
+    st.fixed_dictionaries(
+        {}, optional={key: documents(SHAPES[key], 3) for key in SHAPES if key != "endpoints"}
+    )
+)
+def test_links_of_all_kinds_are_planned_or_refused(link: dict[str, Any]) -> None:
+    outcome(yaml.safe_dump(network(**link)))
 
 
 @FUZZ

@@ -9,11 +9,12 @@ import pytest
 import yaml
 
 from testbed.errors import TopologyError
-from testbed.topology import grammar
+from testbed.topology import grammar, link_grammar
 from testbed.topology.document import parse, plain
 from testbed.topology.load import loads
 from testbed.topology.reference import reference_markdown
 from testbed.topology.schema import json_schema
+from testbed.topology.shapes import Record
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = json_schema()
@@ -67,6 +68,34 @@ STRUCTURAL = {
     "bare delay": {"links": [{"endpoints": ["a", "b"], "delay": 10}]},
     "bad rate": {"links": [{"endpoints": ["a", "b"], "rate": "10Mbps"}]},
     "bad loss": {"links": [{"endpoints": ["a", "b"], "loss": 1}]},
+    "bad trace": {"links": [{"endpoints": ["a", "b"], "rate": {"file": "x"}}]},
+    "bad model": {"links": [{"endpoints": ["a", "b"], "loss": {"model": "bernoulli"}}]},
+    "no model": {"links": [{"endpoints": ["a", "b"], "loss": {"p": "1%"}}]},
+    "other model's key": {
+        "links": [{"endpoints": ["a", "b"], "loss": {"model": "state", "p13": 0, "r": 0}}]
+    },
+    "half a model": {"links": [{"endpoints": ["a", "b"], "loss": {"model": "state"}}]},
+    "bad jitter": {"links": [{"endpoints": ["a", "b"], "jitter": "5%"}]},
+    "no spread": {"links": [{"endpoints": ["a", "b"], "jitter": {"reorder": True}}]},
+    "bad discipline": {"links": [{"endpoints": ["a", "b"], "queue": {"aqm": "fq"}}]},
+    "codel's key for red": {
+        "links": [
+            {"endpoints": ["a", "b"], "queue": {"aqm": {"discipline": "red", "target": "5ms"}}}
+        ]
+    },
+    "settings of pie": {
+        "links": [{"endpoints": ["a", "b"], "queue": {"aqm": {"discipline": "pie", "a": 1}}}]
+    },
+    "packet 0": {"links": [{"endpoints": ["a", "b"], "drop": [{"packet": 0}]}]},
+    "bad flags": {"links": [{"endpoints": ["a", "b"], "drop": [{"flags": "SYN ACK"}]}]},
+    "a rule": {"links": [{"endpoints": ["a", "b"], "drop": {"packet": 1}}]},
+    "bad gap": {"links": [{"endpoints": ["a", "b"], "reorder": {"probability": 0, "gap": 0}}]},
+    "bad place": {"links": [{"endpoints": ["a", "b"], "corrupt": {"where": "tail"}}]},
+    "change without time": {"links": [{"endpoints": ["a", "b"], "schedule": [{"cut": True}]}]},
+    "cut false": {"links": [{"endpoints": ["a", "b"], "schedule": [{"at": "1s", "cut": False}]}]},
+    "bad overhead": {"links": [{"endpoints": ["a", "b"], "overhead": "38"}]},
+    "bad processes": {"emulator": {"processes": 0}},
+    "bad lateness": {"emulator": {"max_lateness": 5}},
     "bad limit": {"links": [{"endpoints": ["a", "b"], "queue": {"limit": 100}}]},
     "bad mtu": {"links": [{"endpoints": ["a", "b"], "mtu": 10}]},
     "bad offload": {"links": [{"endpoints": ["a", "b"], "offload": "yes"}]},
@@ -108,7 +137,9 @@ def test_the_reference_is_current() -> None:
 
 def test_the_reference_names_every_key_and_its_example_loads() -> None:
     page = reference_markdown()
-    for record in (grammar.TOPOLOGY, grammar.NODE, grammar.LINK, grammar.ROUTE, grammar.QUEUE):
+    records = [value for value in vars(link_grammar).values() if isinstance(value, Record)]
+    assert len(records) >= 14
+    for record in (grammar.TOPOLOGY, grammar.NODE, grammar.ROUTE, *records):
         for key in record.keys:
             assert f"| `{key.name}` |" in page
     example = page.split("```yaml\n")[1].split("```")[0]
