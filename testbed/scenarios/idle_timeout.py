@@ -56,7 +56,7 @@ def judge(parameters: Mapping[str, Any], measured: Measurements) -> Judgement:
         "on_timeout": "the NAT",
         "keepalive": "keepalive",
         "probes": "probes",
-        "outcome_ms": "outcome after (ms)",
+        "seconds": "outcome after (s)",
         "retransmissions": "retransmissions",
         "resets": "resets",
     },
@@ -85,7 +85,7 @@ def idle_timeout(
     inner, outer = (connection_in(experiment.captures[f"{node}:eth0"]) for node in (CLIENT, SERVER))
     return {
         "outcome": found.outcome,
-        "outcome_ms": found.seconds * 1000,
+        "seconds": found.seconds,
         "probes": keepalive_probes(inner.by_initiator),
         "retransmissions": len(inner.by_initiator.retransmissions),
         "resets": sum(bool(one.flags & RST) for one in inner.by_responder.segments),
