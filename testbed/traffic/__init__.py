@@ -2,5 +2,16 @@
 
 from testbed.traffic.bulk import Transfer, transfer
 from testbed.traffic.request_response import Exchange, Responder, exchange, fast_open_exchange
+from testbed.traffic.sampling import Sample, Stream, stream
 
-__all__ = ["Exchange", "Responder", "Transfer", "exchange", "fast_open_exchange", "transfer"]
+__all__ = [
+    "Exchange",
+    "Responder",
+    "Sample",
+    "Stream",
+    "Transfer",
+    "exchange",
+    "fast_open_exchange",
+    "stream",
+    "transfer",
+]
