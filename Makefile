@@ -7,10 +7,12 @@ PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_PACKAGES := tcpdump python3-venv
-TEST_PACKAGES := $(RUN_PACKAGES) tshark iproute2 iputils-ping util-linux
+TEST_PACKAGES := $(RUN_PACKAGES) chromium tshark iproute2 iputils-ping util-linux
+# A second kernel for the tests of the netem emulator; not to be had for every machine.
+UML_PACKAGE := user-mode-linux
 
 .DEFAULT_GOAL := help
-.PHONY: help topo-docomo test lint format benchmark docs clean
+.PHONY: help topo-docomo test test-uml lint format benchmark docs clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -23,6 +25,17 @@ test: $(VENV)/.dev ## lint, type check and the whole test suite
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/pytest $(PYTEST_ARGS)
+	@$(MAKE) --no-print-directory test-uml
+
+test-uml: $(VENV)/.dev ## the tests of the netem emulator, inside User-Mode Linux
+	@if command -v linux.uml >/dev/null; then \
+	    echo "Inside User-Mode Linux:"; \
+	    $(BIN)/python -m testbed.kernel.uml -- \
+	        $(abspath $(BIN))/python -m pytest -p no:cacheprovider -k 'not userspace' \
+	        tests/integration/netem tests/integration/links; \
+	else \
+	    echo "Skipped: the tests inside User-Mode Linux need the package $(UML_PACKAGE)"; \
+	fi
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -64,6 +77,11 @@ $(VENV)/.run: pyproject.toml
 
 $(VENV)/.dev: pyproject.toml
 	$(call install_packages,$(TEST_PACKAGES))
+	@command -v linux.uml >/dev/null || test "$$(id -u)" -ne 0 \
+	    || { echo "Installing $(UML_PACKAGE)"; export DEBIAN_FRONTEND=noninteractive; \
+	         apt-get -qq update && \
+	         apt-get -qq install -y --no-install-recommends $(UML_PACKAGE) >/dev/null; } \
+	    || echo "$(UML_PACKAGE) cannot be had here: \`make test-uml\` will be skipped"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing testbed and its development tools into $(VENV)"
 	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'

@@ -8,6 +8,7 @@ import typer
 
 from testbed import __version__
 from testbed.cli import machine, scenarios, topologies, traces
+from testbed.cli.kernel import Kernel, rerun
 
 app = typer.Typer(
     help="Small networks of real Linux TCP, lossy links and misbehaving middleboxes, with the "
@@ -28,6 +29,14 @@ def _print_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
+    context: typer.Context,
+    kernel: Annotated[
+        Kernel,
+        typer.Option(
+            help="Run the command on this machine's kernel, or inside User-Mode Linux: without "
+            "root, and with all of the kernel's queue disciplines and congestion controls."
+        ),
+    ] = Kernel.HOST,
     version: Annotated[
         bool,
         typer.Option(
@@ -36,6 +45,9 @@ def _options(
     ] = False,
 ) -> None:
     """Options that come before the command."""
+    status = rerun(kernel, context.invoked_subcommand)
+    if status is not None:
+        raise typer.Exit(status)
 
 
 for module in (scenarios, topologies, traces, machine):

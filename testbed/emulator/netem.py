@@ -50,8 +50,6 @@ from testbed.topology.model import (
 
 #: Packets that one hop may hold; there to bound the kernel's memory.
 MOST_PACKETS = 1 << 20
-#: How long before its transmission tbf may let a packet go: later than that its timer must not be.
-HEAD_START = 0.001
 #: What stands for no limit of the rate, bytes per second; and what may pass at once then.
 UNLIMITED = 100_000_000_000 // 8
 _UNLIMITED_BURST = 4 << 20
@@ -61,6 +59,7 @@ _FULL_FRAME = 1514
 _NS = 1_000_000_000
 _LONGEST_JITTER = (1 << 31) - 1  # ns; netem's arithmetic is in 32 bits (tabledist)
 _LARGEST_OFFLOADED = 65536 + _FRAME_HEADER
+_LOWEST_RATE = 2000  # bit/s; below, the time of the largest burst is too long to be read back
 _RED_BITS = 31  # of a threshold and the weight together (red_check_params)
 _DEFAULT_LIMIT = Queue().limit
 
@@ -75,6 +74,24 @@ class Hops(msgspec.Struct, frozen=True, kw_only=True):
     limiter: queues.Tbf
     queue: QueueQdisc
     way: Netem
+
+
+class HeadStart(msgspec.Struct, frozen=True):
+    """How long before its transmission, in seconds, tbf may let a packet go: for a drop-tail queue
+    and for a managed one.
+
+    A timer that is later than this costs rate. In exchange an AQM does not see packets for so
+    long, and a drop-tail queue with a limit in packets takes more of them when they are small.
+    """
+
+    drop_tail: float
+    managed: float
+
+
+#: For ordinary kernels, whose timers are late by a tenth of a millisecond.
+HEAD_START = HeadStart(0.001, 0.001)
+#: For User-Mode Linux, whose timers are late by several milliseconds now and then.
+LONG_HEAD_START = HeadStart(0.020, 0.005)
 
 
 class Seeds(msgspec.Struct, frozen=True):
@@ -101,13 +118,15 @@ def hops(
     *,
     offload: bool = False,
     seeds: Seeds | None = None,
+    head_start: HeadStart = HEAD_START,
 ) -> Hops:
     """The qdiscs for one direction of a link.
 
     round_trip: sum of the delays of both directions, in seconds, for limits in BDP. The caller
     has made sure that there are no `refusals`.
     """
-    limiter, queue = _bottleneck(impairments, round_trip, mtu, offload)
+    frame = _LARGEST_OFFLOADED if offload else mtu + _FRAME_HEADER
+    limiter, queue = _bottleneck(impairments, round_trip, frame, head_start)
     seeded = seeds or Seeds()
     return Hops(
         chance=_chance(impairments, seeded.chance),
@@ -139,8 +158,9 @@ def refusals(impairments: Impairments) -> Iterator[str]:
             f"netem's jitter ends at {_LONGEST_JITTER / _NS:.3f} s, {jitter.spread:g} s is more; "
             "use less or `emulator: userspace`"
         )
-    if impairments.rate is not None and not 8 <= impairments.rate <= UNLIMITED * 8:
-        yield f"the kernel limits rates from 8 bit/s to 100 Gbit/s, not {impairments.rate:g} bit/s"
+    rate = impairments.rate
+    if rate is not None and not _LOWEST_RATE <= rate <= UNLIMITED * 8:
+        yield f"the kernel's tbf is used from 2 kbit/s to 100 Gbit/s, not for {rate:g} bit/s"
     match impairments.queue.aqm:
         case KernelAqm(name="cake") if impairments.queue.limit != _DEFAULT_LIMIT:
             yield "cake sizes its own buffer; leave the limit of the queue out"
@@ -251,21 +271,20 @@ def _bytes_per_second(rate: float) -> int:
 
 
 def _bottleneck(
-    given: Impairments, round_trip: float, mtu: int, offload: bool
+    given: Impairments, round_trip: float, frame: int, start: HeadStart
 ) -> tuple[queues.Tbf, QueueQdisc]:
     if given.rate is None:
         return _pass_through(queues.Fifo(limit=MOST_PACKETS))
     rate = _bytes_per_second(given.rate)
     if isinstance(given.queue.aqm, KernelAqm) and given.queue.aqm.name == "cake":
         return _pass_through(queues.Cake(rate=rate, overhead=given.overhead))
-    frame = _LARGEST_OFFLOADED if offload else mtu + _FRAME_HEADER
     max_packets, max_bytes = limits_of(given.queue.limit, given.rate, round_trip)
     if given.queue.aqm is not None:
-        head_start = int(rate * HEAD_START)
+        head_start = int(rate * start.managed)
         queue = _managed(given, round_trip)
         limit = frame
     else:
-        head_start = int(min(rate * HEAD_START, max_bytes, max_packets * frame))
+        head_start = int(min(rate * start.drop_tail, max_bytes, max_packets * frame))
         queue = _drop_tail(max_packets, max_bytes, head_start, frame)
         limit = queue.limit
     limiter = queues.Tbf(rate=rate, burst=frame + head_start, limit=limit, overhead=given.overhead)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import msgspec
 
@@ -13,14 +14,17 @@ from testbed.kernel.netlink import Netlink
 from testbed.kernel.rtnetlink import LOOPBACK_INDEX
 
 _SEED = 1
+_USER_MODE = "User Mode Linux"  # the vendor_id of its processor
 
 
 class NetemSupport(msgspec.Struct, frozen=True):
     """missing: kernel modules that netem links need and the kernel lacks, by name; seeded: whether
-    netem's random numbers can be given a seed (since Linux 6.6)."""
+    netem's random numbers can be given a seed (since Linux 6.6); coarse_timers: whether timers are
+    late by milliseconds now and then."""
 
     missing: tuple[str, ...]
     seeded: bool
+    coarse_timers: bool
 
 
 def probe_netem(kinds: Iterable[str] = ("netem", "tbf", "pfifo", "bfifo")) -> NetemSupport:
@@ -37,7 +41,11 @@ def probe_netem(kinds: Iterable[str] = ("netem", "tbf", "pfifo", "bfifo")) -> Ne
         try:
             if not _filters_work(netlink):
                 missing.append("sch_ingress, cls_u32, act_mirred or act_gact")
-            return NetemSupport(tuple(missing), "sch_netem" not in missing and _seeds(netlink))
+            return NetemSupport(
+                missing=tuple(missing),
+                seeded="sch_netem" not in missing and _seeds(netlink),
+                coarse_timers=_USER_MODE in Path("/proc/cpuinfo").read_text(),
+            )
         finally:
             netlink.execute([qdisc.take_away(LOOPBACK_INDEX)])
 

@@ -19,12 +19,15 @@ from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
-from testbed.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Request
+from testbed.kernel.netlink import NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, Request, encode
 from testbed.kernel.shape import ADDRESSES, MACS, NAMES, NUMBERS, Shape, address, mac, name, number
 
-RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH, RTM_NEWRULE = 16, 20, 24, 28, 32
+RTM_NEWLINK, RTM_NEWADDR, RTM_NEWROUTE, RTM_NEWNEIGH, RTM_NEWRULE, RTM_DELRULE = (
+    16, 20, 24, 28, 32, 33,
+)  # fmt: skip
 LOOPBACK_INDEX = 1
 TABLE_MAIN = 254
+TABLE_LOCAL = 255
 RTAX_RTO_MIN = 13
 
 _IFF_UP = 1
@@ -295,3 +298,55 @@ def add_interface_rule(family: int, interface: str, table: int, priority: int) -
         _rule_shape(family, table, priority).fill(name(interface)),
         f"add the routing rule for packets from {interface}",
     )
+
+
+@cache
+def _claim_shape(family: int, protocol: int, table: int, priority: int) -> Shape:
+    host = ADDRESSES[family][0]
+    message = fibmsg()
+    message["family"] = family
+    message["dst_len"] = 32 if family == socket.AF_INET else 128
+    message["table"] = table
+    message["action"] = _FR_ACT_TO_TBL
+    message["attrs"] = [
+        ["FRA_DST", host],
+        ["FRA_IIFNAME", NAMES[0]],
+        ["FRA_IP_PROTO", protocol],
+        ["FRA_TABLE", table],
+        ["FRA_PRIORITY", priority],
+    ]
+    marks = [address(family, host), name(NAMES[0])]
+    return Shape(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, message, marks)
+
+
+def add_claim_rule(host: str, interface: str, protocol: int, table: int, priority: int) -> Request:
+    """Packets of one protocol that came in by `interface` for the address `host` are routed by
+    `table` (ip-rule(8), `iif`, `to`, `ipproto`)."""
+    family = family_of(host)
+    shape = _claim_shape(family, protocol, table, priority)
+    return Request(
+        shape.fill(address(family, host), name(interface)),
+        f"add the routing rule for packets from {interface} to {host}",
+    )
+
+
+def move_local_rule(family: int, priority: int) -> list[Request]:
+    """Let the table of the node's own addresses be asked later than first (ip-rule(8))."""
+    return [
+        Request(
+            encode(kind, flags, _local_rule(family, where)), f"{verb} the rule for the local table"
+        )
+        for kind, flags, where, verb in (
+            (RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, priority, "add"),
+            (RTM_DELRULE, 0, 0, "remove"),
+        )
+    ]
+
+
+def _local_rule(family: int, priority: int) -> fibmsg:
+    message = fibmsg()
+    message["family"] = family
+    message["table"] = TABLE_LOCAL
+    message["action"] = _FR_ACT_TO_TBL
+    message["attrs"] = [["FRA_TABLE", TABLE_LOCAL], ["FRA_PRIORITY", priority]]
+    return message

@@ -18,10 +18,10 @@ _OTHER_KERNEL = "or another kernel: `testbed --kernel uml ...`"
 
 
 class Choice(msgspec.Struct, frozen=True):
-    """seeded: whether a seed reaches the emulator's random numbers."""
+    """support: what this kernel can do, where netem is chosen."""
 
     emulator: Literal["userspace", "netem"]
-    seeded: bool = True
+    support: NetemSupport | None = None
 
 
 def choose(topology: Topology, namespace: Namespace) -> Choice:
@@ -40,7 +40,7 @@ def choose(topology: Topology, namespace: Namespace) -> Choice:
     if topology.emulator == "netem":
         _refuse(problems)
     if not problems:
-        return Choice("netem", support.seeded)
+        return Choice("netem", support)
     others = userspace_problems(links)
     if others:
         _refuse([*(f"userspace: {line}" for line in others), *(f"netem: {x}" for x in problems)])

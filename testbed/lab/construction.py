@@ -131,10 +131,12 @@ class Construction:
 
     def _make_emulators(self) -> list[Emulator]:
         """Those that take turns at taking over links."""
-        if self._emulation or self._choice is None:
+        if self._emulation:
             return [UserspaceEmulator(helper.channel) for helper in self._emulation]
+        if self._choice is None or self._choice.support is None:
+            return []
         emulator = NetemEmulator(
-            self._life.new_namespace(), self._indices.take_unnamed, seeded=self._choice.seeded
+            self._life.new_namespace(), self._indices.take_unnamed, self._choice.support
         )
         self._life.stack.callback(emulator.close)
         return [emulator]
@@ -167,11 +169,11 @@ class Construction:
             self._life.step()
             extra = []
             if site.planned.kind == "middlebox":
-                box = MiddleboxSite(site, self._indices)
+                functions = self.plan.topology.nodes[site.name].functions
+                box = MiddleboxSite(site, self._indices, functions)
                 self._life.stack.callback(box.close)
                 extra = box.requests()
-                functions = self.plan.topology.nodes[site.name].functions
-                client = box.start_engine(self._middleboxes[site.name], functions)
+                client = box.start_engine(self._middleboxes[site.name])
                 self.nodes[site.name].middlebox = client
             build.configure(site, extra)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
@@ -38,7 +39,8 @@ def start_helper(group: ProcessGroup, namespace: Namespace, module: str, name: s
     """Run `python -m MODULE --control FD` in the namespace, with this very interpreter."""
     ours, theirs = socket.socketpair()
     path = os.pathsep.join(filter(None, [_PACKAGE_ROOT, os.environ.get("PYTHONPATH")]))
-    with theirs:
+    with contextlib.ExitStack() as on_error, theirs:
+        on_error.callback(ours.close)
         process = group.start(
             namespace,
             # -P: the current directory must not be able to replace a module.
@@ -46,4 +48,5 @@ def start_helper(group: ProcessGroup, namespace: Namespace, module: str, name: s
             pass_fds=[theirs.fileno()],
             env={**os.environ, "PYTHONPATH": path},
         )
+        on_error.pop_all()
     return Helper(name, process, ours)

@@ -3,26 +3,36 @@
     outside interfaces -> rule -> TUN "tun-out" -> engine -> TUN "tun-in" -> main table -> inside
 
 and the same the other way. What is addressed to the node itself never gets there: the local
-table is asked first (ip-rule(8)).
+table is asked first (ip-rule(8)). Functions may claim some of its outside addresses: their
+packets take the way through the box too.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import socket
 from collections.abc import Sequence
 
-from testbed.kernel import rtnetlink, tun
+from testbed.kernel import rtnetlink, sysctl, tun
 from testbed.kernel.netlink import Request
 from testbed.lab.build import IndexSource, Site
 from testbed.lab.helper import Helper
 from testbed.middlebox.client import MiddleboxClient
+from testbed.middlebox.pipeline import checked_options
+from testbed.middlebox.registry import find
 from testbed.topology.model import Function
 
 OUTSIDE_TUN, INSIDE_TUN = "tun-out", "tun-in"
 
 _TABLES = {OUTSIDE_TUN: 101, INSIDE_TUN: 102}
-_RULE_PRIORITY = 100
+_CLAIM_PRIORITY, _LOCAL_PRIORITY, _RULE_PRIORITY = 10, 50, 100
+# Of the protocols that a function can tell the packets of. ARP must still be answered by the node:
+# it asks for the route of a packet without a protocol (net/ipv4/arp.c, arp_process).
+_CLAIMED_PROTOCOLS: dict[int, tuple[int, ...]] = {
+    socket.AF_INET: (socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_ICMP),
+    socket.AF_INET6: (socket.IPPROTO_TCP, socket.IPPROTO_UDP, socket.IPPROTO_ICMPV6),
+}
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _DEFAULT_ROUTE = {socket.AF_INET: "0.0.0.0/0", socket.AF_INET6: "::/0"}
 _TUN_QUEUE = 10_000
@@ -31,8 +41,10 @@ _TUN_QUEUE = 10_000
 class MiddleboxSite:
     """The TUN ends of a middlebox under construction."""
 
-    def __init__(self, site: Site, indices: IndexSource) -> None:
+    def __init__(self, site: Site, indices: IndexSource, functions: Sequence[Function]) -> None:
         self.site = site
+        self.functions = functions
+        self._outside = self._addresses(outer=True)
         self.mtu = min(interface.mtu for interface in site.planned.interfaces)
         self._fds = [
             site.namespace.call(tun.open_tun, name, indices.take(site, name)) for name in _TABLES
@@ -58,12 +70,58 @@ class MiddleboxSite:
                 rtnetlink.add_interface_rule(family, interface.name, _TABLES[side], _RULE_PRIORITY)
                 for family in _FAMILIES
             ]
-        return requests
+        return requests + self._claim_requests()
 
-    def start_engine(self, helper: Helper, functions: Sequence[Function]) -> MiddleboxClient:
+    def _claim_requests(self) -> list[Request]:
+        """What takes packets to addresses of the node's own into the box before it gets them."""
+        claimed = self._claimed()
+        if not claimed:
+            return []
+        # What the box sends out comes from these addresses, by a device that does not have them.
+        setting = {f"net.ipv4.conf.{OUTSIDE_TUN}.accept_local": "1"}
+        self.site.namespace.call(sysctl.write, setting)
+        requests = [
+            request
+            for family in _FAMILIES
+            for request in rtnetlink.move_local_rule(family, _LOCAL_PRIORITY)
+        ]
+        return requests + [
+            rtnetlink.add_claim_rule(
+                host, interface, protocol, _TABLES[OUTSIDE_TUN], _CLAIM_PRIORITY
+            )
+            for host in claimed
+            for interface in self.site.planned.outside
+            for protocol in _CLAIMED_PROTOCOLS[rtnetlink.family_of(host)]
+        ]
+
+    def _claimed(self) -> list[str]:
+        wanted: set[ipaddress.IPv4Address | ipaddress.IPv6Address] = set()
+        for function in self.functions:
+            kind = find(function.name)
+            options = checked_options(kind, dict(function.options))
+            wanted |= {ipaddress.ip_address(text) for text in kind.claims(options, self._outside)}
+        return [text for text in self._outside if ipaddress.ip_address(text) in wanted]
+
+    def _addresses(self, *, outer: bool) -> list[str]:
+        planned = self.site.planned
+        return [
+            address.split("/")[0]
+            for interface in planned.interfaces
+            if (interface.name in planned.outside) == outer
+            for address in interface.addresses
+        ]
+
+    def start_engine(self, helper: Helper) -> MiddleboxClient:
         """Hand the TUNs to the engine's process."""
         client = MiddleboxClient(helper.channel)
-        client.start(self.site.name, functions, self.mtu, *self._fds)
+        client.start(
+            self.site.name,
+            self.functions,
+            self.mtu,
+            *self._fds,
+            outside=self._outside,
+            inside=self._addresses(outer=False),
+        )
         self.close()
         return client
 

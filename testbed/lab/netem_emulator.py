@@ -10,9 +10,11 @@ from testbed.emulator import netem
 from testbed.emulator.counters import AppliedChange, Lateness, LinkCounters
 from testbed.emulator.limits import refuse_impossible
 from testbed.emulator.link import DirectionName, after, directions_of
+from testbed.emulator.netem import HEAD_START, LONG_HEAD_START, HeadStart
 from testbed.errors import LabError, ReadBackError
 from testbed.kernel import redirect, state, sysctl
 from testbed.kernel.namespace import Namespace
+from testbed.kernel.netem_probe import NetemSupport
 from testbed.kernel.netlink import Netlink
 from testbed.kernel.process import deadline_in, time_left
 from testbed.kernel.rtnetlink import LinkEnd
@@ -31,13 +33,21 @@ class _NetemLink:
     """What is known of one link."""
 
     def __init__(
-        self, name: str, middle: Middle, seed: int | None, mtu: int, offload: bool
+        self,
+        name: str,
+        middle: Middle,
+        *,
+        seed: int | None,
+        mtu: int,
+        offload: bool,
+        head_start: HeadStart,
     ) -> None:
         self.name = name
         self.middle = middle
         self.seed = seed
         self.mtu = mtu
         self.offload = offload
+        self.head_start = head_start
         self.impairments: dict[DirectionName, Impairments] = {}
         self.in_force: dict[DirectionName, HopsInForce] = {}
         self.cuts: set[DirectionName] = set()
@@ -54,6 +64,7 @@ class _NetemLink:
                 round_trip,
                 self.mtu,
                 offload=self.offload,
+                head_start=self.head_start,
                 seeds=None if self.seed is None else netem.seeds(self.seed, self.name, direction),
             )
             for direction, each in impairments.items()
@@ -63,21 +74,21 @@ class _NetemLink:
 class NetemEmulator:
     """Emulates links in `namespace`, which belongs to it alone. Usable from any thread.
 
-    take_index: gives interface indices that are used nowhere else in the lab. seeded: whether
-    the kernel lets itself be told a seed.
+    take_index: gives interface indices that are used nowhere else in the lab. support: what the
+    kernel can do.
     """
 
     name = "netem"
 
     def __init__(
-        self, namespace: Namespace, take_index: Callable[[], int], *, seeded: bool
+        self, namespace: Namespace, take_index: Callable[[], int], support: NetemSupport
     ) -> None:
         # Addresses of the middle would be heard at the ends.
         namespace.call(sysctl.write, _QUIET)
         self._namespace = namespace
         self._netlink = namespace.call(Netlink)
         self._take_index = take_index
-        self._seeded = seeded
+        self._support = support
         self._numbers = count()
         self._lock = threading.RLock()
         self._links: dict[str, _NetemLink] = {}
@@ -113,8 +124,14 @@ class NetemEmulator:
         with self._lock:
             indices = [self._take_index() for _ in range(6)]
             middle = Middle(next(self._numbers), *indices)
-            mtu = max(end_a.mtu, end_b.mtu)
-            link = _NetemLink(name, middle, seed if self._seeded else None, mtu, offload)
+            link = _NetemLink(
+                name,
+                middle,
+                seed=seed if self._support.seeded else None,
+                mtu=max(end_a.mtu, end_b.mtu),
+                offload=offload,
+                head_start=LONG_HEAD_START if self._support.coarse_timers else HEAD_START,
+            )
             link.impairments = {"forward": forward, "reverse": reverse}
             for direction, hops in link.hops(link.impairments).items():
                 link.in_force[direction] = HopsInForce(middle.paths[direction], hops)

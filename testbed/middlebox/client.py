@@ -29,11 +29,20 @@ class MiddleboxClient:
         self._channel.request("ready")
 
     def start(
-        self, name: str, functions: Sequence[Function], mtu: int, outside_fd: int, inside_fd: int
+        self,
+        name: str,
+        functions: Sequence[Function],
+        mtu: int,
+        outside_fd: int,
+        inside_fd: int,
+        *,
+        outside: Sequence[str] = (),
+        inside: Sequence[str] = (),
     ) -> None:
         """Carry packets between two TUN descriptors, through `functions`, the outermost first.
 
-        mtu: the smallest of the node's interfaces. The middlebox gets descriptors of its own: the
+        mtu: the smallest of the node's interfaces. outside, inside: the addresses that the node
+        itself has there. The middlebox gets descriptors of its own: the
         caller may close these afterwards, and should.
         """
         self._channel.request(
@@ -44,6 +53,8 @@ class MiddleboxClient:
                 {"name": function.name, "options": dict(function.options)} for function in functions
             ],
             mtu=mtu,
+            outside=list(outside),
+            inside=list(inside),
         )
 
     def counters(self) -> BoxCounters:

@@ -38,6 +38,8 @@ class _Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: str
     functions: list[_FunctionAsked]
     mtu: int
+    outside: list[str] = []
+    inside: list[str] = []
 
 
 class _OfFunction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -78,7 +80,8 @@ class Engine:
                 raise ValueError("it was started already")
             if len(fds) != 2:
                 raise ValueError(f"start takes 2 descriptors, got {len(fds)}")
-            pipeline = Pipeline(self._send, self._timers, asked.mtu)
+            addresses = {Side.OUTSIDE: asked.outside, Side.INSIDE: asked.inside}
+            pipeline = Pipeline(self._send, self._timers, asked.mtu, addresses)
             for function in asked.functions:
                 pipeline.add(find(function.name), function.options)
         except (ValueError, LabError):

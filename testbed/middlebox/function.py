@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Protocol
 
 import msgspec
@@ -46,9 +46,12 @@ class Box(Protocol):
     Packets that a function sends go on from that function towards the side named, through the
     functions that lie that way and not through the function itself. They leave after the packet
     that is being looked at has been judged and before it travels on.
+
+    addresses: the node's own on each side, as text.
     """
 
     mtu: int
+    addresses: Mapping[Side, Sequence[str]]
 
     def now(self) -> float:
         """Seconds of a clock that never steps."""
@@ -88,6 +91,15 @@ class MiddleboxFunction:
         self.options = options
         self.enabled = True
         self.counters: Counter[str] = Counter()
+
+    @classmethod
+    def claims(cls, options: Any, outside: Sequence[str]) -> Sequence[str]:
+        """Addresses for which the function wants the packets that come from outside.
+
+        Without this, packets to the node's own addresses never reach the box. outside: the node's
+        addresses on that side.
+        """
+        return ()
 
     def packet(self, packet: Packet) -> Verdict:
         """Judge one packet; it may be changed in place. `packet.side` is where it came from."""

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -18,6 +19,7 @@ Send = Callable[[Side, memoryview], None]
 Judge = Callable[[Packet], Verdict]
 
 _ANY_PROTOCOL = -2
+_NO_ADDRESSES: Final[Mapping[Side, Sequence[str]]] = MappingProxyType({OUTSIDE: (), INSIDE: ()})
 
 
 class _Stage(NamedTuple):
@@ -42,6 +44,7 @@ class _Place:
         self._pipeline = pipeline
         self._position = position
         self.mtu = pipeline.mtu
+        self.addresses = pipeline.addresses
         self.now = pipeline.timers.clock
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
@@ -64,14 +67,21 @@ class Pipeline:
     """The functions of one box, first the outermost. Packets from inside meet the last one first.
 
     send: puts a packet out on a side; its OSError counts as a drop. mtu: of the smaller side, in
-    bytes. It never looks at a clock of its own: whoever reads packets calls `receive`, then
-    `timers.fire` and `run_errands` when time has passed.
+    bytes. addresses: the node's own on each side. It never looks at a clock of its own: whoever
+    reads packets calls `receive`, then `timers.fire` and `run_errands` when time has passed.
     """
 
-    def __init__(self, send: Send, timers: Timers, mtu: int) -> None:
+    def __init__(
+        self,
+        send: Send,
+        timers: Timers,
+        mtu: int,
+        addresses: Mapping[Side, Sequence[str]] = _NO_ADDRESSES,
+    ) -> None:
         self._send = send
         self.timers = timers
         self.mtu = mtu
+        self.addresses = addresses
         self.functions: dict[str, MiddleboxFunction] = {}
         self._positions: dict[str, int] = {}
         self._packet = Packet()
@@ -95,7 +105,7 @@ class Pipeline:
         name = function_type.name
         if name in self.functions:
             raise LabError(f"middlebox function '{name}' is listed twice; list it once")
-        checked = _checked_options(function_type, options)
+        checked = checked_options(function_type, options)
         position = len(self.functions)
         self.functions[name] = function_type(_Place(self, position), checked)
         self._positions[name] = position
@@ -110,7 +120,7 @@ class Pipeline:
         """Change some options of a function. Raises KeyError and, for bad options, LabError."""
         function = self.functions[name]
         options = msgspec.to_builtins(function.options) | changes
-        function.reconfigure(_checked_options(type(function), options))
+        function.reconfigure(checked_options(type(function), options))
 
     def _lay_routes(self) -> None:
         """Work out, per side and protocol, which functions are asked."""
@@ -224,7 +234,8 @@ class Pipeline:
         )
 
 
-def _checked_options(function_type: type[MiddleboxFunction], options: dict[str, Any]) -> Any:
+def checked_options(function_type: type[MiddleboxFunction], options: dict[str, Any]) -> Any:
+    """The options as the function's own type. Raises LabError for those it does not take."""
     try:
         return msgspec.convert(options, function_type.Options)
     except msgspec.ValidationError as error:

@@ -19,6 +19,7 @@ _COLUMN_GAP = 310.0
 _HEADER = 92.0
 _FOOTER = 34.0
 _BETWEEN = 28.0
+_READING = 13.0  # the height that a clock reading needs
 _CHARACTER = 7.5  # average advance of bold 12.5 px text, for the width of boxes
 
 # (light, dark) of each role; the letters of a class name say fill or stroke.
@@ -74,6 +75,7 @@ class _Picture:
         self.bottom = self.scale.bottom + 26
         self.height = self.bottom + (_FOOTER if ladder.omitted else 14)
         self.parts: list[str] = []
+        self._readings: tuple[list[tuple[float, float]], ...] = ([], [])
         self._frame()
         for row in ladder.rows:
             if isinstance(row, Silence):
@@ -81,6 +83,7 @@ class _Picture:
         for row in ladder.rows:
             if isinstance(row, Arrow):
                 self._arrow(row)
+        self._margins()
         if ladder.omitted:
             plural = "" if ladder.omitted == 1 else "s"
             text = f"… {ladder.omitted} more segment{plural} left out"
@@ -159,14 +162,22 @@ class _Picture:
         self._text(left + width / 2, y + 4.5, mark.text, "page", size=12.5, bold=True)
 
     def _time(self, column: str, time: float, y: float) -> None:
-        """A clock reading in the margin, and a dot where it was taken."""
+        """A clock reading for the margin, and a dot where it was taken."""
         x = self.x[column]
         self.parts.append(f'<circle class="f-ink" cx="{x:.1f}" cy="{y:.1f}" r="2.6"/>')
-        if column == self.ladder.columns[-1]:
-            at, anchor = x + 12, "start"
-        else:
-            at, anchor = min(self.x.values()) - 12, "end"
-        self._text(at, y + 4, f"{time:,.{self.decimals}f} ms", "muted", size=11.5, anchor=anchor)
+        self._readings[column == self.ladder.columns[-1]].append((y, time))
+
+    def _margins(self) -> None:
+        """The clock readings on either side; of those too close to be read the first is kept."""
+        places = ((min(self.x.values()) - 12, "end"), (max(self.x.values()) + 12, "start"))
+        for (at, anchor), readings in zip(places, self._readings, strict=True):
+            taken = -_READING
+            for y, time in sorted(readings):
+                if y - taken < _READING:
+                    continue
+                taken = y
+                text = f"{time:,.{self.decimals}f} ms"
+                self._text(at, y + 4, text, "muted", size=11.5, anchor=anchor)
 
     def _head(self, x1: float, y1: float, x2: float, y2: float, role: str) -> None:
         angle = math.atan2(y2 - y1, x2 - x1)

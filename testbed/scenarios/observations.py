@@ -77,3 +77,15 @@ def pure_acks(direction: Direction) -> list[Segment]:
         for segment in direction.segments
         if not segment.length and segment.flags & (ACK | SYN | FIN | RST) == ACK
     ]
+
+
+def keepalive_probes(sender: Direction) -> int:
+    """Empty segments that lie one byte behind what was sent (RFC 9293 section 3.8.4)."""
+    count, sent = 0, sender.isn
+    for segment in sender.segments:
+        end = segment.seq + segment.span
+        if not segment.span and difference(segment.seq, sent) == -1:
+            count += 1
+        elif difference(end, sent) > 0:
+            sent = end
+    return count

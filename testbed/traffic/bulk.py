@@ -22,7 +22,7 @@ class Transfer(msgspec.Struct, frozen=True, kw_only=True):
     """A finished transfer; times in seconds since connect() was called.
 
     size: bytes carried. first_byte, last_byte: of the data, at the receiving application.
-    info: the sender's TCP_INFO when it had written everything.
+    info: the sender's TCP_INFO when everything had arrived.
     """
 
     size: int
@@ -57,8 +57,9 @@ class _Side:
             digest.update(block)
             sock.sendall(block)
         self.digest = digest.digest()
-        self.info, self.algorithm = tcp_info(sock), congestion_control(sock)
         sock.shutdown(socket.SHUT_WR)
+        sock.recv(1)  # the other side closes when it has everything
+        self.info, self.algorithm = tcp_info(sock), congestion_control(sock)
 
     def receive(self, sock: socket.socket) -> None:
         digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
@@ -94,7 +95,6 @@ def transfer(
             receiver.receive(sock)
         else:
             sender.send(sock, size)
-            sock.recv(1)
 
     address = server.address6 if family == 6 else server.address
     with (
@@ -108,9 +108,9 @@ def transfer(
             connected = time.monotonic()
             if uploads:
                 sender.send(sock, size)
-                sock.recv(1)  # the server closes when it has everything
             else:
                 receiver.receive(sock)
+                sock.shutdown(socket.SHUT_WR)
         except OSError as error:
             client.check()
             service.check()

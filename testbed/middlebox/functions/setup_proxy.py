@@ -17,6 +17,7 @@ import msgspec
 from testbed.middlebox.connections import Connection, Connections
 from testbed.middlebox.flow_table import FlowTable
 from testbed.middlebox.function import ABSORB, HOLD, PASS, Box, MiddleboxFunction, Verdict, drop
+from testbed.middlebox.limits import Count, Duration
 from testbed.middlebox.opening import ANSWER_WINDOW, Opening
 from testbed.middlebox.packet import (
     ACK,
@@ -33,7 +34,6 @@ from testbed.middlebox.packet import (
 from testbed.middlebox.registry import function
 from testbed.middlebox.segments import MODULUS, HandshakeOptions, quoted_segment, reset_for
 from testbed.middlebox.splice import LEAST_MSS, Splice
-from testbed.topology.model import Seconds
 
 _FIRST_RETRANSMISSION: Final = 1.0  # seconds, then doubled (RFC 6298 section 2)
 _HELD_PER_CONNECTION: Final = 2 * ANSWER_WINDOW  # bytes, headers included
@@ -46,9 +46,6 @@ _BAD_CHECKSUM = drop("bad-checksum")
 _UNACCEPTABLE = drop("unacceptable-segment")
 _HELD_ALREADY = drop("held-already")
 _HELD_TOO_MUCH = drop("held-too-much")
-
-Count = Annotated[int, msgspec.Meta(ge=1)]
-Duration = Annotated[Seconds, msgspec.Meta(gt=0, extra={"unit": "duration"})]
 
 
 @function("setup-proxy")
@@ -73,7 +70,9 @@ class SetupProxy(MiddleboxFunction):
         that bound alone.
         window_scale: the scale offered to the client, `mirror` for the client's own, `none` for no
         scaling. Windows are translated where the server's differs.
-        sack, timestamps: whether these options are agreed to.
+        sack, timestamps: whether these options are agreed to. The client is promised what only the
+        server can keep: without SACK there, the client waits for time-outs where it should
+        retransmit fast, and `sack: false` is the cure.
         half_open_limit, connection_limit: connections remembered while opening and after; beyond
         that the least recently used one is forgotten.
         idle_timeout: seconds after which a silent connection is forgotten (RFC 5382 REQ-5).

@@ -52,16 +52,21 @@ def test_each_direction_has_its_own_delay(wire):
     assert there < 0.040 < 0.050 <= time.monotonic() - began
 
 
-@pytest.mark.parametrize("rate", [1e6, 10e6, 50e6])
+@pytest.mark.parametrize("rate", [1e6, 10e6, 40e6])
 def test_a_rate_is_that_of_whole_frames(wire, rate):
     size = 1400
-    bits = 8 * (size + UDP_OVER_ETHERNET)
-    count = max(40, int(rate * 0.4 / bits))
+    count = max(40, int(rate * 0.2 / (8 * (size + UDP_OVER_ETHERNET))))
     wire.set(rate=rate, queue=packets(10_000))
+    measured = statistics.median(measure_rate(wire, count, size) for _ in range(3))
+    assert measured == pytest.approx(rate, rel=0.03)
+
+
+def measure_rate(wire, count: int, size: int, overhead: int = 0) -> float:
+    """Bit/s of whole frames, at the far end."""
     wire.send(count, size)
     arrivals = [wire.receive()[1] for _ in range(count)]
-    measured = (count - 1) * bits / ((arrivals[-1] - arrivals[0]) / 1e9)
-    assert measured == pytest.approx(rate, rel=0.03)
+    bits = 8 * (size + UDP_OVER_ETHERNET + overhead)
+    return (count - 1) * bits / ((arrivals[-1] - arrivals[0]) / 1e9)
 
 
 def test_a_frame_takes_its_time_at_the_rate_even_when_none_waits(wire, plain):
@@ -72,12 +77,8 @@ def test_a_frame_takes_its_time_at_the_rate_even_when_none_waits(wire, plain):
 
 
 def test_overhead_takes_time_at_the_rate(wire):
-    size, count = 100, 100
     wire.set(rate=1e6, overhead=100, queue=packets(1000))
-    wire.send(count, size)
-    arrivals = [wire.receive()[1] for _ in range(count)]
-    bits = 8 * (size + UDP_OVER_ETHERNET + 100)
-    measured = (count - 1) * bits / ((arrivals[-1] - arrivals[0]) / 1e9)
+    measured = statistics.median(measure_rate(wire, 60, 100, overhead=100) for _ in range(3))
     assert measured == pytest.approx(1e6, rel=0.03)
 
 
@@ -88,13 +89,14 @@ def test_overhead_takes_time_at_the_rate(wire):
 )
 @pytest.mark.parametrize("delay", [0.0, 0.050])
 def test_the_limit_counts_what_waits_and_never_what_is_under_way(wire, limit, room, delay):
-    wire.set(rate=4e6, delay=delay, queue=Queue(limit=limit))
+    rate, size = 4e6, 1400
+    wire.set(rate=rate, delay=delay, queue=Queue(limit=limit))
     before = wire.counters
-    wire.send(60, 1400)
+    meanwhile = wire.send(60, size) * rate / 8 / (size + UDP_OVER_ETHERNET)
     arrived = wire.receive_all()
     now = wire.counters
-    # One is being sent while the others wait; sending sixty takes less than sending one more.
-    assert abs(len(arrived) - (room + 1)) <= 2
+    # One is being transmitted while the others wait.
+    assert room - 1 <= len(arrived) <= room + 3 + meanwhile
     assert now.dropped["queue"] - before.dropped["queue"] == 60 - len(arrived)
 
 
@@ -111,14 +113,13 @@ def test_a_short_queue_holds_the_full_rate_over_a_long_path(wire):
     assert len(wire.receive_all()) == count
 
 
-def test_a_full_queue_delays_by_its_limit(wire):
+def test_a_full_queue_delays_by_its_limit(wire, plain):
     rate, size, limit = 10e6, 1400, 50
     per_packet = 8 * (size + UDP_OVER_ETHERNET) / rate
     wire.set(rate=rate, queue=packets(limit))
-    sent = time.time_ns()
-    wire.send(limit + 30, size)
-    last = wire.receive_all()[-1][1]
-    assert (last - sent) / 1e9 == pytest.approx((limit + 1) * per_packet, rel=0.06)
+    wire.send(limit + 60, size)
+    longest = max(one.delay for one in wire.receive_all())
+    assert longest == pytest.approx((limit + 1) * per_packet, rel=0.05, abs=3 * plain)
 
 
 def test_tcp_fills_a_queue(wire):
@@ -150,7 +151,7 @@ def test_loss_is_independent_and_as_often_as_asked(wire, probability):
     wire.set(loss=probability)
     before = wire.counters
     wire.send(count)
-    arrived = {number for number, _ in wire.receive_all()}
+    arrived = {one.number for one in wire.receive_all()}
     lost = [number not in arrived for number in range(count)]
     assert within_chance(sum(lost), count, probability)
     assert wire.counters.dropped["loss"] - before.dropped["loss"] == sum(lost)
@@ -167,7 +168,7 @@ def test_gilbert_elliott_loses_in_bursts(wire):
     count = 3000
     wire.set(loss_model=GilbertElliott(p=0.02, r=0.25))
     wire.send(count)
-    arrived = {number for number, _ in wire.receive_all()}
+    arrived = {one.number for one in wire.receive_all()}
     bursts = runs([number not in arrived for number in range(count)])
     # Bursts are geometric, of mean 4 and deviation sqrt(12).
     assert statistics.mean(bursts) == pytest.approx(4, abs=5 * math.sqrt(12 / len(bursts)))
@@ -178,7 +179,7 @@ def test_the_four_state_model_loses_single_packets_when_so_asked(wire):
     count = 1500
     wire.set(loss_model=FourState(p13=0.0, p31=1.0, p14=0.1))
     wire.send(count)
-    arrived = {number for number, _ in wire.receive_all()}
+    arrived = {one.number for one in wire.receive_all()}
     bursts = runs([number not in arrived for number in range(count)])
     assert set(bursts) == {1}
     # Never two in a row: one more packet for each loss.
@@ -190,7 +191,7 @@ def test_duplication(wire):
     wire.set(duplicate=Chance(probability=0.2))
     before = wire.counters.duplicated
     wire.send(count)
-    arrived = [number for number, _ in wire.receive_all()]
+    arrived = [one.number for one in wire.receive_all()]
     assert set(arrived) == set(range(count))
     assert within_chance(len(arrived) - count, count, 0.2)
     assert wire.counters.duplicated - before == len(arrived) - count
@@ -210,7 +211,7 @@ def test_reordered_packets_skip_the_delay(wire):
     wire.set(delay=0.100, reorder=Reorder(probability=0.25))
     before = wire.counters.reordered
     wire.send(count)
-    arrived = [number for number, _ in wire.receive_all()]
+    arrived = [one.number for one in wire.receive_all()]
     assert sorted(arrived) == list(range(count))
     early = wire.counters.reordered - before
     assert within_chance(early, count, 0.25)
@@ -221,24 +222,22 @@ def test_reordered_packets_skip_the_delay(wire):
 def test_a_gap_lets_every_nth_packet_skip_the_delay(wire):
     wire.set(delay=0.100, reorder=Reorder(probability=1.0, gap=5))
     wire.send(50)
-    arrived = [number for number, _ in wire.receive_all()]
+    arrived = [one.number for one in wire.receive_all()]
     assert sorted(arrived) == list(range(50))
     assert all(second - first == 5 for first, second in pairwise(arrived[:10]))
 
 
-@pytest.mark.parametrize(
-    ("distribution", "deviation"), [("normal", 1.0), ("uniform", 1 / math.sqrt(3))]
-)
-def test_jitter_has_the_spread_that_is_asked_for(wire, plain, distribution, deviation):
+@pytest.mark.parametrize(("distribution", "quartiles"), [("normal", 1.349), ("uniform", 1.0)])
+def test_jitter_has_the_spread_that_is_asked_for(wire, plain, distribution, quartiles):
+    """By the distance between the quartiles, which a few late packets do not move."""
     spread = 0.004
-    wire.set(delay=0.020, jitter=Jitter(spread=spread, distribution=distribution))
-    taken = wire.delays(120)
-    assert statistics.mean(taken) == pytest.approx(0.020, abs=0.002 + 2 * plain)
-    # Of 120 values the deviation has a standard error of 6.5%; what the path adds comes on top.
-    low, high = 0.68 * spread * deviation, 1.32 * math.hypot(spread * deviation, plain)
-    assert low < statistics.stdev(taken) < high
+    wire.set(delay=0.016, jitter=Jitter(spread=spread, distribution=distribution))
+    taken = sorted(wire.delays(160))
+    assert statistics.median(taken) == pytest.approx(0.016, abs=0.001 + 2 * plain)
+    # Of 160 values it has a standard error of 9%.
+    assert taken[120] - taken[40] == pytest.approx(quartiles * spread, rel=0.36, abs=plain)
     if distribution == "uniform":
-        assert min(taken) >= 0.020 - spread
+        assert taken[0] >= 0.016 - spread
 
 
 @pytest.mark.parametrize("reorder", [False, True])
@@ -246,7 +245,7 @@ def test_jitter_keeps_the_order_unless_it_may_change_it(wire, reorder):
     count = 100
     wire.set(delay=0.050, jitter=Jitter(spread=0.010, reorder=reorder))
     wire.send(count)
-    arrived = [number for number, _ in wire.receive_all()]
+    arrived = [one.number for one in wire.receive_all()]
     assert sorted(arrived) == list(range(count))
     assert (arrived != list(range(count))) == reorder
 
@@ -257,10 +256,10 @@ def test_a_cut_loses_what_enters_and_not_what_is_under_way(wire):
     wire.send(3)
     wire.link.cut()
     wire.send(5, start=3)
-    assert [number for number, _ in wire.receive_all()] == [0, 1, 2]
+    assert [one.number for one in wire.receive_all()] == [0, 1, 2]
     wire.link.restore()
     wire.send(2, start=8)
-    assert [number for number, _ in wire.receive_all()] == [8, 9]
+    assert [one.number for one in wire.receive_all()] == [8, 9]
     assert wire.counters.dropped["cut"] - before.dropped["cut"] == 5
 
 
@@ -274,14 +273,13 @@ def test_one_direction_can_be_cut(wire):
 
 def test_a_live_change_leaves_the_rest_and_what_is_under_way_alone(wire):
     wire.set(delay=0.150, loss=0.0)
-    sent = time.time_ns()
     wire.send(3)
     wire.set(loss=1.0)
     wire.send(3, start=3)
     wire.set(loss=0.0)
     arrived = wire.receive_all()
-    assert [number for number, _ in arrived] == [0, 1, 2]
-    assert all(time_ns - sent >= 150_000_000 for _, time_ns in arrived)
+    assert [one.number for one in arrived] == [0, 1, 2]
+    assert all(one.delay >= 0.150 for one in arrived)
     assert wire.link.impairments("forward").delay == 0.150
 
 

@@ -19,8 +19,15 @@ from testbed.traffic import Transfer, transfer
 pytestmark = needs_a_lab
 
 HARMLESS: dict[str, dict[str, Any]] = {
+    "ack-thinner": {},
+    "ecn-black-hole": {"drop": "setup"},
+    "ecn-bleach": {},
+    "firewall": {"strict_windows": True},
     "fast-open": {},
     "options": {"strip": ["unknown"], "mss_clamp": 1300},
+    "pmtu-black-hole": {"mtu": 1400, "icmp": "send"},
+    "reset-injector": {"sequence": "outside-window"},
+    "sequence-randomiser": {},
     "setup-proxy": {},
     "window-scale-mangler": {"scale": None},
 }

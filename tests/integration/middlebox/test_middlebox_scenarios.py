@@ -13,7 +13,15 @@ from testbed.scenarios.runner import run
 pytestmark = needs_a_lab
 
 REDUCED: dict[str, dict[str, str]] = {
+    "ack-thinning": {"keep": "all,1/4"},
+    "ecn": {
+        "box": "none,clears IP bits,clears TCP flags,drops ECN SYNs",
+        "fallback": "1",
+    },
     "option-stripping": {"strip": "nothing,window-scale,sack,mss"},
+    "pmtu-black-hole": {"patience": "3.5"},
+    "reset-injection": {},
+    "sack-untranslated": {},
     "window-scale-mangled": {"mangled": "neither,syn", "transfer_way": "download", "size": "4000"},
 }
 

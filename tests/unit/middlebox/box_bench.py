@@ -26,11 +26,17 @@ LINUX_SERVER = HandshakeOptions(mss=1460, window_scale=7, sack=True, timestamps=
 class Bench:
     """One pipeline between an outside and an inside that only remember what they were sent."""
 
-    def __init__(self, *functions: tuple[str, dict[str, Any]], mtu: int = 1500) -> None:
+    def __init__(
+        self,
+        *functions: tuple[str, dict[str, Any]],
+        mtu: int = 1500,
+        outside: tuple[str, ...] = (),
+    ) -> None:
         self.now = 1000.0
         self.sent: list[tuple[Side, bytearray]] = []
         self.timers = Timers(lambda: self.now)
-        self.pipeline = Pipeline(self._send, self.timers, mtu)
+        addresses = {OUTSIDE: outside, INSIDE: ()}
+        self.pipeline = Pipeline(self._send, self.timers, mtu, addresses)
         for name, options in functions:
             self.pipeline.add(find(name), options)
 

@@ -28,12 +28,25 @@ from testbed.middlebox.registry import functions
 from testbed.middlebox.segments import icmp_error, reverse_key, tcp_segment
 
 AT_WORK: dict[str, dict[str, Any]] = {
+    "ack-thinner": {"connection_limit": 50},
+    "ecn-black-hole": {"drop": "capable"},
+    "ecn-bleach": {},
+    "firewall": {
+        "half_open_limit": 50,
+        "connection_limit": 50,
+        "strict_windows": True,
+        "reject": "icmp",
+    },
     "fast-open": {"mode": "strip", "non_syn": "drop", "flow_limit": 50},
+    "nat": {"pool": ["192.0.2.1", "2001:db8::1"], "session_limit": 50},
     "options": {
         "strip": ["sack", "timestamps", "tfo", "mptcp", "unknown"],
         "rewrite": {"window-scale": 1},
         "mss_clamp": 100,
     },
+    "pmtu-black-hole": {"mtu": 500, "icmp": "send"},
+    "reset-injector": {"connection_limit": 50},
+    "sequence-randomiser": {"connection_limit": 50},
     "setup-proxy": {"half_open_limit": 50, "connection_limit": 50},
     "window-scale-mangler": {"direction": "both"},
 }

@@ -1,0 +1,60 @@
+"""The box that clears the bits of explicit congestion notification."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from testbed.middlebox.direction import Direction, sides_of
+from testbed.middlebox.editing import overwrite, set_traffic_class, traffic_class
+from testbed.middlebox.function import PASS, MiddleboxFunction, Verdict
+from testbed.middlebox.packet import TCP, Packet
+from testbed.middlebox.registry import function
+
+ECN_FIELD = 0x03  # of the traffic class (RFC 3168 section 5)
+CONGESTION_EXPERIENCED = 0x03
+_ECE_CWR = 0xC0
+_AE = 0x01  # the accurate ECN bit beside the data offset (RFC 9768)
+
+
+@function("ecn-bleach")
+class EcnBleach(MiddleboxFunction):
+    """Clears ECN bits in IP headers, TCP headers, or both."""
+
+    class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+        """What is cleared. All can be set while traffic runs.
+
+        bits: the ECN field of `ip` (it comes through as not ECN-capable, marks are lost), the
+        flags of `tcp` (ECE, CWR and AE: ECN cannot be agreed on), or `both`.
+        direction: of which packets.
+        """
+
+        bits: Literal["ip", "tcp", "both"] = "both"
+        direction: Direction = "both"
+
+    options: Options
+
+    def packet(self, packet: Packet) -> Verdict:
+        if packet.side not in sides_of(self.options.direction):
+            return PASS
+        bits = self.options.bits
+        if bits != "tcp":
+            self._bleach_ip(packet)
+        if bits != "ip" and packet.protocol == TCP:
+            self._bleach_tcp(packet)
+        return PASS
+
+    def _bleach_ip(self, packet: Packet) -> None:
+        value = traffic_class(packet)
+        field = value & ECN_FIELD
+        if field:
+            set_traffic_class(packet, value & ~ECN_FIELD)
+            self.counters["marks" if field == CONGESTION_EXPERIENCED else "capable"] += 1
+
+    def _bleach_tcp(self, packet: Packet) -> None:
+        offset, flags = packet.buffer[packet.transport + 12 : packet.transport + 14]
+        if flags & _ECE_CWR or offset & _AE:
+            cleared = bytes((offset & ~_AE, flags & ~_ECE_CWR))
+            overwrite(packet, packet.transport + 12, cleared)
+            self.counters["flags"] += 1

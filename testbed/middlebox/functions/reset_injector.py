@@ -1,0 +1,103 @@
+"""The box that ends connections which are not its own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import msgspec
+
+from testbed.middlebox.direction import Direction, sides_of
+from testbed.middlebox.function import PASS, Box, MiddleboxFunction, Verdict
+from testbed.middlebox.limits import Count, Duration
+from testbed.middlebox.packet import ACK, TCP, Packet
+from testbed.middlebox.registry import function
+from testbed.middlebox.segments import reset, reverse_key
+from testbed.middlebox.tracking import Flow, Tracker
+
+_AWAY = {"exact": 0, "in-window": 1, "outside-window": -(1 << 30)}
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class _Watched(Flow):
+    """data_segments: seen so far. struck: whether it had its resets already."""
+
+    data_segments: int = 0
+    struck: bool = False
+
+
+@function("reset-injector")
+class ResetInjector(MiddleboxFunction):
+    """Watches data go by, and sends resets in the name of the other end."""
+
+    protocols = frozenset({TCP})
+
+    class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+        """When it strikes, and how well it aims. All can be set while traffic runs.
+
+        after: the data segment of a connection, both directions counted, from which on it may
+        strike. It strikes once per connection; the segment itself passes, behind the reset.
+        match: it strikes only at a segment with this text in its payload (UTF-8).
+        toward: who gets resets: both ends, or the one reached by going `inward` or `outward`.
+        sequence: `exact` is the number that the receiver expects next; `in-window` is one beyond,
+        for which it must ask back, and `outside-window` one it must ignore (RFC 5961 section 3).
+        connection_limit: connections watched; beyond, the least recently used one is forgotten.
+        idle_timeout: seconds after which a silent connection is forgotten.
+        """
+
+        after: Count = 1
+        match: str | None = None
+        toward: Direction = "both"
+        sequence: Literal["exact", "in-window", "outside-window"] = "exact"
+        connection_limit: Count = 65536
+        idle_timeout: Duration = 7440.0
+
+    options: Options
+
+    def __init__(self, box: Box, options: Options) -> None:
+        super().__init__(box, options)
+        self._flows: Tracker[_Watched] = Tracker(
+            box, self.counters, options.connection_limit, options.idle_timeout
+        )
+        self.reconfigure(options)
+
+    def reconfigure(self, options: Options) -> None:
+        super().reconfigure(options)
+        self._flows.configure(options.connection_limit, options.idle_timeout)
+        self._match = None if options.match is None else options.match.encode()
+
+    def gauges(self) -> dict[str, int]:
+        return {"now-watched": len(self._flows)}
+
+    def packet(self, packet: Packet) -> Verdict:
+        flow = self._flows.find(packet)
+        if packet.payload == packet.end or not packet.flags & ACK:
+            if flow is not None:
+                self._flows.saw(flow, packet.side, packet.flags)
+            return PASS
+        if flow is not None and flow.closed:
+            return PASS
+        if flow is None:
+            flow = _Watched(last_used=self.box.now())
+            self._flows.add(flow, packet.key, reverse_key(packet.key))
+        self._flows.saw(flow, packet.side, packet.flags)
+        flow.data_segments += 1
+        if flow.data_segments >= self.options.after and not flow.struck and self._matches(packet):
+            flow.struck = True
+            self._strike(packet)
+        return PASS
+
+    def _matches(self, packet: Packet) -> bool:
+        if self._match is None:
+            return True
+        return packet.buffer.find(self._match, packet.payload, packet.end) >= 0
+
+    def _strike(self, packet: Packet) -> None:
+        side = packet.side
+        away = _AWAY[self.options.sequence]
+        toward = {came_from.other for came_from in sides_of(self.options.toward)}
+        self.counters["struck"] += 1
+        if side.other in toward:
+            self.box.emit(reset(packet.key, seq=packet.seq + away), side.other)
+        if side in toward:
+            self.box.emit(reset(reverse_key(packet.key), seq=packet.ack + away), side)

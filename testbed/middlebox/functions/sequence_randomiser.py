@@ -1,0 +1,141 @@
+"""The box that gives connections other initial sequence numbers, and may forget the SACK blocks."""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+
+import msgspec
+
+from testbed.middlebox.direction import Direction, sides_of
+from testbed.middlebox.function import PASS, Box, MiddleboxFunction, Verdict
+from testbed.middlebox.limits import Count, Duration
+from testbed.middlebox.packet import (
+    ACK,
+    FIN,
+    ICMP,
+    ICMPV6,
+    INSIDE,
+    OUTSIDE,
+    RST,
+    SACK,
+    SYN,
+    TCP,
+    Packet,
+    add_to_field,
+    adjust_checksum,
+)
+from testbed.middlebox.registry import function
+from testbed.middlebox.segments import MODULUS, quoted_segment, reverse_key
+from testbed.middlebox.tracking import Flow, Tracker
+
+_OPENS = SYN | ACK | RST | FIN  # of these only SYN is set in a segment that opens
+_HAS_OPTIONS = 0x60
+
+_numbers = struct.Struct("!II")
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class _Shifted(Flow):
+    """shifts: what is added to sequence numbers of the outside and of the inside."""
+
+    shifts: tuple[int, int]
+
+
+@function("sequence-randomiser")
+class SequenceRandomiser(MiddleboxFunction):
+    """New connections get other sequence numbers than their ends have chosen."""
+
+    protocols = frozenset({TCP, ICMP, ICMPV6})
+    drains = True
+
+    class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+        """How it translates. All can be set while traffic runs.
+
+        translate_sack: whether the edges of SACK blocks are translated with the acknowledgements.
+        False is the classic bug: the sender is told of data that it has never sent.
+        direction: whose numbers are changed: `inward` are those of the side outside.
+        connection_limit: connections remembered; beyond, the least recently used one is forgotten
+        (and breaks).
+        idle_timeout: seconds after which a silent connection is forgotten.
+        """
+
+        translate_sack: bool = True
+        direction: Direction = "both"
+        connection_limit: Count = 65536
+        idle_timeout: Duration = 7440.0
+
+    options: Options
+
+    def __init__(self, box: Box, options: Options) -> None:
+        super().__init__(box, options)
+        self._flows: Tracker[_Shifted] = Tracker(
+            box, self.counters, options.connection_limit, options.idle_timeout
+        )
+
+    def reconfigure(self, options: Options) -> None:
+        super().reconfigure(options)
+        self._flows.configure(options.connection_limit, options.idle_timeout)
+
+    def gauges(self) -> dict[str, int]:
+        return {"now-randomised": len(self._flows)}
+
+    def packet(self, packet: Packet) -> Verdict:
+        if packet.protocol != TCP:
+            self._translate_error(packet)
+            return PASS
+        flags = packet.flags
+        flow = self._flows.find(packet)
+        if flow is None and self.enabled and flags & _OPENS == SYN:
+            flow = self._begin(packet.key)
+        if flow is not None:
+            self._flows.saw(flow, packet.side, flags)
+            self._translate(flow, packet, flags)
+        return PASS
+
+    def _begin(self, key: bytes) -> _Shifted:
+        sides = sides_of(self.options.direction)
+        outside, inside = (
+            int.from_bytes(os.urandom(4), "big") if side in sides else 0
+            for side in (OUTSIDE, INSIDE)
+        )
+        flow = _Shifted(last_used=self.box.now(), shifts=(outside, inside))
+        self._flows.add(flow, key, reverse_key(key))
+        self.counters["randomised"] += 1
+        return flow
+
+    def _translate(self, flow: _Shifted, packet: Packet, flags: int) -> None:
+        buffer, tcp = packet.buffer, packet.transport
+        seq, ack = _numbers.unpack_from(buffer, tcp + 4)
+        others = flow.shifts[packet.side.other]
+        moved_seq = (seq + flow.shifts[packet.side]) % MODULUS
+        moved_ack = (ack - others) % MODULUS if flags & ACK else ack
+        _numbers.pack_into(buffer, tcp + 4, moved_seq, moved_ack)
+        delta = moved_seq - seq + moved_ack - ack
+        if others and buffer[tcp + 12] >= _HAS_OPTIONS:
+            delta += self._translate_blocks(packet, others)
+        adjust_checksum(buffer, tcp + 16, delta)
+
+    def _translate_blocks(self, packet: Packet, shift: int) -> int:
+        """What is added to the checksummed words."""
+        delta = 0
+        for kind, at, size in packet.tcp_options():
+            if kind != SACK:
+                continue
+            if not self.options.translate_sack:
+                self.counters["blocks-left"] += 1
+                continue
+            for edge in range(at + 2, at + size - 3, 4):
+                delta += add_to_field(packet.buffer, edge, -shift, packet.transport)
+        return delta
+
+    def _translate_error(self, packet: Packet) -> None:
+        """An ICMP error must quote a number that its receiver has sent (RFC 5927 section 4.1)."""
+        quoted = quoted_segment(packet)
+        flow = None if quoted is None else self._flows.get(quoted.key)
+        if quoted is None or flow is None:
+            return
+        shift = -flow.shifts[packet.side.other]
+        delta = add_to_field(packet.buffer, quoted.seq_at, shift, packet.transport)
+        adjust_checksum(packet.buffer, packet.checksum_at, delta)

@@ -1,0 +1,251 @@
+"""The sessions of a NAT: found from either side, translated, and ended after silence."""
+
+from __future__ import annotations
+
+import struct
+from collections import OrderedDict
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Final
+
+from testbed.middlebox.bindings import Binding
+from testbed.middlebox.function import Box
+from testbed.middlebox.packet import (
+    ACK,
+    FIN,
+    ICMP,
+    INSIDE,
+    OUTSIDE,
+    RST,
+    SYN,
+    TCP,
+    UDP,
+    Packet,
+    adjust_checksum,
+)
+from testbed.middlebox.segments import reverse_key
+from testbed.middlebox.timers import Timer
+
+_BOTH: Final = 0b11
+_u16 = struct.Struct("!H")
+
+
+class Line(IntEnum):
+    """Sessions that wait equally long; those first in this order make room first."""
+
+    TRANSITORY = 0  # TCP that is not open yet, or closed
+    ICMP = 1
+    UDP = 2
+    TCP = 3
+
+
+@dataclass(eq=False, slots=True)
+class Session:
+    """One conversation with its endpoint inside, and the public one that stands for it.
+
+    outward_key, inward_key: of packets that come from inside, and from outside, as they come;
+    an ICMP identifier stands for both ports. delta: what the checksum's data grows by, outward;
+    address_delta: the address's part in it. answered: whether anything came from outside. ended:
+    the sides that have sent a FIN, as bits; both after a RST.
+    """
+
+    protocol: int
+    private_address: bytes
+    private_port: bytes
+    public_address: bytes
+    public_port: bytes
+    outward_key: bytes
+    inward_key: bytes
+    mapping: Binding
+    pair: Binding | None
+    line: Line
+    last_used: float
+    address_delta: int
+    delta: int
+    answered: bool = False
+    ended: int = 0
+
+    def outward(self, packet: Packet) -> None:
+        """Give a packet from inside its public source; checksums follow (RFC 1624)."""
+        buffer = packet.buffer
+        if packet.version == 4:
+            buffer[12:16] = self.public_address
+            adjust_checksum(buffer, 10, self.address_delta)
+        else:
+            buffer[8:24] = self.public_address
+        at = packet.transport if self.protocol in _HAVE_PORTS else packet.transport + 4
+        buffer[at : at + 2] = self.public_port
+        self._finish(packet, self.delta, reverse_key(self.inward_key))
+
+    def inward(self, packet: Packet) -> None:
+        """Give a packet from outside its destination inside."""
+        buffer = packet.buffer
+        if packet.version == 4:
+            buffer[16:20] = self.private_address
+            adjust_checksum(buffer, 10, -self.address_delta)
+        else:
+            buffer[24:40] = self.private_address
+        at = packet.transport + (2 if self.protocol in _HAVE_PORTS else 4)
+        buffer[at : at + 2] = self.private_port
+        self._finish(packet, -self.delta, reverse_key(self.outward_key))
+
+    def _finish(self, packet: Packet, delta: int, key: bytes) -> None:
+        buffer, at = packet.buffer, packet.checksum_at
+        if self.protocol == UDP:
+            # 0 stands for no checksum (RFC 768), and where 0 comes out its other form is sent.
+            (old,) = _u16.unpack_from(buffer, at)
+            if old or packet.version == 6:
+                adjust_checksum(buffer, at, delta)
+                if buffer[at : at + 2] == b"\0\0":
+                    buffer[at : at + 2] = b"\xff\xff"
+        else:
+            adjust_checksum(buffer, at, delta)
+        packet.key = key if self.protocol in _HAVE_PORTS else key[:-4]
+
+
+_HAVE_PORTS: Final = frozenset({TCP, UDP})
+
+
+def new_session(
+    packet: Packet, key: bytes, mapping: Binding, pair: Binding | None, now: float
+) -> Session:
+    """The session that a packet from inside begins; key: its own, an ICMP identifier as ports."""
+    protocol = packet.protocol
+    width = (len(key) - 4) // 2
+    port = _u16.pack(mapping.port)
+    remote_port = key[-2:] if protocol in _HAVE_PORTS else port
+    address_delta = int.from_bytes(mapping.address, "big") - int.from_bytes(key[:width], "big")
+    port_delta = mapping.port - int.from_bytes(key[-4:-2], "big")
+    return Session(
+        protocol=protocol,
+        private_address=key[:width],
+        private_port=key[-4:-2],
+        public_address=mapping.address,
+        public_port=port,
+        outward_key=key,
+        inward_key=key[width : 2 * width] + mapping.address + remote_port + port,
+        mapping=mapping,
+        pair=pair,
+        line=_FIRST_LINE.get(protocol, Line.ICMP),
+        last_used=now,
+        # Modulo 65535, the sum of an address's words is the address itself.
+        address_delta=address_delta % 0xFFFF,
+        delta=(port_delta if protocol == ICMP else address_delta + port_delta) % 0xFFFF,
+    )
+
+
+_FIRST_LINE: Final = {TCP: Line.TRANSITORY, UDP: Line.UDP}
+
+
+class Sessions:
+    """At most `limit` sessions; one that is silent for the timeout of its line ends.
+
+    on_end is told of each one that has ended, and why: `timed-out` or `evicted`.
+    """
+
+    def __init__(
+        self,
+        box: Box,
+        limit: int,
+        timeouts: Mapping[Line, float],
+        on_end: Callable[[Session, str], None],
+    ) -> None:
+        self._box = box
+        self._limit = limit
+        self._timeouts = timeouts
+        self._on_end = on_end
+        # The same addresses and ports are two sessions where the protocols differ.
+        self._outward: dict[tuple[int, bytes], Session] = {}
+        self._inward: dict[tuple[int, bytes], Session] = {}
+        self._lines: dict[Line, OrderedDict[Session, None]] = {line: OrderedDict() for line in Line}
+        self._timer: Timer | None = None
+
+    def __len__(self) -> int:
+        return len(self._outward)
+
+    def configure(self, limit: int, timeouts: Mapping[Line, float]) -> None:
+        """Another limit and other timeouts hold from now on."""
+        self._limit, self._timeouts = limit, timeouts
+        self._make_room(limit)
+        self._forget_silent()
+
+    def from_inside(self, protocol: int, key: bytes) -> Session | None:
+        """The session of a packet that came from inside with this key."""
+        return self._outward.get((protocol, key))
+
+    def from_outside(self, protocol: int, key: bytes) -> Session | None:
+        """The session of a packet that came from outside with this key."""
+        return self._inward.get((protocol, key))
+
+    def add(self, session: Session) -> None:
+        self._make_room(self._limit - 1)
+        self._outward[session.protocol, session.outward_key] = session
+        self._inward[session.protocol, session.inward_key] = session
+        self._lines[session.line][session] = None
+        self._schedule(session.last_used + self._timeouts[session.line])
+
+    def use(self, session: Session, packet: Packet) -> None:
+        """Take note of a packet, given as it came."""
+        session.last_used = self._box.now()
+        if packet.protocol == TCP:
+            line = _next_line(session, packet)
+            if line is not session.line:
+                del self._lines[session.line][session]
+                session.line = line
+                self._lines[line][session] = None
+                self._schedule(session.last_used + self._timeouts[line])
+                return
+        self._lines[session.line].move_to_end(session)
+
+    def _end(self, session: Session, cause: str) -> None:
+        del self._outward[session.protocol, session.outward_key]
+        del self._inward[session.protocol, session.inward_key]
+        del self._lines[session.line][session]
+        self._on_end(session, cause)
+
+    def _make_room(self, most: int) -> None:
+        while len(self._outward) > most:
+            self._end(next(iter(next(filter(None, self._lines.values())))), "evicted")
+
+    def _schedule(self, due: float) -> None:
+        """Have `_forget_silent` called at `due` at the latest."""
+        if self._timer is None or self._timer.due > due:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._box.call_later(due - self._box.now(), self._forget_silent)
+
+    def _forget_silent(self) -> None:
+        """End what was silent too long; come back when it is the next one's turn."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        now = self._box.now()
+        for line, sessions in self._lines.items():
+            while sessions:
+                oldest = next(iter(sessions))
+                due = oldest.last_used + self._timeouts[line]
+                if due > now:
+                    self._schedule(due)
+                    break
+                self._end(oldest, "timed-out")
+
+
+def _next_line(session: Session, packet: Packet) -> Line:
+    """Where a TCP session belongs after a segment (RFC 5382 section 5)."""
+    flags = packet.flags
+    if flags & RST:
+        session.ended = _BOTH
+    elif flags & FIN:
+        session.ended |= 1 << packet.side
+    elif packet.side is INSIDE and flags & (SYN | ACK) == SYN and session.ended == _BOTH:
+        session.ended = 0  # the client makes use of its port again
+        session.answered = False
+    if session.ended == _BOTH:
+        return Line.TRANSITORY
+    if session.line is Line.TCP:
+        return Line.TCP
+    if packet.side is OUTSIDE:
+        session.answered = True
+        return Line.TRANSITORY
+    return Line.TCP if session.answered and not flags & SYN else Line.TRANSITORY
