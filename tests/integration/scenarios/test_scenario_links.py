@@ -45,7 +45,7 @@ def test_lossy_bbr_carries_several_times_what_reno_does(tmp_path):
     )
     reno, bbr = measured(result, "goodput_mbit")
     assert bbr > 2 * reno
-    assert "Each congestion control loses the same share" in shown
+    assert "Each congestion control meets the same loss rate" in shown
 
 
 def test_bufferbloat_codel_takes_the_queue_away(tmp_path):
