@@ -169,8 +169,7 @@ class Construction:
             self._life.step()
             extra = []
             if site.planned.kind == "middlebox":
-                functions = self.plan.topology.nodes[site.name].functions
-                box = MiddleboxSite(site, self._indices, functions)
+                box = MiddleboxSite(site, self._indices, self.plan)
                 self._life.stack.callback(box.close)
                 extra = box.requests()
                 client = box.start_engine(self._middleboxes[site.name])

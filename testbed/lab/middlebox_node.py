@@ -3,8 +3,8 @@
     outside interfaces -> rule -> TUN "tun-out" -> engine -> TUN "tun-in" -> main table -> inside
 
 and the same the other way. What is addressed to the node itself never gets there: the local
-table is asked first (ip-rule(8)). Functions may claim some of its outside addresses: their
-packets take the way through the box too.
+table is asked first (ip-rule(8)), unless a function claims the node's own outside addresses: then
+their packets take the way through the box too.
 """
 
 from __future__ import annotations
@@ -12,16 +12,14 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
-from collections.abc import Sequence
 
 from testbed.kernel import rtnetlink, sysctl, tun
 from testbed.kernel.netlink import Request
 from testbed.lab.build import IndexSource, Site
 from testbed.lab.helper import Helper
 from testbed.middlebox.client import MiddleboxClient
-from testbed.middlebox.pipeline import checked_options
 from testbed.middlebox.registry import find
-from testbed.topology.model import Function
+from testbed.topology.plan_model import Plan
 
 OUTSIDE_TUN, INSIDE_TUN = "tun-out", "tun-in"
 
@@ -41,9 +39,10 @@ _TUN_QUEUE = 10_000
 class MiddleboxSite:
     """The TUN ends of a middlebox under construction."""
 
-    def __init__(self, site: Site, indices: IndexSource, functions: Sequence[Function]) -> None:
+    def __init__(self, site: Site, indices: IndexSource, plan: Plan) -> None:
         self.site = site
-        self.functions = functions
+        self.plan = plan
+        self.functions = plan.topology.nodes[site.name].functions
         self._outside = self._addresses(outer=True)
         self.mtu = min(interface.mtu for interface in site.planned.interfaces)
         self._fds = [
@@ -74,8 +73,7 @@ class MiddleboxSite:
 
     def _claim_requests(self) -> list[Request]:
         """What takes packets to addresses of the node's own into the box before it gets them."""
-        claimed = self._claimed()
-        if not claimed:
+        if not any(find(one.name).claims_own_addresses for one in self.functions):
             return []
         # What the box sends out comes from these addresses, by a device that does not have them.
         setting = {f"net.ipv4.conf.{OUTSIDE_TUN}.accept_local": "1"}
@@ -85,22 +83,41 @@ class MiddleboxSite:
             for family in _FAMILIES
             for request in rtnetlink.move_local_rule(family, _LOCAL_PRIORITY)
         ]
-        return requests + [
-            rtnetlink.add_claim_rule(
-                host, interface, protocol, _TABLES[OUTSIDE_TUN], _CLAIM_PRIORITY
-            )
-            for host in claimed
-            for interface in self.site.planned.outside
-            for protocol in _CLAIMED_PROTOCOLS[rtnetlink.family_of(host)]
-        ]
+        return (
+            requests
+            + self._neighbour_requests()
+            + [
+                rtnetlink.add_claim_rule(
+                    host, interface, protocol, _TABLES[OUTSIDE_TUN], _CLAIM_PRIORITY
+                )
+                for host in self._outside
+                for interface in self.site.planned.outside
+                for protocol in _CLAIMED_PROTOCOLS[rtnetlink.family_of(host)]
+            ]
+        )
 
-    def _claimed(self) -> list[str]:
-        wanted: set[ipaddress.IPv4Address | ipaddress.IPv6Address] = set()
-        for function in self.functions:
-            kind = find(function.name)
-            options = checked_options(kind, dict(function.options))
-            wanted |= {ipaddress.ip_address(text) for text in kind.claims(options, self._outside)}
-        return [text for text in self._outside if ipaddress.ip_address(text) in wanted]
+    def _neighbour_requests(self) -> list[Request]:
+        """The IPv6 neighbours on the outside: their answers to neighbour discovery, sent to a
+        claimed address, would go the way of its other ICMPv6 packets."""
+        networks = {
+            ipaddress.IPv6Interface(address).network: self.site.indices[interface.name]
+            for interface in self.site.planned.interfaces
+            if interface.name in self.site.planned.outside
+            for address in interface.addresses
+            if ":" in address
+        }
+        others = (
+            (ipaddress.IPv6Interface(address), interface.mac)
+            for node in self.plan.nodes.values()
+            for interface in node.interfaces
+            for address in interface.addresses
+            if ":" in address and node.name != self.site.name
+        )
+        return [
+            rtnetlink.add_neighbour(networks[there.network], str(there.ip), mac)
+            for there, mac in others
+            if there.network in networks
+        ]
 
     def _addresses(self, *, outer: bool) -> list[str]:
         planned = self.site.planned

@@ -76,12 +76,14 @@ class MiddleboxFunction:
     protocols: the transport protocols it wants to see, None for every packet (fragments and
     packets with an unusable transport header included). drains: whether it goes on seeing packets
     while it is disabled, because connections that it has begun depend on it; such a function
-    looks at `enabled` before it begins anything new.
+    looks at `enabled` before it begins anything new. claims_own_addresses: whether it also wants
+    what comes from outside to the node's own addresses there, which otherwise goes past the box.
     """
 
     name: ClassVar[str]
     protocols: ClassVar[frozenset[int] | None] = None
     drains: ClassVar[bool] = False
+    claims_own_addresses: ClassVar[bool] = False
 
     class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """No options."""
@@ -91,15 +93,6 @@ class MiddleboxFunction:
         self.options = options
         self.enabled = True
         self.counters: Counter[str] = Counter()
-
-    @classmethod
-    def claims(cls, options: Any, outside: Sequence[str]) -> Sequence[str]:
-        """Addresses for which the function wants the packets that come from outside.
-
-        Without this, packets to the node's own addresses never reach the box. outside: the node's
-        addresses on that side.
-        """
-        return ()
 
     def packet(self, packet: Packet) -> Verdict:
         """Judge one packet; it may be changed in place. `packet.side` is where it came from."""

@@ -105,7 +105,7 @@ class Pipeline:
         name = function_type.name
         if name in self.functions:
             raise LabError(f"middlebox function '{name}' is listed twice; list it once")
-        checked = checked_options(function_type, options)
+        checked = _checked_options(function_type, options)
         position = len(self.functions)
         self.functions[name] = function_type(_Place(self, position), checked)
         self._positions[name] = position
@@ -120,7 +120,7 @@ class Pipeline:
         """Change some options of a function. Raises KeyError and, for bad options, LabError."""
         function = self.functions[name]
         options = msgspec.to_builtins(function.options) | changes
-        function.reconfigure(checked_options(type(function), options))
+        function.reconfigure(_checked_options(type(function), options))
 
     def _lay_routes(self) -> None:
         """Work out, per side and protocol, which functions are asked."""
@@ -234,8 +234,7 @@ class Pipeline:
         )
 
 
-def checked_options(function_type: type[MiddleboxFunction], options: dict[str, Any]) -> Any:
-    """The options as the function's own type. Raises LabError for those it does not take."""
+def _checked_options(function_type: type[MiddleboxFunction], options: dict[str, Any]) -> Any:
     try:
         return msgspec.convert(options, function_type.Options)
     except msgspec.ValidationError as error:

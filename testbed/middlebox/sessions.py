@@ -28,6 +28,7 @@ from testbed.middlebox.segments import reverse_key
 from testbed.middlebox.timers import Timer
 
 _BOTH: Final = 0b11
+_CLOSES: Final = FIN | RST
 _u16 = struct.Struct("!H")
 
 
@@ -45,7 +46,8 @@ class Session:
     """One conversation with its endpoint inside, and the public one that stands for it.
 
     outward_key, inward_key: of packets that come from inside, and from outside, as they come;
-    an ICMP identifier stands for both ports. delta: what the checksum's data grows by, outward;
+    an ICMP identifier stands for both ports. sent_key, delivered_key: `Packet.key` of the same two
+    when they are translated. delta: what the checksum's data grows by, outward;
     address_delta: the address's part in it. answered: whether anything came from outside. ended:
     the sides that have sent a FIN, as bits; both after a RST.
     """
@@ -57,6 +59,8 @@ class Session:
     public_port: bytes
     outward_key: bytes
     inward_key: bytes
+    sent_key: bytes
+    delivered_key: bytes
     mapping: Binding
     pair: Binding | None
     line: Line
@@ -76,7 +80,8 @@ class Session:
             buffer[8:24] = self.public_address
         at = packet.transport if self.protocol in _HAVE_PORTS else packet.transport + 4
         buffer[at : at + 2] = self.public_port
-        self._finish(packet, self.delta, reverse_key(self.inward_key))
+        self._finish(packet, self.delta)
+        packet.key = self.sent_key
 
     def inward(self, packet: Packet) -> None:
         """Give a packet from outside its destination inside."""
@@ -88,9 +93,10 @@ class Session:
             buffer[24:40] = self.private_address
         at = packet.transport + (2 if self.protocol in _HAVE_PORTS else 4)
         buffer[at : at + 2] = self.private_port
-        self._finish(packet, -self.delta, reverse_key(self.outward_key))
+        self._finish(packet, -self.delta)
+        packet.key = self.delivered_key
 
-    def _finish(self, packet: Packet, delta: int, key: bytes) -> None:
+    def _finish(self, packet: Packet, delta: int) -> None:
         buffer, at = packet.buffer, packet.checksum_at
         if self.protocol == UDP:
             # 0 stands for no checksum (RFC 768), and where 0 comes out its other form is sent.
@@ -101,7 +107,6 @@ class Session:
                     buffer[at : at + 2] = b"\xff\xff"
         else:
             adjust_checksum(buffer, at, delta)
-        packet.key = key if self.protocol in _HAVE_PORTS else key[:-4]
 
 
 _HAVE_PORTS: Final = frozenset({TCP, UDP})
@@ -115,6 +120,8 @@ def new_session(
     width = (len(key) - 4) // 2
     port = _u16.pack(mapping.port)
     remote_port = key[-2:] if protocol in _HAVE_PORTS else port
+    inward_key = key[width : 2 * width] + mapping.address + remote_port + port
+    length = None if protocol in _HAVE_PORTS else -4  # of ICMP, `Packet.key` has the addresses only
     address_delta = int.from_bytes(mapping.address, "big") - int.from_bytes(key[:width], "big")
     port_delta = mapping.port - int.from_bytes(key[-4:-2], "big")
     return Session(
@@ -124,7 +131,9 @@ def new_session(
         public_address=mapping.address,
         public_port=port,
         outward_key=key,
-        inward_key=key[width : 2 * width] + mapping.address + remote_port + port,
+        inward_key=inward_key,
+        sent_key=reverse_key(inward_key)[:length],
+        delivered_key=reverse_key(key)[:length],
         mapping=mapping,
         pair=pair,
         line=_FIRST_LINE.get(protocol, Line.ICMP),
@@ -158,7 +167,7 @@ class Sessions:
         # The same addresses and ports are two sessions where the protocols differ.
         self._outward: dict[tuple[int, bytes], Session] = {}
         self._inward: dict[tuple[int, bytes], Session] = {}
-        self._lines: dict[Line, OrderedDict[Session, None]] = {line: OrderedDict() for line in Line}
+        self._lines: list[OrderedDict[Session, None]] = [OrderedDict() for _ in Line]
         self._timer: Timer | None = None
 
     def __len__(self) -> int:
@@ -189,7 +198,9 @@ class Sessions:
         """Take note of a packet, given as it came."""
         session.last_used = self._box.now()
         if packet.protocol == TCP:
-            line = _next_line(session, packet)
+            line = session.line
+            if line is not Line.TCP or packet.flags & _CLOSES:
+                line = _next_line(session, packet)
             if line is not session.line:
                 del self._lines[session.line][session]
                 session.line = line
@@ -206,7 +217,7 @@ class Sessions:
 
     def _make_room(self, most: int) -> None:
         while len(self._outward) > most:
-            self._end(next(iter(next(filter(None, self._lines.values())))), "evicted")
+            self._end(next(iter(next(filter(None, self._lines)))), "evicted")
 
     def _schedule(self, due: float) -> None:
         """Have `_forget_silent` called at `due` at the latest."""
@@ -221,7 +232,7 @@ class Sessions:
             self._timer.cancel()
             self._timer = None
         now = self._box.now()
-        for line, sessions in self._lines.items():
+        for line, sessions in zip(Line, self._lines, strict=True):
             while sessions:
                 oldest = next(iter(sessions))
                 due = oldest.last_used + self._timeouts[line]

@@ -56,7 +56,7 @@ def judge(parameters: Mapping[str, Any], measured: Measurements) -> Judgement:
         "on_timeout": "the NAT",
         "keepalive": "keepalive",
         "probes": "probes",
-        "seconds": "outcome after (s)",
+        "outcome_ms": "outcome after (ms)",
         "retransmissions": "retransmissions",
         "resets": "resets",
     },
@@ -85,7 +85,7 @@ def idle_timeout(
     inner, outer = (connection_in(experiment.captures[f"{node}:eth0"]) for node in (CLIENT, SERVER))
     return {
         "outcome": found.outcome,
-        "seconds": found.seconds,
+        "outcome_ms": found.seconds * 1000,
         "probes": keepalive_probes(inner.by_initiator),
         "retransmissions": len(inner.by_initiator.retransmissions),
         "resets": sum(bool(one.flags & RST) for one in inner.by_responder.segments),

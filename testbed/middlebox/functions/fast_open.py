@@ -22,6 +22,7 @@ from testbed.middlebox.packet import (
     SYN,
     TCP,
     Packet,
+    Side,
     adjust_checksum,
     ones_complement_sum,
 )
@@ -32,6 +33,7 @@ from testbed.topology.model import Seconds
 _FAST_OPEN: Final = drop("fast-open")
 _NON_SYN: Final = drop("non-syn")
 _BOTH: Final = 0b11
+_CHANGES: Final = SYN | FIN | RST
 # Kind and length, and in the experimental option an identifier too (RFC 7413 section 4.1.1).
 _BEFORE_COOKIE: Final = {34: 2}
 _BEFORE_COOKIE_OF_EXPERIMENT: Final = 4
@@ -90,7 +92,11 @@ class FastOpen(MiddleboxFunction):
             if not self._admit(packet, flags):
                 return _NON_SYN
         else:
-            self._follow(flow, packet, flags)
+            flow.last_used = self.box.now()
+            if flags & _CHANGES:
+                _follow(flow, packet.side, flags)
+            # What has ended is the first to make room.
+            self._flows.touch(flow, flow.ended != _BOTH)
         return self._opening(packet, flags) if flags & SYN else PASS
 
     # Fast Open
@@ -162,16 +168,15 @@ class FastOpen(MiddleboxFunction):
         self._flows.remove(first)
         return True
 
-    def _follow(self, flow: _Flow, packet: Packet, flags: int) -> None:
-        flow.last_used = self.box.now()
-        if flags & RST:
-            flow.ended = _BOTH
-        elif flags & FIN:
-            flow.ended |= 1 << packet.side
-        elif flags & (SYN | ACK) == SYN:
-            flow.ended = 0
-        # What has ended is the first to make room.
-        self._flows.touch(flow, last=flow.ended != _BOTH)
+
+def _follow(flow: _Flow, side: Side, flags: int) -> None:
+    """Take note of a segment that opens or closes."""
+    if flags & RST:
+        flow.ended = _BOTH
+    elif flags & FIN:
+        flow.ended |= 1 << side
+    elif flags & (SYN | ACK) == SYN:
+        flow.ended = 0
 
 
 def _unusual_beginning(flags: int) -> str:

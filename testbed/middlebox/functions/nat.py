@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from itertools import count
 from typing import Annotated, Any, Final, Literal
 
@@ -51,6 +51,7 @@ class Nat(MiddleboxFunction):
     """Puts public addresses in the place of those inside, for TCP, UDP and ICMP."""
 
     drains = True
+    claims_own_addresses = True
 
     class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """How it maps. All can be set while traffic runs; sessions keep what they have.
@@ -124,10 +125,6 @@ class Nat(MiddleboxFunction):
         }
         self._public = {one.packed for one in addresses}
         self._first_port, self._last_port = _port_range(options.ports)
-
-    @classmethod
-    def claims(cls, options: Options, outside: Sequence[str]) -> Sequence[str]:
-        return options.pool or outside
 
     def gauges(self) -> dict[str, int]:
         return {

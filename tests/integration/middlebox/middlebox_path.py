@@ -1,4 +1,4 @@
-"""The path of the integration tests: a client outside, a box, a server inside."""
+"""The path of the integration tests: a client, a box, a server."""
 
 from __future__ import annotations
 
@@ -18,11 +18,19 @@ needs_a_lab = pytest.mark.skipif(
 )
 
 
-def path(*functions: tuple[str, dict[str, Any]], loss: float = 0.0, **sysctls: str) -> Topology:
+def path(
+    *functions: tuple[str, dict[str, Any]],
+    loss: float = 0.0,
+    outside: str = CLIENT,
+    **sysctls: str,
+) -> Topology:
     """client --- box --- server, 10 ms there and back; losses (both ways) are the client's link's.
 
-    sysctls: of both hosts, without `net.ipv4.`.
+    outside: the host on the box's outer side. sysctls: of both hosts, without `net.ipv4.`.
     """
+    toward_client, toward_server = "outside", "inside"
+    if outside == SERVER:
+        toward_client, toward_server = toward_server, toward_client
     link = Impairments(delay=ONE_WAY, loss=loss)
     settings = {f"net.ipv4.{name}": value for name, value in sysctls.items()}
     return Topology(
@@ -32,18 +40,18 @@ def path(*functions: tuple[str, dict[str, Any]], loss: float = 0.0, **sysctls: s
             BOX: Node(
                 name=BOX,
                 kind="middlebox",
-                outside=CLIENT,
+                outside=outside,
                 functions=tuple(Function(name, options) for name, options in functions),
             ),
             SERVER: Node(name=SERVER, congestion_control="cubic", sysctls=settings),
         },
         links=(
             Link(
-                endpoints=(Endpoint(CLIENT, "eth0"), Endpoint(BOX, "outside")),
+                endpoints=(Endpoint(CLIENT, "eth0"), Endpoint(BOX, toward_client)),
                 forward=link,
                 reverse=link,
             ),
-            Link(endpoints=(Endpoint(BOX, "inside"), Endpoint(SERVER, "eth0"))),
+            Link(endpoints=(Endpoint(BOX, toward_server), Endpoint(SERVER, "eth0"))),
         ),
         captures=(Endpoint(CLIENT, "eth0"), Endpoint(SERVER, "eth0")),
     )

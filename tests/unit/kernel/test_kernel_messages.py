@@ -85,6 +85,28 @@ def test_a_neighbour_and_a_rule():
     assert message.get_attr("FRA_TABLE") == 101
 
 
+@pytest.mark.parametrize("host", ["192.0.2.1", "2001:db8::1"])
+def test_a_rule_for_packets_to_one_address(host):
+    request = rtnetlink.add_claim_rule(host, "outside", 17, 101, 10)
+    message = decoded(fibmsg, request)
+    assert message["dst_len"] == (128 if ":" in host else 32)
+    assert message["family"] == rtnetlink.family_of(host)
+    assert message.get_attr("FRA_DST") == host
+    assert message.get_attr("FRA_IIFNAME").rstrip("\0") == "outside"
+    assert message.get_attr("FRA_IP_PROTO") == 17
+    assert (message.get_attr("FRA_TABLE"), message.get_attr("FRA_PRIORITY")) == (101, 10)
+
+
+def test_the_local_rule_is_added_elsewhere_before_it_is_removed():
+    added, removed = (
+        decoded(fibmsg, one) for one in rtnetlink.move_local_rule(socket.AF_INET6, 50)
+    )
+    assert (added["header"]["type"], removed["header"]["type"]) == (32, 33)
+    assert (added.get_attr("FRA_PRIORITY"), removed.get_attr("FRA_PRIORITY")) == (50, 0)
+    for message in (added, removed):
+        assert message.get_attr("FRA_TABLE") == 255 and message["family"] == socket.AF_INET6
+
+
 @pytest.mark.parametrize("master", [None, 900])
 @pytest.mark.parametrize("mac", [None, "02:00:00:00:00:05"])
 def test_settings_of_a_link(master, mac):
