@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import msgspec
 import pytest
 from rich.console import Console
 
@@ -84,8 +85,6 @@ def test_flaky_tcp_stays_silent_after_the_outage(tmp_path):
 
 def test_a_result_of_a_late_emulator_says_so(tmp_path):
     scenario, topology = registry.find("satellite")
-    import msgspec
-
     impatient = msgspec.structs.replace(topology, max_lateness=1e-9)
     outcome = runner.run(
         scenario,
