@@ -41,10 +41,10 @@ def present(result: Result, topology: Topology, folder: Path) -> Presentation:
         {"congestion_control": "reno", "losses": "bursty"},
     )
     if not found:
-        return conclude("Each congestion control loses the same share of its packets.", folder)
+        return conclude("Each congestion control meets the same loss rate.", folder)
     bbr, reno, bursty = found
     return conclude(
-        f"With the same share of packets lost, bbr carries {bbr / reno:.0f} times what reno does; "
+        f"At the same loss rate bbr carries {bbr / reno:.0f} times what reno does; "
         f"and losses in bursts leave reno {bursty / reno:.1f} times what lone ones do, because "
         "it halves its window once for each burst, not for each packet.",
         folder,

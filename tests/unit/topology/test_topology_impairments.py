@@ -224,6 +224,11 @@ def test_a_fault_is_told_once_with_its_line(key: str, told: str) -> None:
     assert told in line
 
 
+def test_an_emulator_that_may_never_be_late_is_refused() -> None:
+    (line,) = problems(PAIR.replace("nodes", "emulator: {max_lateness: 0}\nnodes", 1))
+    assert line.startswith("t.yaml:2: emulator.max_lateness: expected a duration above 0")
+
+
 def test_a_change_is_judged_in_the_state_that_it_finds() -> None:
     changes = "[{at: 2s, queue: 50ms}, {at: 1s, rate: 1mbit}]"
     assert link(f"schedule: {changes}")
