@@ -14,6 +14,9 @@ from testbed.emulator.counters import Tally
 from testbed.emulator.element import Element, Nanoseconds
 from testbed.topology.model import FourState, GilbertElliott, Impairments
 
+#: The lowest bit of a destination address (IEEE 802.3, section 3.2.3).
+_GROUP_BIT = 1
+
 
 class Cut(Element):
     """A cable pulled out: every frame that comes is dropped, until it is put back.
@@ -40,43 +43,57 @@ class Cut(Element):
 
 
 class Loss(Element):
-    """Losses by chance: independent of each other, or by a model that makes bursts."""
+    """Losses by chance: independent of each other, or by a model that makes bursts.
 
-    def __init__(self, tally: Tally, generator: random.Random) -> None:
+    Multicast has a chain of random numbers of its own: when the kernel announces its groups is
+    not for the traffic of a node to decide, and must not shift what that loses.
+    """
+
+    def __init__(self, tally: Tally, generator: random.Random, multicast: random.Random) -> None:
         super().__init__(tally)
-        self._random = generator.random
+        self._draws = (generator.random, multicast.random)
         self._probability = 0.0
         self._model: GilbertElliott | FourState | None = None
-        self._next_is_lost: Callable[[], bool] = self._independently
+        self._chains: tuple[Callable[[], bool], ...] = ()
+        self._choose()
 
     @property
     def neutral(self) -> bool:
         return self._probability == 0 and self._model is None
 
     def configure(self, impairments: Impairments, round_trip: float, now: Nanoseconds) -> None:
+        same = impairments.loss_model == self._model  # goes on in the state that it is in
+        if same and impairments.loss == self._probability:
+            return
         self._probability = impairments.loss
-        if impairments.loss_model == self._model:
-            return  # goes on in the state that it is in
         self._model = impairments.loss_model
-        match self._model:
-            case None:
-                self._next_is_lost = self._independently
-            case GilbertElliott():
-                self._next_is_lost = GilbertElliottChain(self._model, self._random)
-            case FourState():
-                self._next_is_lost = FourStateChain(self._model, self._random)
+        if not same or self._model is None:
+            self._choose()
+
+    def _choose(self) -> None:
+        self._chains = tuple(_chain(self._model, self._probability, draw) for draw in self._draws)
 
     def settings(self) -> dict[str, Any]:
         return {"loss": self._probability, "loss_model": self._model}
 
     def take(self, frame: bytes, time: Nanoseconds) -> None:
-        if self._next_is_lost():
+        if self._chains[frame[0] & _GROUP_BIT]():
             self.tally.drop("loss", frame, time)
         else:
             self.emit(frame, time)
 
-    def _independently(self) -> bool:
-        return self._random() < self._probability
+
+def _chain(
+    model: GilbertElliott | FourState | None, probability: float, draw: Callable[[], float]
+) -> Callable[[], bool]:
+    """Each call tells whether the next frame is lost."""
+    match model:
+        case GilbertElliott():
+            return GilbertElliottChain(model, draw)
+        case FourState():
+            return FourStateChain(model, draw)
+        case None:
+            return lambda: draw() < probability
 
 
 class GilbertElliottChain:

@@ -40,7 +40,7 @@ class Pipeline:
             self._cut,
             ScriptedLoss(tally),
             Duplication(tally, generator("duplicate")),
-            Loss(tally, generator("loss")),
+            Loss(tally, generator("loss"), generator("loss of multicast")),
             Corruption(tally, generator("corrupt")),
             self._bottleneck,
             self._overtaking,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -47,7 +48,16 @@ def probe_netem(kinds: Iterable[str] = ("netem", "tbf", "pfifo", "bfifo")) -> Ne
                 coarse_timers=_USER_MODE in Path("/proc/cpuinfo").read_text(),
             )
         finally:
-            netlink.execute([qdisc.take_away(LOOPBACK_INDEX)])
+            _take_away(netlink)
+
+
+def _take_away(netlink: Netlink) -> None:
+    """Remove what was tried last; nothing is there when the kernel has had none of it."""
+    try:
+        netlink.execute([qdisc.take_away(LOOPBACK_INDEX)])
+    except KernelError as error:
+        if error.number != errno.ENOENT:
+            raise
 
 
 def _filters_work(netlink: Netlink) -> bool:

@@ -23,13 +23,13 @@ RTNLGRP_LINK = 1
 
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
 _IFF_UP = 1
-_OPERSTATE_UNKNOWN, _OPERSTATE_UP = 0, 6
+_OPERSTATE_UP = 6
 _BRIDGE_PORT_FORWARDING = 3
 _RTN_UNICAST = 1
 _RTEXT_FILTER_SKIP_STATS = 8
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_OPERSTATE = 1, 3, 4, 16
-_IFLA_LINKINFO, _IFLA_STATS64 = 18, 23
+_IFLA_LINKINFO, _IFLA_STATS64, _IFLA_CARRIER = 18, 23, 33
 _IFLA_INFO_KIND, _IFLA_INFO_SLAVE_DATA, _IFLA_BRPORT_STATE = 1, 5, 1
 _IFA_ADDRESS, _IFA_LOCAL = 1, 2
 _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_METRICS = 1, 4, 5, 8
@@ -137,10 +137,12 @@ def _carrying(given: dict[int, bytes]) -> bool:
     port = attributes(info.get(_IFLA_INFO_SLAVE_DATA, b""))
     if port and port[_IFLA_BRPORT_STATE][0] != _BRIDGE_PORT_FORWARDING:
         return False
-    state = given[_IFLA_OPERSTATE][0]
-    # TUN and TAP never tell more than "unknown"; a veth says so only until its first news.
-    follows_carrier = info.get(_IFLA_INFO_KIND, b"").startswith((b"veth", b"bridge"))
-    return state == _OPERSTATE_UP or (state == _OPERSTATE_UNKNOWN and not follows_carrier)
+    if info.get(_IFLA_INFO_KIND, b"").startswith((b"veth", b"bridge")):
+        # Its queue is put in place when the news of its carrier are worked off, and not before.
+        return given[_IFLA_OPERSTATE][0] == _OPERSTATE_UP
+    # A TUN or TAP has its carrier before it is set up, and its queue from then on; news of it,
+    # which change nothing any more, can be seconds late on a busy machine (net/core/link_watch.c).
+    return bool(given[_IFLA_CARRIER][0])
 
 
 def addresses(netlink: Netlink) -> set[tuple[int, str]]:

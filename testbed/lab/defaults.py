@@ -33,5 +33,8 @@ PINNED_SYSCTLS = MappingProxyType(
         "net.ipv6.conf.default.accept_ra": "0",
         "net.ipv6.conf.default.addr_gen_mode": "1",
         "net.ipv6.conf.default.router_solicitations": "0",
+        # The second announcement of each multicast group: not in the middle of an experiment.
+        "net.ipv6.conf.default.mldv1_unsolicited_report_interval": "86400000",
+        "net.ipv6.conf.default.mldv2_unsolicited_report_interval": "86400000",
     }
 )

@@ -105,14 +105,22 @@ class HopsInForce:
         return self._changes(None)
 
     def change(self, netlink: Netlink, hops: Hops) -> None:
-        """Turn them into `hops`; those that stay the same are not touched."""
+        """Turn them into `hops`; those that stay the same are not touched.
+
+        When the kernel refuses one (it may not have the discipline), all are as before.
+        """
         before = self.hops
         if hops.queue.kind != before.queue.kind:
             told = qdisc.look(netlink, self.path.queue, before.queue.kind)
             self._aqm_drops += told.aqm_drops
             self._marks += told.marks
         self.hops = hops
-        netlink.execute(self._changes(before))
+        try:
+            netlink.execute(self._changes(before))
+        except KernelError:
+            self.hops = before
+            netlink.execute(self.requests())
+            raise
 
     def _changes(self, before: Hops | None) -> list[Request]:
         hops, path = self.hops, self.path

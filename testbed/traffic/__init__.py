@@ -2,15 +2,19 @@
 
 from testbed.traffic.bulk import Transfer, transfer
 from testbed.traffic.request_response import Exchange, Responder, exchange, fast_open_exchange
+from testbed.traffic.sampling import Sample, Stream, stream
 from testbed.traffic.silence import AfterSilence, exchange_after_silence
 
 __all__ = [
     "AfterSilence",
     "Exchange",
     "Responder",
+    "Sample",
+    "Stream",
     "Transfer",
     "exchange",
     "exchange_after_silence",
     "fast_open_exchange",
+    "stream",
     "transfer",
 ]

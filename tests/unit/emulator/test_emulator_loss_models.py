@@ -70,6 +70,33 @@ def test_the_same_seed_gives_the_same_bursts(line):
     assert losses(line, model) != losses(line, model, seed=2)
 
 
+@pytest.mark.parametrize(
+    "impairments",
+    [
+        Impairments(loss=0.3),
+        Impairments(loss_model=GilbertElliott(p=0.2, r=0.4)),
+        Impairments(loss_model=FourState(p13=0.2, p31=0.4)),
+    ],
+    ids=["independent", "gilbert-elliott", "state"],
+)
+def test_multicast_in_between_does_not_shift_what_is_lost(line, impairments):
+    def arrived(every: int) -> list[bytes]:
+        lossy = line(impairments)
+        for number in range(500):
+            if number % every == 0:
+                lossy.send(b"\x33\x33" + number.to_bytes(4, "big"), number)
+            lossy.send(b"\x02\x00" + number.to_bytes(4, "big"), number)
+        return [frame for _, frame in lossy.arrivals()]
+
+    unicast, multicast = (
+        [[frame for frame in arrived(every) if frame[:1] == first] for every in (1000, 3)]
+        for first in (b"\x02", b"\x33")
+    )
+    assert unicast[0] == unicast[1]
+    assert 100 < len(unicast[0]) < 450
+    assert 30 < len(multicast[1]) < 160
+
+
 def test_a_change_elsewhere_leaves_the_model_in_its_state(line):
     model = GilbertElliott(p=0.05, r=0.05)
     undisturbed = losses(line, model)

@@ -1,0 +1,92 @@
+"""A short transfer over a geostationary satellite: every round trip counts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from testbed.scenarios.conclusion import conclude, medians_of
+from testbed.scenarios.experiment import Experiment
+from testbed.scenarios.registry import Judgement, Measurements, scenario
+from testbed.scenarios.result import Presentation, Result
+from testbed.topology.model import Route, RouteMetrics, Topology
+from testbed.topology.vary import with_node
+from testbed.traffic import transfer
+
+CLIENT, SERVER = "client", "server"
+SLOW_START, HELD_UP = "takes what slow start takes", "held up by the receiver's window"
+
+_SEGMENT = 1448
+_SMALL_BUFFER = "4096 65536 65536"
+
+InitialWindow = Literal["10", "32"]
+Receiver = Literal["usual", "small"]
+
+
+def judge(parameters: Mapping[str, Any], measured: Measurements) -> Judgement:
+    """In whole round trips: the handshake's, and those that slow start needs at least."""
+    least = 1 + flights(float(measured["size"]) / _SEGMENT, int(parameters["initcwnd"]))
+    found = round(float(measured["round_trips"]))
+    verdict = SLOW_START if found == least else HELD_UP if found > least else f"{found} round trips"
+    return Judgement(verdict, HELD_UP if parameters["receive_buffer"] == "small" else SLOW_START)
+
+
+def flights(segments: float, window: float) -> int:
+    """Round trips that slow start takes to send so many segments (RFC 5681 section 3.1)."""
+    return math.ceil(math.log2(segments / window + 1))
+
+
+def present(result: Result, topology: Topology, folder: Path) -> Presentation:
+    """The sentence."""
+    found = medians_of(
+        result,
+        "time_ms",
+        {"initcwnd": "10", "receive_buffer": "usual"},
+        {"initcwnd": "32", "receive_buffer": "usual"},
+        {"initcwnd": "32", "receive_buffer": "small"},
+    )
+    if not found:
+        return conclude("Time is counted in round trips of 600 ms here.", folder)
+    ten, more, small = (value / 1000 for value in found)
+    return conclude(
+        f"An initial window of 32 segments instead of 10 brings the same bytes in {more:.1f} s "
+        f"instead of {ten:.1f} s; a receiver with a small buffer takes back {small - more:.1f} s "
+        "of that, because it never lets more than a window be on the way.",
+        folder,
+    )
+
+
+@scenario(
+    "satellite",
+    topology="satellite",
+    grid={"initcwnd": ("10", "32"), "receive_buffer": ("usual", "small")},
+    judge=judge,
+    present=present,
+    columns={
+        "initcwnd": "initial window (segments)",
+        "receive_buffer": "receiver's buffer",
+        "time_ms": "time (ms)",
+        "round_trips": "round trips",
+    },
+)
+def satellite(
+    experiment: Experiment,
+    initcwnd: InitialWindow = "10",
+    receive_buffer: Receiver = "usual",
+    size: int = 130_000,
+) -> Measurements:
+    """A download of 130 kB over 600 ms of round trip: initial and receive windows."""
+    route = Route(to=CLIENT, metrics=RouteMetrics(initcwnd=int(initcwnd)))
+    topology = with_node(experiment.topology, SERVER, routes=(route,))
+    if receive_buffer == "small":
+        topology = with_node(topology, CLIENT, sysctls={"net.ipv4.tcp_rmem": _SMALL_BUFFER})
+    round_trip = sum(link.forward.delay + link.reverse.delay for link in topology.links)
+    with experiment.lab(topology) as lab:
+        found = transfer(lab[CLIENT], lab[SERVER], size, direction="download")
+    return {
+        "time_ms": found.last_byte * 1000,
+        "round_trips": found.last_byte / round_trip,
+        "size": size,
+    }
