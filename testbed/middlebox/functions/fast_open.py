@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from testbed.middlebox.editing import blank_option, option_name
+from testbed.middlebox.editing import FAST_OPEN, blank_option, option_name
 from testbed.middlebox.flow_table import FlowTable
 from testbed.middlebox.function import PASS, Box, MiddleboxFunction, Verdict, drop
 from testbed.middlebox.packet import (
@@ -30,13 +30,10 @@ from testbed.middlebox.registry import function
 from testbed.middlebox.segments import reverse_key
 from testbed.topology.model import Seconds
 
-_FAST_OPEN: Final = drop("fast-open")
+_DROPPED: Final = drop("fast-open")
 _NON_SYN: Final = drop("non-syn")
 _BOTH: Final = 0b11
 _CHANGES: Final = SYN | FIN | RST
-# Kind and length, and in the experimental option an identifier too (RFC 7413 section 4.1.1).
-_BEFORE_COOKIE: Final = {34: 2}
-_BEFORE_COOKIE_OF_EXPERIMENT: Final = 4
 
 _u16 = struct.Struct("!H")
 
@@ -118,7 +115,7 @@ class FastOpen(MiddleboxFunction):
             return PASS
         if mode == "drop":
             self.counters["tfo-packets-dropped"] += 1
-            return _FAST_OPEN
+            return _DROPPED
         for at, size, _ in found:
             blank_option(packet, at, size)
         _cut_payload(packet)
@@ -127,7 +124,8 @@ class FastOpen(MiddleboxFunction):
 
     def _count_kind(self, option: tuple[int, int, int], flags: int) -> None:
         _, size, kind = option
-        cookie = size > _BEFORE_COOKIE.get(kind, _BEFORE_COOKIE_OF_EXPERIMENT)
+        # The experimental option has an identifier before its cookie (RFC 7413 section 4.1.1).
+        cookie = size > (2 if kind == FAST_OPEN else 4)
         if flags & ACK:
             if cookie:
                 self.counters["tfo-syn-ack-with-cookie"] += 1
