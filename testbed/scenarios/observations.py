@@ -6,6 +6,7 @@ from pathlib import Path
 
 from testbed.errors import ScenarioError
 from testbed.trace import Connection, Direction, Segment, read_trace
+from testbed.trace.pcap import CaptureFile
 from testbed.trace.segments import ACK, FIN, RST, SYN, difference
 
 _NS = 1e9
@@ -17,6 +18,19 @@ def connection_in(capture: Path) -> Connection:
     if not connections:
         raise ScenarioError(f"There is no TCP connection in {capture}.")
     return connections[0]
+
+
+def fragments_in(capture: Path) -> int:
+    """Fragments of IPv4 and IPv6 datagrams in a capture of Ethernet without tags."""
+    file = CaptureFile(capture)
+    return sum(_is_fragment(file.data[start:end]) for _, _, start, end, _ in file.frames())
+
+
+def _is_fragment(frame: bytes) -> bool:
+    kind, ip = frame[12:14], frame[14:]
+    if kind == b"\x08\x00":
+        return bool(int.from_bytes(ip[6:8], "big") & 0x3FFF)
+    return kind == b"\x86\xdd" and ip[6:7] == b"\x2c"  # next header 44 (RFC 8200 section 4.5)
 
 
 def largest_payload(direction: Direction) -> int:

@@ -25,6 +25,7 @@ HARMLESS: dict[str, dict[str, Any]] = {
     "fast-open": {},
     "flow-disorder": {"every": 30, "behind": 1},
     "firewall": {"strict_windows": True},
+    "fragments": {},
     "nat": {"on_timeout": "reset"},
     "options": {"strip": ["unknown"], "mss_clamp": 1300},
     "pep": {},

@@ -19,6 +19,7 @@ REDUCED: dict[str, dict[str, str]] = {
         "fallback": "1",
     },
     "flow-disorder": {"sack": "1"},
+    "fragments": {},
     "option-stripping": {"strip": "nothing,window-scale,sack,mss"},
     "pep": {"loss": "none"},
     "pmtu-black-hole": {"patience": "3.5"},

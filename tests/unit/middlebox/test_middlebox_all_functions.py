@@ -39,6 +39,7 @@ AT_WORK: dict[str, dict[str, Any]] = {
     },
     "fast-open": {"mode": "strip", "non_syn": "drop", "flow_limit": 50},
     "flow-disorder": {"every": 2, "connection_limit": 50},
+    "fragments": {"limit": 4, "datagram_limit": 50, "memory_limit": 1 << 17},
     "nat": {"pool": ["192.0.2.1", "2001:db8::1"], "session_limit": 50},
     "options": {
         "strip": ["sack", "timestamps", "tfo", "mptcp", "unknown"],
