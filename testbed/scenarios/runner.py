@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from testbed.errors import ScenarioError
+from testbed.errors import ScenarioError, TopologyError
 from testbed.scenarios.environment import Environment
 from testbed.scenarios.experiment import Experiment
 from testbed.scenarios.parameters import parse_assignments
@@ -74,7 +74,14 @@ def run(
 def _run_once(
     scenario: Scenario, cell: dict[str, Any], experiment: Experiment, folder: Path
 ) -> RunRecord:
-    measured = scenario.function(experiment, **cell)
+    try:
+        measured = scenario.function(experiment, **cell)
+    except TopologyError as error:
+        raise ScenarioError(
+            f"The scenario {scenario.name} cannot run in the topology "
+            f"'{experiment.topology.name}': {error}. It is made for topologies such as "
+            f"{scenario.topology}.yaml."
+        ) from error
     judgement = scenario.judge(cell, measured)
     return RunRecord(
         parameters=cell,

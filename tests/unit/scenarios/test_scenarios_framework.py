@@ -17,6 +17,7 @@ from testbed.scenarios.parameters import parameters_of, parse_assignments
 from testbed.scenarios.registry import Judgement, Scenario
 from testbed.scenarios.result import Cell, Result, medians
 from testbed.scenarios.show import matrix, render
+from testbed.topology.load import loads
 
 NOWHERE = Environment(
     kernel="6",
@@ -168,6 +169,12 @@ class TestRunning:
         _, topology = registry.find("docomo")
         with pytest.raises(ScenarioError, match="never ran a lab"):
             runner.run(make(), topology, parameters={}, out=tmp_path / "out")
+
+    def test_a_topology_that_does_not_fit_is_told_with_the_one_that_does(self, tmp_path):
+        scenario, _ = registry.find("docomo")
+        other = loads("name: other\nnodes: {a: {}, b: {}}\nlinks: [{endpoints: [a, b]}]\n")
+        with pytest.raises(ScenarioError, match=r"'other': .*no node 'router'.* docomo\.yaml"):
+            runner.run(scenario, other, parameters={}, out=tmp_path / "out")
 
     def test_a_folder_with_something_in_it_is_left_alone(self, tmp_path):
         (tmp_path / "mine").write_text("precious")
