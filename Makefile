@@ -7,7 +7,7 @@ PYTHON ?= $(firstword $(wildcard /usr/bin/python3) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 RUN_PACKAGES := tcpdump python3-venv
-TEST_PACKAGES := $(RUN_PACKAGES) chromium tshark iproute2 iputils-ping util-linux
+TEST_PACKAGES := $(RUN_PACKAGES) chromium tshark iproute2 iputils-ping util-linux nftables
 # A second kernel for the tests of the netem emulator; not to be had for every machine.
 UML_PACKAGE := user-mode-linux
 

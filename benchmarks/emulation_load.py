@@ -1,4 +1,7 @@
-"""Traffic for emulation.py, as processes of their own inside a node. Results are JSON lines."""
+"""Traffic for emulation.py and middlebox.py, as processes of their own inside a node.
+
+Results are JSON lines.
+"""
 
 from __future__ import annotations
 

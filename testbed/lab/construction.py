@@ -13,7 +13,7 @@ from testbed.emulator.userspace import UserspaceEmulator
 from testbed.errors import CaptureError, LabError
 from testbed.kernel.netlink import Netlink
 from testbed.kernel.process import find_program
-from testbed.lab import build
+from testbed.lab import build, ruleset
 from testbed.lab.capture import Capture
 from testbed.lab.choice import Choice, choose
 from testbed.lab.fate_file import FateFile
@@ -60,6 +60,8 @@ class Construction:
         began = time.monotonic()
         if self.plan.captures:
             find_program("tcpdump", "tcpdump")
+        if any(node.kernel is not None for node in self.plan.topology.nodes.values()):
+            find_program(*ruleset.PROGRAM)
         _allow_descriptors(_descriptors(self.plan))
         self._hidden = self._life.new_namespace()
         # Helper processes come up while the network is built.
@@ -175,6 +177,9 @@ class Construction:
                 client = box.start_engine(self._middleboxes[site.name], self._directory)
                 self.nodes[site.name].middlebox = client
             build.configure(site, extra)
+            kernel = self.plan.topology.nodes[site.name].kernel
+            if kernel is not None:
+                ruleset.load(self._life.group, site, kernel.nftables)
 
     def _verify(self) -> None:
         for emulator in self.emulators:

@@ -23,7 +23,7 @@ from testbed.middlebox.segments import (
 from testbed.middlebox.splice import Splice, mss_assumed
 from testbed.middlebox.timers import Timer
 
-ANSWER_WINDOW = 65535  # the window of the proxy's SYN/ACK, in bytes
+ANSWER_WINDOW = 65535  # the most that the proxy's SYN/ACK can offer, in bytes
 
 
 @dataclass(eq=False, slots=True)
@@ -34,7 +34,8 @@ class Opening:
     legs. proxy_isn: the proxy's own on the client leg. client: the options of the client's SYN.
     offered: those of the answer to it. agreed: those of the server's answer, as far as they were
     asked for. server_ended: whether the server has sent a FIN already.
-    window: the client's, in bytes. held: whole packets of the client that wait for the
+    window: the client's, in bytes. answer_window: that of the answer, in bytes; server_window: that
+    of the server's. held: whole packets of the client that wait for the
     server leg, by sequence number. interval: seconds until the next retransmission.
     """
 
@@ -46,9 +47,11 @@ class Opening:
     window: int
     serial: bool
     deadline: float
+    answer_window: int = ANSWER_WINDOW
     client_up: bool = False
     server_called: bool = False
     server_isn: int | None = None
+    server_window: int = 0
     server_ended: bool = False
     agreed: HandshakeOptions = field(default_factory=HandshakeOptions)
     splice: Splice | None = None
@@ -72,7 +75,7 @@ class Opening:
             self.server_key,
             seq=self.proxy_isn,
             ack=self.first_data,
-            window=ANSWER_WINDOW,
+            window=self.answer_window,
             options=self.offered,
         )
 
@@ -108,6 +111,7 @@ class Opening:
         """Take in the server's SYN/ACK: from now on the legs can be spliced."""
         found, asked = HandshakeOptions.of(packet), self.offered
         self.server_isn = packet.seq
+        self.server_window = packet.window
         self.agreed = HandshakeOptions(
             mss=found.mss if found.mss is not None else mss_assumed(self.version),
             window_scale=found.window_scale if asked.window_scale is not None else None,
@@ -130,6 +134,19 @@ class Opening:
             seq=self.first_data,
             ack=self.server_isn + 1,
             window=min(self.window >> scale, 0xFFFF),
+            timestamps=stamps,
+        )
+
+    def window_update(self) -> bytearray:
+        """The ACK that opens for the client the window that the server has offered."""
+        stamps = None
+        if self.offered.timestamps and self.client.timestamps:
+            stamps = (self.offered.timestamps[0], self.client.timestamps[0])
+        return bare_ack(
+            self.server_key,
+            seq=self.proxy_isn + 1,
+            ack=self.first_data,
+            window=self.server_window >> (self.offered.window_scale or 0),
             timestamps=stamps,
         )
 

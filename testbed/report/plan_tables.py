@@ -62,6 +62,9 @@ def _settings(plan: Plan, node: PlannedNode) -> Iterator[str]:
     for function in plan.topology.nodes[node.name].functions:
         options = ", ".join(f"{key}: {value}" for key, value in function.options.items())
         yield f"{function.name}{f' ({options})' if options else ''}"
+    kernel = plan.topology.nodes[node.name].kernel
+    if kernel is not None:
+        yield f"nftables: {kernel.nftables.file}"
     yield from (f"{name} = {value}" for name, value in node.sysctls.items())
 
 

@@ -15,7 +15,7 @@ from rich.text import Text
 
 from testbed.report.figures import dot_plot
 from testbed.report.ladder_svg import draw_svg
-from testbed.report.ladder_terminal import beside
+from testbed.report.ladder_terminal import beside, draw
 from testbed.scenarios.experiment import Experiment
 from testbed.scenarios.registry import Judgement, Measurements, scenario
 from testbed.scenarios.result import Presentation, Result, RunRecord
@@ -88,10 +88,9 @@ def present(result: Result, topology: Topology, folder: Path) -> Presentation:
     )
 
     def blocks(width: int) -> list[Any]:
-        shown: list[Any] = []
         if len(ladders) == 2:
-            shown.append(beside(ladders[0], ladders[1], width))
-        return [*shown, *_cure(result)]
+            return [beside(ladders[0], ladders[1], width), *_cure(result)]
+        return [*(draw(ladder, width) for ladder in ladders), *_cure(result)]
 
     return Presentation(blocks, files)
 

@@ -128,6 +128,9 @@ def _kind_problems(path: Path, node: Node) -> Iterator[Problem]:
                 yield Problem(
                     (*path, key), f"only a middlebox has {key}, and {node.name} is a {node.kind}"
                 )
+    if node.kernel is not None and node.kind not in ("host", "router"):
+        where = (*path, "kernel")
+        yield Problem(where, f"only hosts and routers have this, and {node.name} is a {node.kind}")
     if node.kind == "switch":
         for key, given in (
             ("routes", node.routes),

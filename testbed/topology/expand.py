@@ -9,15 +9,18 @@ import msgspec
 
 from testbed.errors import InvalidValue
 from testbed.topology.check import MAX_LINKS, MAX_NODES
+from testbed.topology.files import read_bounded
 from testbed.topology.impairments import TraceFolder, fields_of
 from testbed.topology.model import (
     Endpoint,
     Function,
     Impairments,
+    KernelFunctions,
     Link,
     Node,
     Route,
     RouteMetrics,
+    Ruleset,
     ScheduledChange,
     Topology,
 )
@@ -26,6 +29,7 @@ from testbed.topology.problems import Path, Problem
 from testbed.topology.reading import INVALID
 from testbed.topology.wording import quote
 
+_MAX_RULESET = 1 << 20
 _METRICS = tuple(field.name for field in msgspec.structs.fields(RouteMetrics))
 _TOP = ("description", "scenario", "seed")
 _EMULATOR = {
@@ -152,8 +156,21 @@ class Expansion:
         for key in ("sysctls", "interfaces"):
             given = body.get(key, {})
             settings[key] = {n: value for n, value in given.items() if value is not INVALID}
+        if "nftables" in body.get("kernel", {}):
+            settings["kernel"] = self._read_ruleset(name, body["kernel"]["nftables"])
         settings["functions"] = tuple(self._make_functions(name, body.get("functions", [])))
         return settings
+
+    def _read_ruleset(self, node: str, file: str) -> KernelFunctions | None:
+        path = self._traces.folder / file
+        try:
+            data = read_bounded(path, _MAX_RULESET, f"a ruleset has at most {_MAX_RULESET} bytes")
+            return KernelFunctions(nftables=Ruleset(str(path), data.decode()))
+        except UnicodeDecodeError:
+            self._note(("nodes", node, "kernel", "nftables"), f"{path} is not UTF-8 text")
+        except InvalidValue as error:
+            self._note(("nodes", node, "kernel", "nftables"), str(error))
+        return None
 
     def _make_functions(self, node: str, given: list[Any]) -> Iterator[Function]:
         for index, item in enumerate(given):

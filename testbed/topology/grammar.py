@@ -52,6 +52,19 @@ INTERFACE: Final = Record(
     build=Interface,
     empty=True,
 )
+KERNEL: Final = Record(
+    "kernel",
+    "What the node's own kernel does to packets.",
+    (
+        Key(
+            "nftables",
+            scalars.FILE,
+            "A ruleset for the program `nft`, loaded inside the node before any packet is sent; "
+            "the file's name is relative to this one.",
+            required=True,
+        ),
+    ),
+)
 NODE: Final = Record(
     "node",
     "One host of the network, or a group of equal ones.",
@@ -90,6 +103,7 @@ NODE: Final = Record(
             "Middlebox: what it does to packets, in order from the outside: a name, or "
             "`name: {option: value}`.",
         ),
+        Key("kernel", KERNEL, "Host or router: what its own kernel does to packets."),
     ),
     empty=True,
 )

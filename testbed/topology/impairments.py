@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from testbed.errors import InvalidValue
 from testbed.topology.document import tree_of
+from testbed.topology.files import read_bounded
 from testbed.topology.link_grammar import IMPAIRMENTS, TraceFile
 from testbed.topology.model import (
     Chance,
@@ -51,32 +51,19 @@ class TraceFolder:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self.folder = folder
         self._left = MAX_TRACE_BYTES
         self._known: dict[str, RateTrace] = {}
 
     def read(self, name: str) -> RateTrace:
         """Raises InvalidValue, with the line where it is one line that is at fault."""
         if name not in self._known:
-            self._known[name] = parse_rate_trace(self._text(name), str(self._folder / name))
+            self._known[name] = parse_rate_trace(self._text(name), str(self.folder / name))
         return self._known[name]
 
     def _text(self, name: str) -> str:
-        path = self._folder / name
-        try:
-            if not stat.S_ISREG(path.stat().st_mode):  # a pipe would have us wait for its writer
-                raise InvalidValue(f"{path} is not an ordinary file")
-            with path.open("rb") as file:
-                data = file.read(self._left + 1)
-        except OSError as error:
-            raise InvalidValue(f"{path} cannot be read: {error.strerror or error}") from None
-        except ValueError as error:  # a NUL in the name
-            raise InvalidValue(f"{str(path)!r} cannot be read: {error}") from None
-        if len(data) > self._left:
-            raise InvalidValue(
-                f"{path} is too large: all rate traces of a topology together may have "
-                f"{MAX_TRACE_BYTES >> 20} MiB"
-            )
+        limit = f"all rate traces of a topology together may have {MAX_TRACE_BYTES >> 20} MiB"
+        data = read_bounded(self.folder / name, self._left, limit)
         self._left -= len(data)
         return data.decode("ascii", errors="replace")
 

@@ -285,11 +285,25 @@ class Function(msgspec.Struct, frozen=True):
     options: dict[str, Any] = {}
 
 
+class Ruleset(msgspec.Struct, frozen=True):
+    """What a file for the `nft` program says; `file` is what messages call it."""
+
+    file: str
+    text: str
+
+
+class KernelFunctions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the node's own kernel is to do to packets beyond forwarding them."""
+
+    nftables: Ruleset
+
+
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """One host of the topology.
 
     congestion_control becomes an attribute of every route of the node. outside names the
     neighbour (or interface) on the outer side of a middlebox; all other interfaces are inside.
+    kernel: of hosts and routers.
     """
 
     name: str
@@ -300,6 +314,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     interfaces: dict[str, Interface] = {}
     outside: str | None = None
     functions: tuple[Function, ...] = ()
+    kernel: KernelFunctions | None = None
 
 
 class Topology(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import struct
 import time
+from collections.abc import Iterator
 from types import TracebackType
 
 import msgspec
@@ -86,27 +88,16 @@ def exchange(
     application writes before the delayed ACK. Raises `LabError` when there is no response in
     `timeout` seconds.
     """
-    family = socket.AF_INET6 if ":" in responder.address else socket.AF_INET
-    request = b"q" * responder.request
-    with client.socket(family) as sock:
+    with client.socket(_family(responder)) as sock:
         sock.settimeout(timeout)
         if handshake_data:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
-        try:
+        with _blame(client, responder):
             started = time.monotonic()
             sock.connect((responder.address, responder.port))
             connected = time.monotonic()
-            sock.sendall(request)
-            first = receive_exactly(sock, 1)
-            answered = time.monotonic()
-            receive_exactly(sock, responder.response - len(first))
-            finished = time.monotonic()
-        except (OSError, EOFError) as error:
-            client.check()
-            raise LabError(
-                f"No response from {responder.address} port {responder.port} to "
-                f"'{client.name}': {error}."
-            ) from error
+            sock.sendall(_request(responder))
+            answered, finished = _await_response(sock, responder)
         return Exchange(
             connect=connected - started,
             first_byte=answered - connected,
@@ -122,32 +113,51 @@ def fast_open_exchange(client: Node, responder: Responder, *, timeout: float = 3
     MSG_FASTOPEN). `connect` is how long handing over the request took, and the other times begin
     when that does. Raises `LabError` when there is no response in `timeout` seconds.
     """
-    family = socket.AF_INET6 if ":" in responder.address else socket.AF_INET
-    request = b"q" * responder.request
-    with client.socket(family) as sock:
+    request = _request(responder)
+    with client.socket(_family(responder)) as sock:
         # Python makes a socket with a timeout non-blocking, and sendto() would not wait for the
         # handshake then.
         limit = struct.pack("ll", int(timeout), int(timeout % 1 * 1e6))
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, limit)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, limit)
-        try:
+        with _blame(client, responder, ", asked with Fast Open"):
             started = time.monotonic()
             sent = sock.sendto(request, socket.MSG_FASTOPEN, (responder.address, responder.port))
             connected = time.monotonic()
             sock.sendall(request[sent:])
-            first = receive_exactly(sock, 1)
-            answered = time.monotonic()
-            receive_exactly(sock, responder.response - len(first))
-            finished = time.monotonic()
-        except (OSError, EOFError) as error:
-            client.check()
-            raise LabError(
-                f"No response from {responder.address} port {responder.port} to "
-                f"'{client.name}', asked with Fast Open: {error}."
-            ) from error
+            answered, finished = _await_response(sock, responder)
         return Exchange(
             connect=connected - started,
             first_byte=answered - started,
             last_byte=finished - started,
             info=tcp_info(sock),
         )
+
+
+def _family(responder: Responder) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in responder.address else socket.AF_INET
+
+
+def _request(responder: Responder) -> bytes:
+    return b"q" * responder.request
+
+
+def _await_response(sock: socket.socket, responder: Responder) -> tuple[float, float]:
+    """When the first byte of the response came, and when the last."""
+    receive_exactly(sock, 1)
+    answered = time.monotonic()
+    receive_exactly(sock, responder.response - 1)
+    return answered, time.monotonic()
+
+
+@contextlib.contextmanager
+def _blame(client: Node, responder: Responder, how: str = "") -> Iterator[None]:
+    """Tell a failed exchange by its ends, unless it is the lab that has failed."""
+    try:
+        yield
+    except (OSError, EOFError) as error:
+        client.check()
+        raise LabError(
+            f"No response from {responder.address} port {responder.port} to "
+            f"'{client.name}'{how}: {error}."
+        ) from error

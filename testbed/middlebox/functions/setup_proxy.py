@@ -64,6 +64,9 @@ class SetupProxy(MiddleboxFunction):
         has answered.
         opening: whether the server is called when the client's SYN comes (`simultaneous`) or when
         its handshake is complete (`serial`).
+        answer_window: the window of the answer to the client's SYN, in bytes. With 0 nothing can be
+        sent until the server has answered, when a window update follows, as from the kernel's
+        SYNPROXY (net/netfilter/nf_synproxy_core.c), whose opening is serial.
         half_open_timeout: seconds that both handshakes together may take.
         on_timeout: whether both sides are reset then, or left alone (`silent`).
         mss: the largest MSS offered to either side, further bounded by the box's MTU; None for
@@ -81,6 +84,7 @@ class SetupProxy(MiddleboxFunction):
         handshake_data: Literal["drop", "hold"] = "hold"
         early_data: Literal["drop", "hold"] = "hold"
         opening: Literal["simultaneous", "serial"] = "simultaneous"
+        answer_window: Annotated[int, msgspec.Meta(ge=0, le=ANSWER_WINDOW)] = ANSWER_WINDOW
         half_open_timeout: Duration = 30.0
         on_timeout: Literal["reset", "silent"] = "reset"
         mss: Annotated[int, msgspec.Meta(ge=88, le=65495)] | None = None
@@ -148,6 +152,7 @@ class SetupProxy(MiddleboxFunction):
             window=packet.window,
             serial=self.options.opening == "serial",
             deadline=self.box.now() + self.options.half_open_timeout,
+            answer_window=self.options.answer_window,
         )
         self._opening.add(opening, opening.key, opening.server_key)
         self.counters["opened"] += 1
@@ -350,6 +355,9 @@ class SetupProxy(MiddleboxFunction):
             opening.timer.cancel()
         self._opening.remove(opening)
         self._held_bytes -= opening.held_bytes
+        if not opening.answer_window:
+            self.counters["windows-opened"] += 1
+            self.box.emit(opening.window_update(), OUTSIDE)
         return self._spliced.add(opening)
 
     def _begins_anew(self, connection: Connection, packet: Packet) -> bool:

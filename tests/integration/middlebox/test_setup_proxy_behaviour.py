@@ -14,6 +14,7 @@ from box_lab import (
     accept,
     box_lab,
     connect,
+    exchange_over_both,
     listen,
     median_response,
     proxy_counters,
@@ -61,6 +62,28 @@ def test_serial_opening_costs_no_extra_loss():
         for with_handshake in (True, False):
             assert median_response(lab, listener, with_handshake=with_handshake) < 0.1
         assert lab["router"].counters().dropped == {}
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_an_answer_without_window_keeps_data_off_the_handshake(family):
+    """As with the kernel's SYNPROXY: a delayed acknowledgement then delays the request."""
+    options = {"answer_window": 0, "opening": "serial", "handshake_data": "drop"}
+    with box_lab(options, delay="10ms") as lab, responder(lab, family) as listener:
+        function = lab["router"].function("setup-proxy")
+        eager = median_response(lab, listener, with_handshake=False)
+        waiting = median_response(lab, listener, with_handshake=True)
+        assert lab["router"].counters().dropped == {}  # nothing rode on the third segment
+        assert proxy_counters(lab)["windows-opened"] == 10
+        function.set(answer_window=65535, handshake_data="hold")
+        riding = median_response(lab, listener, with_handshake=True)
+        assert proxy_counters(lab)["windows-opened"] == 10
+    assert waiting > 3 * eager and waiting > 3 * riding
+
+
+@pytest.mark.parametrize("opening", ["simultaneous", "serial"])
+def test_a_transfer_after_an_answer_without_window(opening):
+    with box_lab({"answer_window": 0, "opening": opening}, loss="1%") as lab:
+        exchange_over_both(lab)
 
 
 @pytest.mark.parametrize("opening", ["simultaneous", "serial"])

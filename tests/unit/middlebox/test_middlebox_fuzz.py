@@ -46,6 +46,7 @@ OPTIONS = st.fixed_dictionaries(
         "window_scale": st.sampled_from(["mirror", "none", 0, 14]),
         "sack": st.booleans(),
         "timestamps": st.booleans(),
+        "answer_window": st.sampled_from([0, 65535]),
         "half_open_timeout": st.sampled_from([0.5, 5.0]),
         "half_open_limit": st.sampled_from([1, 3]),
         "connection_limit": st.sampled_from([1, 3]),

@@ -92,6 +92,42 @@ def test_drop_throws_the_handshake_payload_away_and_hold_delivers_it(key, server
         assert counters(bench)["now-held-bytes"] == 0
 
 
+@pytest.mark.parametrize("opening", ["simultaneous", "serial"])
+def test_an_answer_without_window_is_followed_by_a_window_update(key, opening):
+    bench = proxy(answer_window=0, opening=opening)
+    talk = Dialogue(bench, key)
+    answer = talk.syn()[0]
+    assert answer.flags == SYN | ACK and answer.window == 0 and answer.right
+    first = talk.third()
+    assert [packet for packet in first if packet.side is OUTSIDE] == []
+    (update,) = [packet for packet in talk.syn_ack() if packet.side is OUTSIDE]
+    assert update.flags == ACK and update.payload == b"" and update.right
+    assert update.key == reverse_key(key)
+    assert (update.seq, update.ack) == ((talk.proxy_isn + 1) & 0xFFFFFFFF, FIRST)
+    assert update.window == 65160 >> 7
+    assert update.options[8] == answer.options[8][:4] + struct.pack("!I", 1020)
+    assert counters(bench)["windows-opened"] == 1
+    (data,) = talk.from_client(seq=FIRST, ack=talk.proxy_isn + 1, flags=ACK, payload=b"request")
+    assert data.payload == b"request" and data.ack == SERVER_ISN + 1
+
+
+def test_the_window_update_waits_for_the_clients_handshake_and_knows_its_scaling():
+    talk = Dialogue(proxy(answer_window=0), client=HandshakeOptions(mss=1460))
+    talk.syn()
+    assert [packet.side for packet in talk.syn_ack(HandshakeOptions(mss=1460))] == [INSIDE]
+    (update,) = talk.third()
+    assert update.side is OUTSIDE and update.window == 65160 and update.options == {}
+
+
+def test_only_an_answer_without_window_is_followed_by_an_update():
+    bench = proxy(answer_window=1000)
+    talk = Dialogue(bench)
+    assert talk.syn()[0].window == 1000
+    talk.third()
+    assert [packet.side for packet in talk.syn_ack()] == [INSIDE]
+    assert "windows-opened" not in counters(bench)
+
+
 def test_what_is_dropped_with_the_handshake_goes_through_when_sent_again():
     talk = Dialogue(proxy(handshake_data="drop"))
     talk.syn()

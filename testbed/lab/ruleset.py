@@ -1,0 +1,34 @@
+"""Rulesets of the kernel's own packet filter, loaded into nodes by the program `nft`."""
+
+from __future__ import annotations
+
+import tempfile
+from typing import Final
+
+from testbed.errors import CommandFailed, KernelError
+from testbed.kernel.process import ProcessGroup, find_program
+from testbed.lab.build import Site
+from testbed.topology.model import Ruleset
+
+PROGRAM: Final = ("nft", "nftables")  # and its Debian package
+_SECONDS: Final = 30.0
+
+
+def load(group: ProcessGroup, site: Site, ruleset: Ruleset) -> None:
+    """Load it into the node's namespace, all of it or nothing.
+
+    Raises `KernelError` with what nft says, which names lines of the file; `MissingProgram`.
+    """
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".nft") as file:
+        file.write(ruleset.text)
+        file.flush()
+        process = group.start(
+            site.namespace, [find_program(*PROGRAM), "-f", file.name], keep_output=True
+        )
+        try:
+            process.finish(_SECONDS)
+        except CommandFailed as error:
+            said = error.stderr.replace(file.name, ruleset.file).strip()
+            raise KernelError(
+                f"node '{site.name}': the ruleset {ruleset.file} was not loaded:\n{said or error}"
+            ) from None
