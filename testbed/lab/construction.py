@@ -174,7 +174,7 @@ class Construction:
                 box = MiddleboxSite(site, self._indices, self.plan)
                 self._life.stack.callback(box.close)
                 extra = box.requests()
-                client = box.start_engine(self._middleboxes[site.name])
+                client = box.start_engine(self._middleboxes[site.name], self._directory)
                 self.nodes[site.name].middlebox = client
             build.configure(site, extra)
             kernel = self.plan.topology.nodes[site.name].kernel

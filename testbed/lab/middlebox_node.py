@@ -12,7 +12,9 @@ from __future__ import annotations
 import ipaddress
 import os
 import socket
+from pathlib import Path
 
+from testbed.errors import LabError
 from testbed.kernel import rtnetlink, sysctl, tun
 from testbed.kernel.netlink import Request
 from testbed.lab.build import IndexSource, Site
@@ -128,16 +130,24 @@ class MiddleboxSite:
             for address in interface.addresses
         ]
 
-    def start_engine(self, helper: Helper) -> MiddleboxClient:
-        """Hand the TUNs to the engine's process."""
+    def start_engine(self, helper: Helper, captures: Path | None) -> MiddleboxClient:
+        """Hand the TUNs to the engine's process, and a folder for logs beside the captures.
+
+        Raises `LabError` when that folder cannot be made.
+        """
+        log_directory = None
+        if captures is not None and any(find(one.name).keeps_log for one in self.functions):
+            log_directory = _open_folder(captures / f"{self.site.name}-log")
+            self._fds.append(log_directory)
         client = MiddleboxClient(helper.channel)
         client.start(
             self.site.name,
             self.functions,
             self.mtu,
-            *self._fds,
+            *self._fds[:2],
             outside=self._outside,
             inside=self._addresses(outer=False),
+            log_directory=log_directory,
         )
         self.close()
         return client
@@ -146,3 +156,15 @@ class MiddleboxSite:
         """Close our copies of the descriptors."""
         while self._fds:
             os.close(self._fds.pop())
+
+
+def _open_folder(path: Path) -> int:
+    """A descriptor of a folder, which is made where there is none."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as error:
+        raise LabError(
+            f"The folder {path} for logs cannot be made: {os.strerror(error.errno or 0)}. Give a "
+            "directory for captures that you may write to."
+        ) from error

@@ -251,6 +251,12 @@ class Node:
         """What this middlebox did to every packet."""
         return self._box().counters()
 
+    def log(self, last: int = 20) -> list[str]:
+        """The newest lines, the newest last, of what this middlebox's function `trace-log` has
+        logged, across the files. Raises `LabError` where there is none.
+        """
+        return self._box().log(last)
+
     def statistics(self, kind: StatisticsKind) -> TcpStatistics:
         """What this middlebox has counted, in the terms of a router: `tcp` is the one kind there
         is, and the function `fast-open` keeps it.

@@ -38,16 +38,17 @@ class MiddleboxClient:
         *,
         outside: Sequence[str] = (),
         inside: Sequence[str] = (),
+        log_directory: int | None = None,
     ) -> None:
         """Carry packets between two TUN descriptors, through `functions`, the outermost first.
 
         mtu: the smallest of the node's interfaces. outside, inside: the addresses that the node
-        itself has there. The middlebox gets descriptors of its own: the
-        caller may close these afterwards, and should.
+        itself has there. log_directory: a descriptor of where its logs go. The middlebox gets
+        descriptors of its own: the caller may close these afterwards, and should.
         """
         self._channel.request(
             "start",
-            fds=(outside_fd, inside_fd),
+            fds=(outside_fd, inside_fd, *(() if log_directory is None else (log_directory,))),
             name=name,
             functions=[
                 {"name": function.name, "options": dict(function.options)} for function in functions
@@ -65,6 +66,10 @@ class MiddleboxClient:
         """Every function of the box by name, as it is now, the outermost first."""
         states = msgspec.convert(self._channel.request("functions"), list[FunctionState])
         return {state.name: state for state in states}
+
+    def log(self, last: int) -> list[str]:
+        """The newest lines of its log, the newest last."""
+        return msgspec.convert(self._channel.request("log", last=last), list[str])
 
     def function(self, name: str) -> FunctionHandle:
         """One function of the box. Raises LabError that names the nearest one."""

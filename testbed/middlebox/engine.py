@@ -9,7 +9,7 @@ import select
 import signal
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -38,7 +38,10 @@ class _FunctionAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class _Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Arguments of `start`; the descriptors of the outside and the inside TUN come with it."""
+    """Arguments of `start`; the descriptors of the outside and the inside TUN come with it.
+
+    A third descriptor, if there is one, is of the directory for logs.
+    """
 
     name: str
     functions: list[_FunctionAsked]
@@ -52,6 +55,12 @@ class _OfFunction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     function: str
     options: dict[str, Any] = {}
+
+
+class _Last(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `log`."""
+
+    last: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 
 
 class Engine:
@@ -71,6 +80,7 @@ class Engine:
             "set": self.set,
             "counters": self.counters,
             "functions": self.functions,
+            "log": self.log,
         }
 
     # Operations
@@ -84,23 +94,31 @@ class Engine:
             asked = msgspec.convert(arguments, _Start)
             if self._pipeline is not None:
                 raise ValueError("it was started already")
-            if len(fds) != 2:
-                raise ValueError(f"start takes 2 descriptors, got {len(fds)}")
+            if len(fds) not in (2, 3):
+                raise ValueError(f"start takes 2 or 3 descriptors, got {len(fds)}")
+            log_directory = fds[2] if len(fds) == 3 else None
             addresses = {Side.OUTSIDE: asked.outside, Side.INSIDE: asked.inside}
-            pipeline = Pipeline(self._send, self._timers, asked.mtu, addresses)
+            pipeline = Pipeline(self._send, self._timers, asked.mtu, addresses, log_directory)
             for function in asked.functions:
                 pipeline.add(find(function.name), function.options)
         except (ValueError, LabError):
             _close(fds)
             raise
-        for fd in fds:
+        for fd in fds[:2]:
             os.set_blocking(fd, False)
         self._name = asked.name
-        self._fds = tuple(fds)
+        self._fds = tuple(fds[:2])
         self._pipeline = pipeline
         prefer_realtime()
         drop_privileges()
         gc.freeze()
+        names = ", ".join(pipeline.functions)
+        pipeline.note("init", f"{asked.name} starts with {names}", important=True)
+        for side, own in addresses.items():
+            text = (
+                f"{side.name.lower()} attached, mtu {asked.mtu}, {', '.join(own) or 'no address'}"
+            )
+            pipeline.note("interfaces", text)
         return self._states()
 
     def enable(self, arguments: dict[str, Any], fds: list[int]) -> None:
@@ -112,21 +130,37 @@ class Engine:
     def _switch(self, arguments: dict[str, Any], fds: list[int], enabled: bool) -> None:
         pipeline, asked = self._of_function(arguments, fds)
         pipeline.switch(asked.function, enabled)
+        word = "enable" if enabled else "disable"
+        pipeline.note("config", f"{word} {asked.function}", important=True)
 
     def set(self, arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
         """Change some options of one function; all its options as they are then."""
         pipeline, asked = self._of_function(arguments, fds)
         pipeline.set_options(asked.function, asked.options)
+        pipeline.note("config", f"set {asked.function} {asked.options}", important=True)
         options: dict[str, Any] = msgspec.to_builtins(pipeline.functions[asked.function].options)
         return options
 
     def counters(self, arguments: dict[str, Any], fds: list[int]) -> Any:
         _refuse_descriptors("counters", fds)
+        self._started().note("mib", "counters")
         return msgspec.to_builtins(self._started().counters())
 
     def functions(self, arguments: dict[str, Any], fds: list[int]) -> list[Any]:
         _refuse_descriptors("functions", fds)
+        self._started().note("show", "functions")
         return self._states()
+
+    def log(self, arguments: dict[str, Any], fds: list[int]) -> list[str]:
+        """The newest lines of the function that keeps a log."""
+        _refuse_descriptors("log", fds)
+        pipeline, asked = self._started(), msgspec.convert(arguments, _Last)
+        pipeline.note("show", f"log, last {asked.last}")
+        for function in pipeline.functions.values():
+            lines = function.log_lines(asked.last)
+            if lines is not None:
+                return lines
+        raise ValueError(f"{self._name} keeps no log; give it the function 'trace-log'")
 
     def _states(self) -> list[Any]:
         return [
@@ -151,6 +185,7 @@ class Engine:
     ) -> tuple[Pipeline, _OfFunction]:
         _refuse_descriptors("an operation on a function", fds)
         pipeline, asked = self._started(), msgspec.convert(arguments, _OfFunction)
+        pipeline.note("command-queued", f"for {asked.function}")
         if asked.function not in pipeline.functions:
             raise ValueError(
                 f"{self._name} has no function '{asked.function}'"

@@ -47,11 +47,13 @@ class Box(Protocol):
     functions that lie that way and not through the function itself. They leave after the packet
     that is being looked at has been judged and before it travels on.
 
-    addresses: the node's own on each side, as text.
+    addresses: the node's own on each side, as text. log_directory: a descriptor of where logs go,
+    None where they are kept in memory.
     """
 
     mtu: int
     addresses: Mapping[Side, Sequence[str]]
+    log_directory: int | None
 
     def now(self) -> float:
         """Seconds of a clock that never steps."""
@@ -78,12 +80,14 @@ class MiddleboxFunction:
     while it is disabled, because connections that it has begun depend on it; such a function
     looks at `enabled` before it begins anything new. claims_own_addresses: whether it also wants
     what comes from outside to the node's own addresses there, which otherwise goes past the box.
+    keeps_log: whether it writes to `log_directory`.
     """
 
     name: ClassVar[str]
     protocols: ClassVar[frozenset[int] | None] = None
     drains: ClassVar[bool] = False
     claims_own_addresses: ClassVar[bool] = False
+    keeps_log: ClassVar[bool] = False
 
     class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         """No options."""
@@ -101,6 +105,13 @@ class MiddleboxFunction:
     def reconfigure(self, options: Any) -> None:
         """Other options hold from now on."""
         self.options = options
+
+    def note(self, flag: str, text: str, important: bool = False) -> None:
+        """Be told what happens to the box as a whole; `flag` is one of the function `trace-log`."""
+
+    def log_lines(self, last: int) -> list[str] | None:
+        """The newest lines that it has logged, the newest last; None where it keeps no log."""
+        return None
 
     def gauges(self) -> dict[str, int]:
         """Numbers that go up and down, such as table sizes, reported beside the counters."""

@@ -45,6 +45,7 @@ class _Place:
         self._position = position
         self.mtu = pipeline.mtu
         self.addresses = pipeline.addresses
+        self.log_directory = pipeline.log_directory
         self.now = pipeline.timers.clock
 
     def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
@@ -77,11 +78,13 @@ class Pipeline:
         timers: Timers,
         mtu: int,
         addresses: Mapping[Side, Sequence[str]] = _NO_ADDRESSES,
+        log_directory: int | None = None,
     ) -> None:
         self._send = send
         self.timers = timers
         self.mtu = mtu
         self.addresses = addresses
+        self.log_directory = log_directory
         self.functions: dict[str, MiddleboxFunction] = {}
         self._positions: dict[str, int] = {}
         self._packet = Packet()
@@ -121,6 +124,11 @@ class Pipeline:
         function = self.functions[name]
         options = msgspec.to_builtins(function.options) | changes
         function.reconfigure(_checked_options(type(function), options))
+
+    def note(self, flag: str, text: str, important: bool = False) -> None:
+        """Tell every function what happens to the box as a whole."""
+        for function in self.functions.values():
+            function.note(flag, text, important)
 
     def _lay_routes(self) -> None:
         """Work out, per side and protocol, which functions are asked."""

@@ -33,6 +33,7 @@ HARMLESS: dict[str, dict[str, Any]] = {
     "reset-injector": {"sequence": "outside-window"},
     "sequence-randomiser": {},
     "setup-proxy": {},
+    "trace-log": {"flags": ["all"]},
     "window-scale-mangler": {"scale": None},
 }
 CLIENT_IS_INSIDE = {"nat"}

@@ -51,6 +51,7 @@ AT_WORK: dict[str, dict[str, Any]] = {
     "reset-injector": {"connection_limit": 50},
     "sequence-randomiser": {"connection_limit": 50},
     "setup-proxy": {"half_open_limit": 50, "connection_limit": 50},
+    "trace-log": {"flags": ["all"], "size": 10_000},
     "window-scale-mangler": {"direction": "both"},
 }
 LIMIT = 50  # of every table of the functions above
