@@ -2,13 +2,12 @@
 
 Sources: draft-ietf-opsawg-pcap (pcap) and draft-ietf-opsawg-pcapng (pcapng).
 
-The file is read once into memory; frames are offsets into it, so nothing is copied. Memory is
+The file is read or mapped once; frames are offsets into it, so nothing is copied. Memory is
 bounded by the file's size, whatever its length fields claim.
 """
 
 from __future__ import annotations
 
-import contextlib
 import mmap
 import os
 import stat
@@ -25,6 +24,8 @@ from testbed.errors import TraceError
 NANOSECONDS = 1_000_000_000
 MAX_FRAME = 1 << 24
 """Bytes; a longer record is damage, not a packet (libpcap and wireshark draw the line here)."""
+
+_MAPPED_FROM = 64 << 20
 
 Buffer = bytes | mmap.mmap
 """The content of a file; a slice of it is `bytes`."""
@@ -261,18 +262,12 @@ def _read(path: Path) -> Buffer:
 
 
 def _read_all(file: FileIO) -> Buffer:
-    """The content in private memory of huge pages: a fault per 4 KiB would cost as much as parsing.
+    """The content: a copy of a small file, a mapping of a large one.
 
-    Not a mapping of the file itself: another process that shortens it would kill this one.
+    Copying a large file costs more than parsing it. But who shortens a file that is mapped kills
+    the process that reads it (SIGBUS, mmap(2)), so what is quickly copied is copied.
     """
     size = os.fstat(file.fileno()).st_size
-    if size == 0:
-        return b""
-    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
-    with contextlib.suppress(OSError):  # a kernel without huge pages
-        memory.madvise(mmap.MADV_HUGEPAGE)
-    filled = 0
-    with memoryview(memory) as view:
-        while filled < size and (count := file.readinto(view[filled:])):
-            filled += count
-    return memory if filled == size else memory[:filled]
+    if size < _MAPPED_FROM or not size:
+        return file.readall()
+    return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 import os
 import struct
 import tracemalloc
@@ -13,6 +14,7 @@ from scapy.utils import PcapNgWriter
 
 from testbed.errors import TraceError
 from testbed.trace import read_trace
+from testbed.trace.pcap import CaptureFile
 
 # Given, lest scapy asks the network for them.
 MACS = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
@@ -166,3 +168,20 @@ def test_files_that_are_no_captures(read, tmp_path):
         read_trace(tmp_path / "pipe")
     with pytest.raises(TraceError, match="cannot be read"):
         read_trace("a\0b")
+
+
+def test_a_large_file_is_mapped_and_reads_the_same(read, pcap, monkeypatch):
+    frames = [(TIME + number, FRAME) for number in range(3)]
+    copied = read(pcap(frames))
+    monkeypatch.setattr("testbed.trace.pcap._MAPPED_FROM", 0)
+    mapped = read(pcap(frames))
+    assert isinstance(CaptureFile(mapped.path).data, mmap.mmap)
+    assert [(s.time, s.seq, s.payload, s.raw_options) for s in mapped.segments] == [
+        (s.time, s.seq, s.payload, s.raw_options) for s in copied.segments
+    ]
+
+
+def test_an_empty_file_is_refused_whichever_way_it_is_read(read, monkeypatch):
+    monkeypatch.setattr("testbed.trace.pcap._MAPPED_FROM", 0)
+    with pytest.raises(TraceError):
+        read(b"")
