@@ -12,7 +12,7 @@ TEST_PACKAGES := $(RUN_PACKAGES) chromium tshark iproute2 iputils-ping util-linu
 UML_PACKAGE := user-mode-linux
 
 .DEFAULT_GOAL := help
-.PHONY: help topo-docomo test test-uml lint format benchmark docs clean
+.PHONY: help topo-docomo test test-uml lint format benchmark clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,7 +47,8 @@ format: $(VENV)/.dev ## format and fix what can be fixed
 	$(BIN)/ruff format .
 
 benchmark: $(VENV)/.dev ## measure, beside the named peers
-	$(BIN)/python benchmarks/build.py
+	@for one in build trace_reader emulation middlebox; do \
+	    echo "benchmarks/$$one.py"; $(BIN)/python benchmarks/$$one.py || exit 1; done
 
 clean: ## remove the virtual environment and all results
 	rm -rf $(VENV) results build *.egg-info
