@@ -21,7 +21,7 @@ import time
 import traceback
 from pathlib import Path
 
-from conftest import belongings, boxed, since
+from lab_topologies import belongings, boxed, since
 
 from testbed.errors import TestbedError
 from testbed.kernel.namespace import NamespaceThread

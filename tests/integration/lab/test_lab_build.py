@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from conftest import boxed, chain, link, pair, star
+from lab_topologies import boxed, chain, link, pair, star
 
 from testbed.errors import (
     KernelError,

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import pair
+from lab_topologies import pair
 
 from testbed.errors import CaptureError
 from testbed.lab import Lab

@@ -6,7 +6,7 @@ import asyncio
 import threading
 
 import pytest
-from conftest import boxed, pair
+from lab_topologies import boxed, pair
 
 from testbed.errors import LabError, ProcessDied
 from testbed.lab import Lab

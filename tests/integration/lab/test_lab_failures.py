@@ -10,7 +10,7 @@ import threading
 import time
 
 import pytest
-from conftest import boxed, pair
+from lab_topologies import boxed, pair
 
 from testbed.errors import CaptureError, PrivilegeError, ProcessDied
 from testbed.kernel.process import await_readable

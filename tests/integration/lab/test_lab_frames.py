@@ -6,7 +6,7 @@ import socket
 import struct
 
 import pytest
-from conftest import pair
+from lab_topologies import pair
 
 from testbed.lab import Lab
 from testbed.topology.model import (

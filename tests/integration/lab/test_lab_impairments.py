@@ -10,7 +10,7 @@ import time
 
 import msgspec
 import pytest
-from conftest import link, pair
+from lab_topologies import link, pair
 
 from testbed.errors import CaptureError, LabError, ProcessDied
 from testbed.lab import Lab

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 
 import pytest
-from conftest import pair
+from lab_topologies import pair
 
 from testbed.errors import LabError, TestbedError
 from testbed.lab import Lab

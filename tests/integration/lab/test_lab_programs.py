@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import pair
+from lab_topologies import pair
 
 from testbed.errors import CommandFailed, LabError, MissingProgram
 from testbed.lab import Lab

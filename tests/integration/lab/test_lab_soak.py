@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import pair
+from lab_topologies import pair
 
 from testbed.lab import Lab
 from testbed.topology.model import Impairments
