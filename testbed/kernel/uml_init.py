@@ -28,7 +28,6 @@ from typing import Any
 _libc = ctypes.CDLL(None, use_errno=True)
 _SYS_FINIT_MODULE = 313  # on x86-64, the only machine that User-Mode Linux runs on here
 _SYS_PIVOT_ROOT = 155
-_MS_RDONLY = 1
 _MNT_DETACH = 2
 _POWER_OFF = 0x4321FEDC
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
