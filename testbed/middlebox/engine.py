@@ -23,7 +23,6 @@ from testbed.middlebox.pipeline import Pipeline
 from testbed.middlebox.registry import find, nearest
 from testbed.middlebox.timers import Timers
 
-_LARGEST_PACKET: Final = 65535
 _BATCH: Final = 64
 _LONGEST_WAIT: Final = 3600.0
 # A real-time process that never sleeps is throttled by the kernel for tens of milliseconds
@@ -207,7 +206,6 @@ class Engine:
 
     def run(self, server: ControlServer) -> None:
         """Carry packets and answer requests until the lab hangs up."""
-        buffer = bytearray(_LARGEST_PACKET)
         while True:
             readable = self._wait([server, *self._fds])
             if server in readable and not server.serve_one():
@@ -216,7 +214,7 @@ class Engine:
             if pipeline is None:
                 continue
             for side, fd in zip(Side, self._fds, strict=True):
-                if fd in readable and _drain(pipeline, side, fd, buffer):
+                if fd in readable and _drain(pipeline, side, fd):
                     self._outlets.loaded()
             self._timers.fire()
             pipeline.run_errands()
@@ -238,14 +236,16 @@ class Engine:
         return readable
 
 
-def _drain(pipeline: Pipeline, side: Side, fd: int, buffer: bytearray) -> bool:
+def _drain(pipeline: Pipeline, side: Side, fd: int) -> bool:
     """Take what a TUN device has, but no more than a batch: the other side wants its turn.
 
     Whether there was a batch, and may be more.
     """
+    buffer = pipeline.buffer
+    into = (buffer,)
     for _ in range(_BATCH):
         try:
-            length = os.readv(fd, (buffer,))
+            length = os.readv(fd, into)
         except BlockingIOError:
             return False
         pipeline.receive(side, buffer, length)
