@@ -214,8 +214,11 @@ class Engine:
             if pipeline is None:
                 continue
             for side, fd in zip(Side, self._fds, strict=True):
-                if fd in readable and _drain(pipeline, side, fd):
-                    self._outlets.loaded()
+                if fd in readable:
+                    taken = _drain(pipeline, side, fd)
+                    if taken == _BATCH:
+                        self._outlets.loaded()
+                    self._outlets.pace(taken)
             self._timers.fire()
             pipeline.run_errands()
 
@@ -236,20 +239,20 @@ class Engine:
         return readable
 
 
-def _drain(pipeline: Pipeline, side: Side, fd: int) -> bool:
+def _drain(pipeline: Pipeline, side: Side, fd: int) -> int:
     """Take what a TUN device has, but no more than a batch: the other side wants its turn.
 
-    Whether there was a batch, and may be more.
+    How many packets it had.
     """
     buffer = pipeline.buffer
     into = (buffer,)
-    for _ in range(_BATCH):
+    for taken in range(_BATCH):
         try:
             length = os.readv(fd, into)
         except BlockingIOError:
-            return False
+            return taken
         pipeline.receive(side, buffer, length)
-    return True
+    return _BATCH
 
 
 def _refuse_descriptors(operation: str, fds: list[int]) -> None:
