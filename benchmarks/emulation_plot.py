@@ -9,11 +9,12 @@ import matplotlib
 
 matplotlib.use("svg")  # draws into files; there may be no screen
 
+from emulation_measure import quantile
 from emulation_result import Results
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 
-POINTS = 100
+SHARES = [number / 100 for number in range(1, 101)]
 LEAST_US = 1.0
 DELAY, GOODPUT = "delay error at ", "TCP goodput at "
 
@@ -21,9 +22,14 @@ DELAY, GOODPUT = "delay error at ", "TCP goodput at "
 def plot(results: Results, path: Path) -> None:
     """Write it; the ending of the file says in what format."""
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "emulation"}):
-        figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+        figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4.5), layout="constrained")
         delays(left, results)
         rates(right, results)
+        explained = left if left.lines else right
+        if explained.lines:
+            figure.legend(
+                *explained.get_legend_handles_labels(), loc="outside lower center", ncols=3
+            )
         if results.settings["quick"] or not results.idle:
             figure.suptitle("not to be cited: quick, or the machine was not idle", color="tab:red")
         metadata = {"Date": None} if path.suffix == ".svg" else None
@@ -36,12 +42,9 @@ def delays(axes: Axes, results: Results) -> None:
     for emulator, colour in colours(results):
         wanted = [name for name in results.samples.get(emulator, {}) if name.startswith(DELAY)]
         for name, style in zip(wanted, ("-", "--"), strict=False):
-            errors = sorted(abs(one) for each in results.samples[emulator][name] for one in each)
             at = name.removeprefix(DELAY).partition(",")[0]
-            shares = [number / POINTS for number in range(1, POINTS + 1)]
-            sizes = [errors[min(len(errors) - 1, int(share * len(errors)))] for share in shares]
-            sizes = [max(LEAST_US, size) for size in sizes]
-            axes.step(sizes, shares, style, color=colour, label=f"{emulator}, {at}", where="post")
+            sizes = quantiles(results.samples[emulator][name])
+            axes.step(sizes, SHARES, style, color=colour, label=f"{emulator}, {at}", where="post")
     axes.set(
         xscale="log",
         xlabel="error of the delay (us)",
@@ -49,7 +52,14 @@ def delays(axes: Axes, results: Results) -> None:
         title="Delay of spaced packets",
         ylim=(0, 1.01),
     )
-    finish(axes)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.grid(alpha=0.3)
+
+
+def quantiles(repetitions: list[list[float]]) -> list[float]:
+    """Sizes of errors in us, at `SHARES`."""
+    errors = [max(LEAST_US, abs(error)) for each in repetitions for error in each]
+    return [quantile(errors, share) for share in SHARES]
 
 
 def rates(axes: Axes, results: Results) -> None:
@@ -80,15 +90,10 @@ def rates(axes: Axes, results: Results) -> None:
         title="One TCP connection under a rate",
         ylim=(0, 105),
     )
-    finish(axes)
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.grid(alpha=0.3)
 
 
 def colours(results: Results) -> list[tuple[str, str]]:
     """Each emulator with its own."""
     return [(emulator, f"C{number}") for number, emulator in enumerate(results.figures)]
-
-
-def finish(axes: Axes) -> None:
-    axes.grid(alpha=0.3)
-    if axes.get_legend_handles_labels()[0]:
-        axes.legend(fontsize="small", loc="best")

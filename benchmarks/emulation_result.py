@@ -52,7 +52,7 @@ class Results:
         """What another kernel has measured, as `as_json` gives it, with its emulator `source`."""
         self.environments[emulator] = other["environments"][source]
         for mine, others in ((self.figures, "figures"), (self.samples, "samples")):
-            for name, values in other[others][source].items():
+            for name, values in other[others].get(source, {}).items():
                 mine.setdefault(emulator, {}).setdefault(name, []).extend(values)
 
     def names(self) -> list[str]:
