@@ -16,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
 
 from emulation_paths import GRACE, LOAD, Conditions, Done, Unavailable
@@ -89,10 +90,10 @@ class Mahimahi:
 def opportunities(rate: float) -> list[int]:
     """A trace of `rate` bit/s: the milliseconds in which a full-sized packet may pass.
 
-    3 ms at 1 Gbit/s are 250 packets, so that rates of whole Mbit/s come out exactly.
+    It is as short as comes out exactly, such as 250 packets in 3 ms for 1 Gbit/s.
     """
-    lasts = 3 if rate >= 1e6 and rate * 3 % (OPPORTUNITY * 1000) == 0 else 12
-    count = round(rate * lasts / 1000 / OPPORTUNITY)
+    per_millisecond = Fraction(round(rate), OPPORTUNITY * 1000).limit_denominator(10_000)
+    count, lasts = per_millisecond.as_integer_ratio()
     return [-(-number * lasts // count) for number in range(1, count + 1)]
 
 
