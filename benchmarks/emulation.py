@@ -160,8 +160,12 @@ def available(arguments: argparse.Namespace, results: Results) -> list[Emulator]
 
 def measure_in_uml(arguments: argparse.Namespace, scale: Scale, results: Results) -> None:
     """One repetition of this very program inside User-Mode Linux, with netem there."""
-    measurements = [name for name in UML_MEASUREMENTS if name in arguments.measurements]
     rates = [rate for rate in scale.rates if rate <= UML_MOST_RATE]
+    measurements = [
+        name
+        for name in UML_MEASUREMENTS
+        if name in arguments.measurements and (rates or name != "rate")
+    ]
     if not measurements:
         return
     with tempfile.TemporaryDirectory() as folder:
@@ -172,7 +176,7 @@ def measure_in_uml(arguments: argparse.Namespace, scale: Scale, results: Results
             "repeats": 1,
             "seconds": scale.seconds,
             "packets": scale.packets,
-            "rates": ",".join(map(str, rates)),
+            "rates": ",".join(map(str, rates or scale.rates)),
             "json": file,
         }
         words = [f"--{name}={value}" for name, value in options.items()]

@@ -1,8 +1,8 @@
 """Traffic for emulation*.py and middlebox.py, as processes of their own.
 
-They need nothing but Python, so that they can be given to an interpreter as text. Each prints
-one JSON object at its end. A program ends in `-fds` where it gets connected sockets from its
-parent, and several at once, instead of an address and a port.
+They need nothing but Python, and no privileges at the end that calls. Those that receive, and
+those that send packets, print one JSON object at their end. A program whose name ends in `-fds`
+gets connected sockets from its parent, several at once, instead of an address and a port.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ def give(address: str, port: str, seconds: str) -> None:
 
 
 def take(address: str, port: str, seconds: str) -> None:
-    """`sink`, but calling; its buffer grows as the kernel sees fit, for it may be nobody's."""
+    """`sink`, but calling, and with a buffer that grows as the kernel sees fit."""
     collect([socket.create_connection((address, int(port)))], float(seconds))
 
 
@@ -79,36 +79,38 @@ def inherited(numbers: str) -> list[socket.socket]:
     return [socket.socket(fileno=int(number)) for number in numbers.split(",")]
 
 
-def supply(connections: list[socket.socket], seconds: float) -> None:
-    """Send as much as goes over connections for so long, or until the other end has gone."""
-    chunk = bytes(1 << 18)
+def watching(connections: list[socket.socket], events: int) -> selectors.DefaultSelector:
     selector = selectors.DefaultSelector()
     for connection in connections:
         connection.setblocking(False)
-        selector.register(connection, selectors.EVENT_WRITE)
+        selector.register(connection, events, connection)
+    return selector
+
+
+def supply(connections: list[socket.socket], seconds: float) -> None:
+    """Send as much as goes over connections for so long, or until the other end has gone."""
+    chunk = bytes(1 << 18)
+    selector = watching(connections, selectors.EVENT_WRITE)
     end = time.monotonic() + seconds
     with contextlib.suppress(ConnectionError):
         while (left := end - time.monotonic()) > 0:
             for key, _ in selector.select(left):
-                key.fileobj.send(chunk)
+                key.data.send(chunk)
 
 
 def collect(connections: list[socket.socket], seconds: float) -> None:
     """Receive for so long, and tell what came from a quarter of the time on."""
     buffer = bytearray(1 << 18)
     flows = {connection: Flow() for connection in connections}
-    selector = selectors.DefaultSelector()
-    for connection in connections:
-        connection.setblocking(False)
-        selector.register(connection, selectors.EVENT_READ)
+    selector = watching(connections, selectors.EVENT_READ)
     began = time.monotonic()
     steady, end = began + MEASURED_FROM * seconds, began + seconds
     while (now := time.monotonic()) < end and selector.get_map():
         for key, _ in selector.select(end - now):
-            size = key.fileobj.recv_into(buffer)
+            size = key.data.recv_into(buffer)
             if not size:
-                selector.unregister(key.fileobj)
-            flows[key.fileobj].received(size, steady)
+                selector.unregister(key.data)
+            flows[key.data].received(size, steady)
     rates = [flow.rate() for flow in flows.values()]
     print(json.dumps({"mbit_per_s": rates[0], "each": rates, "cpu": time.process_time()}))
 

@@ -12,7 +12,6 @@ from contextlib import ExitStack
 from emulation_measure import (
     DELAY,
     MTU,
-    PORT,
     SEGMENT,
     Findings,
     Scale,
@@ -20,7 +19,7 @@ from emulation_measure import (
     quantile,
     stamping,
 )
-from emulation_paths import ETHERNET, GRACE, LOAD, Conditions, LabEmulator, impairments
+from emulation_paths import ETHERNET, GRACE, LOAD, PORT, Conditions, LabEmulator, impairments
 
 from testbed.lab import Lab
 
@@ -83,7 +82,7 @@ def loaded(
         output, _ = collect.communicate(timeout=seconds + GRACE)
         pace.wait(GRACE)
         supply.terminate()
-        errors = []
+        errors: list[list[float]] = []
         for target in targets:
             silence = 0.01 if errors else 0.5  # what is under way arrives everywhere meanwhile
             taken = arrivals(target, silence)
@@ -114,5 +113,5 @@ def started(
 ) -> subprocess.Popen[bytes]:
     """A load with sockets that are here already."""
     numbers = [sock.fileno() for sock in sockets]
-    argv = [sys.executable, LOAD, program, ",".join(map(str, numbers)), *map(str, words)]
+    argv = [sys.executable, str(LOAD), program, ",".join(map(str, numbers)), *map(str, words)]
     return subprocess.Popen(argv, stdout=subprocess.PIPE, pass_fds=numbers)

@@ -63,7 +63,7 @@ class EmulatedPath(Protocol):
     overhead: int
 
     def run(self, program: str, *words: object, seconds: float) -> Done:
-        """Run a load at the near end to its end, which is about so long away."""
+        """Run a load at the near end to its end; seconds: about how long it takes."""
 
     def lateness(self) -> Lateness | None:
         """How late packets were by the emulator's own account, if it keeps one."""
@@ -100,7 +100,7 @@ class LabEmulator:
         if kind == "netem":
             refuse_without_netem()
         self.kind = kind
-        self.name = kind
+        self.name: str = kind
 
     @contextmanager
     def path(self, conditions: Conditions) -> Iterator[LabPath]:
