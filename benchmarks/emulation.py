@@ -44,10 +44,12 @@ from emulation_measure import MEASUREMENTS, Emulator, Scale
 from emulation_paths import LabEmulator, Unavailable
 from emulation_result import Results, lines
 
+from testbed.errors import TestbedError
 from testbed.kernel import uml
 
 UML = "netem in User-Mode Linux"
 UML_MEASUREMENTS, UML_MOST_RATE = ("delay", "rate", "queue"), 100
+UML_TIMEOUT = 900.0
 EMULATORS = ("userspace", "netem", "uml", "mahimahi")
 QUICK = Scale(seconds=1.0, packets=100)
 
@@ -72,6 +74,8 @@ def main() -> None:
         from emulation_plot import plot  # takes a second to import
 
         plot(results, arguments.plot)
+    if results.failures:
+        sys.exit(1)
 
 
 def parse() -> argparse.Namespace:
@@ -121,20 +125,21 @@ def run(arguments: argparse.Namespace, scale: Scale, results: Results) -> None:
     if with_uml and shutil.which("linux.uml") is None:
         results.absent[UML] = "it needs the Debian package user-mode-linux"
         with_uml = False
-    for repeat in range(arguments.repeats):
+    for repeat in range(1, arguments.repeats + 1):
         for name in arguments.measurements:
             for emulator in emulators:
-                if name in MEASUREMENTS:
-                    found = MEASUREMENTS[name](emulator, scale)
-                elif isinstance(emulator, LabEmulator):
-                    found = many(emulator, scale)
-                else:
+                if name == "many" and not isinstance(emulator, LabEmulator):
                     continue
-                results.add(emulator.name, found)
-                progress(f"repetition {repeat + 1}: {name} of {emulator.name}")
+                progress(f"repetition {repeat}: {name} of {emulator.name}")
+                measure = MEASUREMENTS.get(name, many)
+                try:
+                    results.add(emulator.name, measure(emulator, scale))
+                except TestbedError as error:
+                    results.failures.append(f"{name} of {emulator.name}: {error}")
+            emulators.reverse()
         if with_uml:
+            progress(f"repetition {repeat}: {UML}")
             measure_in_uml(arguments, scale, results)
-            progress(f"repetition {repeat + 1}: {UML}")
 
 
 def progress(what: str) -> None:
@@ -182,8 +187,18 @@ def measure_in_uml(arguments: argparse.Namespace, scale: Scale, results: Results
         words = [f"--{name}={value}" for name, value in options.items()]
         inner = [sys.executable, str(Path(__file__).resolve()), *words]
         outer = [sys.executable, "-m", "testbed.kernel.uml", "-w", folder, "--"]
-        subprocess.run([*outer, *inner], stdout=subprocess.DEVNULL, check=True, timeout=900)
-        results.add_from(UML, json.loads(file.read_text()), "netem")
+        command = [*outer, *inner]
+        try:
+            done = subprocess.run(
+                command, stdout=subprocess.DEVNULL, check=False, timeout=UML_TIMEOUT
+            )
+        except subprocess.TimeoutExpired as error:
+            results.failures.append(f"{UML}: {error}")
+            return
+        if file.exists():
+            results.add_from(UML, json.loads(file.read_text()), "netem")
+        else:
+            results.failures.append(f"{UML}: it ended with status {done.returncode}")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from emulation_paths import GRACE, LOAD, PORT, Conditions, EmulatedPath
 
+from testbed.errors import LabError
 from testbed.lab import Node
 
 SO_TIMESTAMPNS = 35
@@ -103,7 +104,7 @@ def one_way(
         path.run("pace", PORT, count, spacing, payload, seconds=lasts)
         taken = list(arrivals(receiver))
     if not taken:
-        raise RuntimeError(f"None of {count} packets arrived at the far end.")
+        raise LabError(f"None of {count} packets arrived at the far end.")
     return taken
 
 

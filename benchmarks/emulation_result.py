@@ -26,7 +26,8 @@ COMPARED = (*MORE_IS_BETTER, "delay error", "path without delay", "CPU seconds")
 @dataclass
 class Results:
     """Of one run. figures: values of each repetition, by emulator and name; samples: likewise;
-    environments: what each emulator ran on; absent: emulators that could not be had, and why."""
+    environments: what each emulator ran on; absent: emulators that could not be had, and why;
+    failures: measurements that came to nothing, and why."""
 
     settings: dict[str, Any]
     load_average: float
@@ -35,6 +36,7 @@ class Results:
     samples: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
     environments: dict[str, dict[str, Any]] = field(default_factory=dict)
     absent: dict[str, str] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
 
     @property
     def idle(self) -> bool:
@@ -50,6 +52,9 @@ class Results:
 
     def add_from(self, emulator: str, other: dict[str, Any], source: str) -> None:
         """What another kernel has measured, as `as_json` gives it, with its emulator `source`."""
+        self.failures += (f"{failure} ({emulator})" for failure in other["failures"])
+        if source not in other["environments"]:
+            return
         self.environments[emulator] = other["environments"][source]
         for mine, others in ((self.figures, "figures"), (self.samples, "samples")):
             for name, values in other[others].get(source, {}).items():
@@ -67,6 +72,7 @@ class Results:
             "load_average_before": self.load_average,
             "idle": self.idle,
             "absent": self.absent,
+            "failures": self.failures,
             "environments": self.environments,
             "figures": self.figures,
             "samples": self.samples,
@@ -131,6 +137,8 @@ def lines(results: Results) -> Iterator[str]:
         yield f"{column}: Linux {known['kernel']}, {known['cpus']} processors {known['processor']}"
     for column, reason in results.absent.items():
         yield f"{column} was not measured: {reason}"
+    for failure in results.failures:
+        yield f"FAILED: {failure}"
 
 
 def peers(results: Results) -> list[str]:

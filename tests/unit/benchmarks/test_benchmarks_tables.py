@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
 import pytest
+
+from testbed.errors import LabError
 
 
 @pytest.fixture(autouse=True)
@@ -60,6 +63,27 @@ def test_what_must_not_be_cited_says_so():
     assert not any("cited" in line for line in lines(collected()))
     assert "load average was 0.60" in next(lines(collected(load_average=0.6)))
     assert next(lines(collected(settings={"quick": True}))).startswith("QUICK")
+
+
+class Broken:
+    name = "broken"
+
+    def path(self, conditions):
+        raise LabError("The link is cut.")
+
+
+def test_a_measurement_that_fails_is_told_and_the_others_go_on(monkeypatch):
+    import emulation
+    from emulation_result import lines
+
+    monkeypatch.setattr(emulation, "available", lambda *_: [Broken()])
+    results = collected(figures={})
+    words = argparse.Namespace(emulators=(), measurements=("delay", "many", "queue"), repeats=1)
+    emulation.run(words, emulation.QUICK, results)
+    assert [line for line in lines(results) if line.startswith("FAILED")] == [
+        "FAILED: delay of broken: The link is cut.",
+        "FAILED: queue of broken: The link is cut.",
+    ]
 
 
 @pytest.mark.parametrize("rate", [1e6, 2.5e6, 1e7, 1e8, 1e9, 123e6])
