@@ -9,7 +9,8 @@ both directions. Measured are:
   the delay that was set. The error contains what the path takes without delay, which is given
   first. "Handed over late" is the emulator's own account of itself;
 - rate: goodput of one TCP connection under cubic, beside what the rate has room for (1448 bytes
-  of each full-sized packet), from a quarter of the time on; and the emulator's processor time;
+  of each full-sized packet): from a quarter of the time on, the median of the rates over every
+  half of what remains. And the emulator's processor time;
 - queue: how long packets wait in a full queue of 100 packets at 10 Mbit/s, beside limit/rate;
 - speed: TCP where no rate is set, and the highest rate, in steps of 40,000/s, at which packets
   of 64 bytes pass one way without one being lost;

@@ -7,12 +7,14 @@ gets connected sockets from its parent, several at once, instead of an address a
 
 from __future__ import annotations
 
+import bisect
 import contextlib
 import json
 import os
 import resource
 import selectors
 import socket
+import statistics
 import struct
 import subprocess
 import sys
@@ -23,6 +25,7 @@ SO_RCVBUFFORCE = 33
 UDP_SEGMENT = 103  # include/uapi/linux/udp.h
 BUFFER = 32 << 20
 MEASURED_FROM = 0.25  # of the time that a stream takes
+INTERVAL = 0.02  # s, between the moments at which it is noted how much has arrived
 
 
 def sink(address: str, port: str, seconds: str) -> None:
@@ -116,24 +119,35 @@ def collect(connections: list[socket.socket], seconds: float) -> None:
 
 
 class Flow:
-    """Bytes that have arrived, from the first arrival after a moment to the last."""
+    """What has arrived of a stream, from a moment on."""
 
     def __init__(self) -> None:
         self.size = 0
-        self.first = self.last = 0.0
+        self.marks: list[tuple[float, int]] = []
 
     def received(self, size: int, steady: float) -> None:
+        self.size += size
         now = time.monotonic()
-        if self.first:
-            self.size += size
-            self.last = now
-        elif now >= steady:
-            self.first = self.last = now
+        if now >= steady and (not self.marks or now - self.marks[-1][0] >= INTERVAL):
+            self.marks.append((now, self.size))
 
     def rate(self) -> float:
-        """Mbit/s; 0 where too little arrived to tell."""
-        elapsed = self.last - self.first
-        return 8 * self.size / elapsed / 1e6 if elapsed else 0.0
+        """Mbit/s: the median of the rates over every half of the time; 0 if there are none.
+
+        What waits for a retransmission arrives all at once with it, so that the rate from one
+        certain moment to another depends on whether something waits in one of them.
+        """
+        if len(self.marks) < 2:
+            return 0.0
+        half = (self.marks[-1][0] - self.marks[0][0]) / 2
+        times = [moment for moment, _ in self.marks]
+        rates = []
+        for moment, size in self.marks:
+            later = bisect.bisect_left(times, moment + half)
+            if later < len(times):
+                end, total = self.marks[later]
+                rates.append(8 * (total - size) / (end - moment) / 1e6)
+        return statistics.median(rates)
 
 
 def blast(address: str, port: str, seconds: str, rate: str, size: str, burst: str) -> None:

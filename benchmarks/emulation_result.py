@@ -154,7 +154,7 @@ def peers(results: Results) -> list[str]:
 def cell(values: list[float] | None) -> str:
     if not values:
         return "-"
-    digits = 3 if max(values) < 1 else 2 if max(values) < 100 else 1
+    digits = 3 if max(values) < 1 else 2 if max(values) < 200 else 1
     middle, low, high = statistics.median(values), min(values), max(values)
     spread = "" if len(values) == 1 else f" ({low:.{digits}f}..{high:.{digits}f})"
     return f"{middle:.{digits}f}{spread}"

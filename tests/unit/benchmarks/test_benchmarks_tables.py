@@ -65,6 +65,18 @@ def test_what_must_not_be_cited_says_so():
     assert next(lines(collected(settings={"quick": True}))).startswith("QUICK")
 
 
+def test_the_rate_of_a_stream_is_not_moved_by_what_waits_for_a_retransmission():
+    from emulation_load import Flow
+
+    flow = Flow()
+    for number in range(376):
+        moment = number * 0.02
+        held = moment < 0.15 or 3 < moment < 3.15 or moment > 7.4
+        arrived = (0.0 if moment < 0.15 else 3.0 if moment < 3.15 else 7.4) if held else moment
+        flow.marks.append((moment, round(arrived * 1_250_000)))
+    assert flow.rate() == pytest.approx(10, rel=0.001)
+
+
 class Broken:
     name = "broken"
 
