@@ -12,11 +12,12 @@ from typing import Any
 
 import msgspec
 
-from testbed.emulator.counters import LinkCounters
+from testbed.emulator.counters import LatenessHistogram, LinkCounters
 from testbed.emulator.fate import LogFile
 from testbed.emulator.ferry import Ferry
-from testbed.emulator.link import DirectionName, Link, Workspace
+from testbed.emulator.link import DirectionName, Link
 from testbed.emulator.schedule import Schedule
+from testbed.kernel.arrival_stamps import ArrivalStamps
 from testbed.kernel.confine import (
     drop_privileges,
     lock_memory,
@@ -29,12 +30,18 @@ from testbed.topology.model import Impairments, ScheduledChange
 
 
 class AddLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Arguments of `add_link`; the descriptors of both ends come with it, and that of a log."""
+    """Arguments of `add_link`.
+
+    The descriptors of both ends come with it; then, where `stamped`, the rings of their arrival
+    stamps; then, where `logged`, that of the log.
+    """
 
     name: str
     forward: Impairments
     reverse: Impairments
     seed: int
+    stamped: bool = False
+    logged: bool = False
 
 
 class SetImpairments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,7 +71,7 @@ class Operations:
 
     def __init__(self, ferry: Ferry) -> None:
         self._ferry = ferry
-        self._workspace = Workspace()
+        self._lateness = LatenessHistogram()
         self._schedules: dict[str, Schedule] = {}
         self.handlers = {
             "ready": self.ready,
@@ -84,24 +91,30 @@ class Operations:
     def add_link(self, arguments: dict[str, Any], fds: list[int]) -> None:
         try:
             asked = msgspec.convert(arguments, AddLink)
-            if len(fds) not in (2, 3):
-                raise ValueError(f"add_link takes 2 or 3 descriptors, got {len(fds)}")
+            expected = 2 + 2 * asked.stamped + asked.logged
+            if len(fds) != expected:
+                raise ValueError(f"add_link takes {expected} descriptors here, got {len(fds)}")
             if asked.name in self._ferry:
                 raise ValueError(f"link '{asked.name}' is there already")
+            stamps = (ArrivalStamps(fds[2]), ArrivalStamps(fds[3])) if asked.stamped else None
             link = Link(
                 asked.name,
                 (fds[0], fds[1]),
                 asked.forward,
                 asked.reverse,
                 asked.seed,
-                self._workspace,
-                LogFile(fds[2]) if len(fds) == 3 else None,
+                self._lateness,
+                LogFile(fds[-1]) if asked.logged else None,
+                stamps,
             )
             self._ferry.add(link)
         except (ValueError, OSError):
             for fd in fds:
                 os.close(fd)
             raise
+        if asked.stamped:  # mapped by now
+            os.close(fds[2])
+            os.close(fds[3])
 
     def set(self, arguments: dict[str, Any], fds: list[int]) -> None:
         _refuse_descriptors("set", fds)
@@ -151,7 +164,7 @@ class Operations:
             LinkCounters(
                 forward=counted["forward"],
                 reverse=counted["reverse"],
-                lateness=self._workspace.lateness.summary(),
+                lateness=self._lateness.summary(),
                 cpu_seconds=time.process_time(),
                 log_error=link.log.error if link.log is not None else "",
             )

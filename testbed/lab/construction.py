@@ -11,6 +11,7 @@ from pathlib import Path
 from testbed.emulator.emulator import Emulator
 from testbed.emulator.userspace import UserspaceEmulator
 from testbed.errors import CaptureError, LabError
+from testbed.kernel.arrival_stamps import stamped
 from testbed.kernel.netlink import Netlink
 from testbed.kernel.process import find_program
 from testbed.lab import build, ruleset
@@ -160,7 +161,10 @@ class Construction:
                 fates = FateFile(name, self._directory)
                 self._life.stack.callback(fates.close)
             log_fd = None if fates is None else fates.fileno()
-            emulator.add_link(name, fd_a, fd_b, link.forward, link.reverse, seed, log_fd)
+            with stamped(fd_a, fd_b) as stamps:
+                emulator.add_link(
+                    name, fd_a, fd_b, link.forward, link.reverse, seed, log_fd, stamps
+                )
         forward, reverse = emulator.read_back(name)
         check_impairments(name, "forward", link.forward, forward)
         check_impairments(name, "reverse", link.reverse, reverse)
