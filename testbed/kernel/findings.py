@@ -157,6 +157,20 @@ def _tun(machine: Machine) -> Iterator[Finding]:
     )
 
 
+def _steering(machine: Machine) -> Iterator[Finding]:
+    if machine.inside.tun is not None or machine.processors < 2:
+        return
+    error = machine.inside.steering
+    yield _weigh(
+        "packet steering",
+        error is None,
+        "available" if error is None else error,
+        otherwise="degraded",
+        meaning="Middleboxes carry less: they do the work of the receiving TCP, too.",
+        cure="use a kernel from 6.3 on, or run as root",
+    )
+
+
 def _qdiscs(machine: Machine) -> Iterator[Finding]:
     known = machine.inside.qdiscs
     netem = known.get("netem", False)
@@ -252,6 +266,7 @@ def _optional(machine: Machine) -> Iterator[Finding]:
 
 _PRIVILEGED: tuple[Callable[[Machine], Iterator[Finding]], ...] = (
     _tun,
+    _steering,
     _qdiscs,
     _congestion_controls,
     _realtime,

@@ -43,6 +43,7 @@ class Inside(msgspec.Struct, kw_only=True):
     network_namespace: str | None = None
     pid_namespace: str | None = None
     tun: str | None = None
+    steering: str | None = None
     qdiscs: dict[str, bool] = {}
     congestion_controls: tuple[str, ...] = ()
     allowed_congestion_controls: tuple[str, ...] = ()

@@ -55,6 +55,7 @@ def test_a_good_machine_has_nothing_to_mend() -> None:
         ({"open_files": 1024}, "open files", "degraded"),
         ({"docker": "no such file"}, "docker (optional)", "missing"),
         ({"inside": {"tun": "mode 0600"}}, "/dev/net/tun", "missing"),
+        ({"inside": {"steering": "not permitted"}}, "packet steering", "degraded"),
         ({"inside": {"realtime": False}}, "real-time priority", "degraded"),
         ({"inside": {"network_namespace": "refused"}}, "network namespaces", "missing"),
         ({"inside": {"pid_namespace": "refused"}}, "pid namespaces", "missing"),
