@@ -24,6 +24,7 @@ from testbed.lab.link import Link, check_impairments, link_name
 from testbed.lab.middlebox_node import MiddleboxSite
 from testbed.lab.netem_emulator import NetemEmulator
 from testbed.lab.node import Node
+from testbed.lab.placement import Place, places
 from testbed.topology.model import Endpoint
 from testbed.topology.plan_model import Plan, PlannedLink
 
@@ -44,12 +45,14 @@ class Construction:
         self.links: list[Link] = []
         self.captures: dict[str, Capture] = {}
         self.seconds: dict[str, float] = {}
+        self.steering: dict[str, str] = {}
         self._directory = captures
         self._life = life
         self.emulators: list[Emulator] = []
         self._choice: Choice | None = None
         self._emulation: list[Helper] = []
         self._middleboxes: dict[str, Helper] = {}
+        self._places: dict[str, Place | None] = {}
         self._sites: dict[str, build.Site] = {}
         self._indices = build.IndexSource()
 
@@ -97,6 +100,9 @@ class Construction:
             if node.kind == "middlebox":
                 helper = self._start_helper("testbed.middlebox", f"the middlebox '{node.name}'")
                 self._middleboxes[node.name] = helper
+        helpers = [*self._emulation, *self._middleboxes.values()]
+        found = places(os.sched_getaffinity(0), len(helpers), first=os.getpid())
+        self._places = {helper.name: one for helper, one in zip(helpers, found, strict=True)}
 
     def _start_helper(self, module: str, name: str) -> Helper:
         self._life.step()
@@ -175,10 +181,12 @@ class Construction:
             self._life.step()
             extra = []
             if site.planned.kind == "middlebox":
-                box = MiddleboxSite(site, self._indices, self.plan)
+                helper = self._middleboxes[site.name]
+                box = MiddleboxSite(site, self._indices, self.plan, self._places[helper.name])
                 self._life.stack.callback(box.close)
+                self.steering[helper.name] = box.steering
                 extra = box.requests()
-                client = box.start_engine(self._middleboxes[site.name], self._directory)
+                client = box.start_engine(helper, self._directory)
                 self.nodes[site.name].middlebox = client
             build.configure(site, extra)
             kernel = self.plan.topology.nodes[site.name].kernel

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import msgspec
 
@@ -14,22 +14,18 @@ class Place(msgspec.Struct, frozen=True):
     others: frozenset[int]
 
 
-class Placement:
-    """Deals out processors in turn, the same ones in the same order every time.
+def places(cpus: Collection[int], processes: int, first: int = 0) -> list[Place | None]:
+    """A place for each of so many processes; None where they run wherever there is room.
 
-    cpus: those there are. first: whose turn it is first, so that labs side by side do not all
-    begin with the same one. With fewer than two nothing is dealt out: a process with a processor
-    of its own, and none left for its receivers, would only be in their way.
+    cpus: those there are. first: which of them is dealt out first, so that labs side by side do
+    not all begin with the same one. Those that are left take in what the processes send. Where
+    none would be left there are no places: processes in real time and the work of receivers only
+    get into each other's way then.
     """
-
-    def __init__(self, cpus: Iterable[int], first: int = 0) -> None:
-        self._cpus = sorted(cpus)
-        self._turn = first
-
-    def take(self) -> Place | None:
-        """The next one's place; None where it has to run wherever there is room."""
-        if len(self._cpus) < 2:
-            return None
-        cpu = self._cpus[self._turn % len(self._cpus)]
-        self._turn += 1
-        return Place(cpu, frozenset(self._cpus) - {cpu})
+    if processes >= len(cpus):
+        return [None] * processes
+    ordered = sorted(cpus)
+    start = first % len(ordered)
+    turned = ordered[start:] + ordered[:start]
+    others = frozenset(turned[processes:])
+    return [Place(cpu, others) for cpu in turned[:processes]]

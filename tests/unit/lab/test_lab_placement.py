@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import pytest
 
-from testbed.lab.placement import Place, Placement
-
-
-def taken(placement: Placement, count: int) -> list[int | None]:
-    places = [placement.take() for _ in range(count)]
-    return [None if place is None else place.cpu for place in places]
+from testbed.lab.placement import Place, places
 
 
 @pytest.mark.parametrize(
-    ("cpus", "first", "wanted"),
+    ("cpus", "processes", "first", "wanted"),
     [
-        ({0, 1}, 0, [0, 1, 0, 1]),
-        ({0, 1}, 1, [1, 0, 1, 0]),
-        ({7, 2, 4}, 4, [4, 7, 2, 4]),
-        ({3}, 0, [None] * 4),
-        (set(), 5, [None] * 4),
+        ({0, 1}, 1, 0, [0]),
+        ({0, 1}, 1, 1, [1]),
+        ({0, 1}, 1, 4321, [1]),
+        ({7, 2, 4, 5}, 3, 3, [7, 2, 4]),
+        ({0, 1}, 0, 0, []),
     ],
 )
-def test_they_are_dealt_out_in_turn(cpus, first, wanted):
-    assert taken(Placement(cpus, first), 4) == wanted
+def test_every_process_has_its_own(cpus, processes, first, wanted):
+    assert [one.cpu for one in places(cpus, processes, first)] == wanted
 
 
-def test_all_others_take_in_what_a_process_sends():
-    assert Placement({0, 1, 5}, first=1).take() == Place(1, frozenset({0, 5}))
+def test_those_that_are_left_take_in_what_the_processes_send():
+    left = frozenset({0, 2})
+    assert places({0, 2, 5, 7}, 2, first=2) == [Place(5, left), Place(7, left)]
+
+
+@pytest.mark.parametrize(("cpus", "processes"), [({3}, 1), ({0, 1}, 2), ({0, 1}, 3), (set(), 2)])
+def test_without_one_left_there_are_no_places(cpus, processes):
+    assert places(cpus, processes) == [None] * processes
