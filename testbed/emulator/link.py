@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -14,6 +14,7 @@ from testbed.emulator.element import NEVER, Nanoseconds
 from testbed.emulator.fate import FateLog, LogFile
 from testbed.emulator.limits import refuse_impossible
 from testbed.emulator.pipeline import Pipeline
+from testbed.emulator.steered import Steered
 from testbed.kernel.arrival_stamps import ArrivalStamps
 from testbed.topology.model import Impairments, ScheduledChange
 
@@ -25,11 +26,19 @@ BATCH = 64
 LONGEST_FRAME = 65535 + 14 + 8
 
 
+class Workspace(NamedTuple):
+    """What all links of a process share: where it is noted how late frames are handed over, and
+    how many may be."""
+
+    lateness: LatenessHistogram
+    steered: Steered
+
+
 class Direction:
     """Reads frames from `source`, takes them through the pipeline, writes them to `target`.
 
-    stamps: when the frames came; without them, they came when they are read. lateness: where it
-    is noted how late they are handed over.
+    workspace: what it shares with others. stamps: when the frames came; without them, they came
+    when they are read.
     """
 
     def __init__(
@@ -37,13 +46,13 @@ class Direction:
         pipeline: Pipeline,
         source: int,
         target: int,
-        lateness: LatenessHistogram,
+        workspace: Workspace,
         stamps: ArrivalStamps | None = None,
     ) -> None:
         self.pipeline = pipeline
         self.source = source
         self.target = target
-        self._lateness = lateness
+        self._lateness, self._steered = workspace
         self._stamps = stamps
         self._latest: Nanoseconds = 0
         #: When the ferry means to call `release`.
@@ -95,9 +104,10 @@ class Direction:
         """Write up to BATCH frames that are due by `now`."""
         pipeline = self.pipeline
         pipeline.advance(now)
-        departing = pipeline.departures.pop_due(now, BATCH)
+        departing = pipeline.departures.pop_due(now, self._steered.room(BATCH))
         if not departing:
             return
+        self._steered.handed_over(len(departing))
         write, clock, target = os.write, time.monotonic_ns, self.target
         tally, log = pipeline.tally, pipeline.tally.log
         latenesses: list[Nanoseconds] = []
@@ -121,8 +131,8 @@ class Direction:
 class Link:
     """Two directions over the descriptors `fds`, which belong to the link from now on.
 
-    lateness: where it is noted how late frames are handed over. log: where the fate of every frame
-    is to be written, if anywhere. stamps: when frames come to each of `fds`, if that is known.
+    workspace: what it shares with others. log: where the fate of every frame is to be written, if
+    anywhere. stamps: when frames come to each of `fds`, if that is known.
     """
 
     def __init__(
@@ -132,7 +142,7 @@ class Link:
         forward: Impairments,
         reverse: Impairments,
         seed: int,
-        lateness: LatenessHistogram,
+        workspace: Workspace,
         log: LogFile | None = None,
         stamps: tuple[ArrivalStamps, ArrivalStamps] | None = None,
     ) -> None:
@@ -141,8 +151,8 @@ class Link:
         self._asked: dict[DirectionName, Impairments] = {"forward": forward, "reverse": reverse}
         there, back = stamps if stamps is not None else (None, None)
         self.directions: dict[DirectionName, Direction] = {
-            "forward": Direction(Pipeline(seed, name, "forward"), *fds, lateness, there),
-            "reverse": Direction(Pipeline(seed, name, "reverse"), *fds[::-1], lateness, back),
+            "forward": Direction(Pipeline(seed, name, "forward"), *fds, workspace, there),
+            "reverse": Direction(Pipeline(seed, name, "reverse"), *fds[::-1], workspace, back),
         }
         self._configure(self._asked)
         if log is not None:

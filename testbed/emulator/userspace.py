@@ -26,10 +26,18 @@ class UserspaceEmulator:
 
     def __init__(self, channel: ControlChannel) -> None:
         self._channel = channel
+        #: What error messages call the process.
+        self.process = channel.name
 
     def ready(self) -> None:
         """Return when the emulator is up."""
         self._channel.request("ready")
+
+    def steer(self, own: int, receivers: Sequence[int]) -> None:
+        """Tell it that the processors `receivers` take in what it hands over (see
+        `testbed.kernel.steering`): it keeps to another one, `own`, under load, and does not hand
+        over more than they have room for."""
+        self._channel.request("steer", own=own, receivers=receivers)
 
     def add_link(
         self,

@@ -24,7 +24,7 @@ from testbed.lab.link import Link, check_impairments, link_name
 from testbed.lab.middlebox_node import MiddleboxSite
 from testbed.lab.netem_emulator import NetemEmulator
 from testbed.lab.node import Node
-from testbed.lab.placement import Place, places
+from testbed.lab.placement import Place, in_words, places
 from testbed.topology.model import Endpoint
 from testbed.topology.plan_model import Plan, PlannedLink
 
@@ -53,6 +53,7 @@ class Construction:
         self._emulation: list[Helper] = []
         self._middleboxes: dict[str, Helper] = {}
         self._places: dict[str, Place | None] = {}
+        self._steered: dict[UserspaceEmulator, Place] = {}
         self._sites: dict[str, build.Site] = {}
         self._indices = build.IndexSource()
 
@@ -137,11 +138,13 @@ class Construction:
                 self.links.append(self._emulate(next(turns), link))
             else:
                 self.links.append(Link(link, None, self._life.check))
+        for emulator, place in self._steered.items():
+            emulator.steer(place.cpu, sorted(place.others))
 
     def _make_emulators(self) -> list[Emulator]:
         """Those that take turns at taking over links."""
         if self._emulation:
-            return [UserspaceEmulator(helper.channel) for helper in self._emulation]
+            return [self._userspace_emulator(helper) for helper in self._emulation]
         if self._choice is None or self._choice.support is None:
             return []
         emulator = NetemEmulator(
@@ -149,6 +152,22 @@ class Construction:
         )
         self._life.stack.callback(emulator.close)
         return [emulator]
+
+    def _userspace_emulator(self, helper: Helper) -> UserspaceEmulator:
+        emulator = UserspaceEmulator(helper.channel)
+        place = self._places[helper.name]
+        self.steering[helper.name] = in_words(place)
+        if place is not None:
+            self._steered[emulator] = place
+        return emulator
+
+    def _open_taps(self, emulator: UserspaceEmulator, link: PlannedLink) -> None:
+        place = self._steered.get(emulator)
+        receivers = sorted(place.others) if place is not None else []
+        refusal = build.open_taps(link, self._sites, self._indices, receivers)
+        if refusal is not None:
+            self._steered.pop(emulator, None)
+            self.steering[emulator.process] = f"none: {refusal}"
 
     def _emulate(self, emulator: Emulator, link: PlannedLink) -> Link:
         name = link_name(link)
@@ -161,7 +180,7 @@ class Construction:
                     name, *ends, link.forward, link.reverse, seed=seed, offload=link.offload
                 )
         elif isinstance(emulator, UserspaceEmulator):
-            build.open_taps(link, self._sites, self._indices)
+            self._open_taps(emulator, link)
             fd_a, fd_b = (self._sites[end.node].tap_fds[end.name] for end in (link.a, link.b))
             if link.log:
                 fates = FateFile(name, self._directory)

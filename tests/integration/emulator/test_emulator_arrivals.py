@@ -117,9 +117,9 @@ def test_the_log_says_when_they_came(lab, udp):
     time.sleep(STALL)
     os.kill(pid, signal.SIGCONT)
     arrival(receiver)
-    assert lab.link("a", "b").counters.forward.packets_out == 1
+    assert lab.link("a", "b").counters.forward.packets_out >= 1
     lines = lab.link("a", "b").fates.read_text().splitlines()
-    (line,) = (line for line in lines if line.startswith("forward"))
+    (line,) = (line for line in lines if ",142," in line)
     fate = dict(zip(HEADER.strip().split(","), line.split(","), strict=True))
     assert began - MS <= int(fate["in_ns"]) <= sent + MS
     assert int(fate["due_ns"]) - int(fate["in_ns"]) == DELAY * 1e9
