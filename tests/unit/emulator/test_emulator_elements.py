@@ -316,7 +316,7 @@ def test_departures_keep_the_order_of_due_times():
 def test_lateness_percentiles_match_the_sample():
     histogram = LatenessHistogram()
     for microseconds in range(1000):
-        histogram.record(microseconds * 1000)
+        histogram.record([microseconds * 1000])
     summary = histogram.summary()
     assert summary.packets == 1000
     assert summary.p50 == pytest.approx(500, abs=5)
@@ -328,6 +328,6 @@ def test_lateness_percentiles_match_the_sample():
 def test_lateness_of_seconds_keeps_its_magnitude():
     histogram = LatenessHistogram()
     for late in (9 * MS, 3000 * MS, 3000 * MS):
-        histogram.record(late)
+        histogram.record([late])
     assert histogram.summary().p50 == pytest.approx(3_000_000, rel=0.5)
     assert histogram.summary().maximum == 3_000_000
