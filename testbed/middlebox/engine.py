@@ -23,7 +23,6 @@ from testbed.middlebox.pipeline import Pipeline
 from testbed.middlebox.registry import find, nearest
 from testbed.middlebox.timers import Timers
 
-_LARGEST_PACKET: Final = 65535
 _BATCH: Final = 64
 _LONGEST_WAIT: Final = 3600.0
 # A real-time process that never sleeps is throttled by the kernel for tens of milliseconds
@@ -207,7 +206,6 @@ class Engine:
 
     def run(self, server: ControlServer) -> None:
         """Carry packets and answer requests until the lab hangs up."""
-        buffer = bytearray(_LARGEST_PACKET)
         while True:
             readable = self._wait([server, *self._fds])
             if server in readable and not server.serve_one():
@@ -216,8 +214,11 @@ class Engine:
             if pipeline is None:
                 continue
             for side, fd in zip(Side, self._fds, strict=True):
-                if fd in readable and _drain(pipeline, side, fd, buffer):
-                    self._outlets.loaded()
+                if fd in readable:
+                    taken = _drain(pipeline, side, fd)
+                    if taken == _BATCH:
+                        self._outlets.loaded()
+                    self._outlets.pace(taken)
             self._timers.fire()
             pipeline.run_errands()
 
@@ -238,18 +239,20 @@ class Engine:
         return readable
 
 
-def _drain(pipeline: Pipeline, side: Side, fd: int, buffer: bytearray) -> bool:
+def _drain(pipeline: Pipeline, side: Side, fd: int) -> int:
     """Take what a TUN device has, but no more than a batch: the other side wants its turn.
 
-    Whether there was a batch, and may be more.
+    How many packets it had.
     """
-    for _ in range(_BATCH):
+    buffer = pipeline.buffer
+    into = (buffer,)
+    for taken in range(_BATCH):
         try:
-            length = os.readv(fd, (buffer,))
+            length = os.readv(fd, into)
         except BlockingIOError:
-            return False
+            return taken
         pipeline.receive(side, buffer, length)
-    return True
+    return _BATCH
 
 
 def _refuse_descriptors(operation: str, fds: list[int]) -> None:

@@ -10,12 +10,21 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Sequence
 from typing import Final
+
+from testbed.kernel.steering import Backlog
 
 QUIET: Final = 0.05
 """Seconds without a packet after which the steered devices have certainly handed theirs on: the
 processors of a virtual machine may stand still for tens of milliseconds."""
+
+# The kernel drops what comes when 1000 packets wait for a processor (net.core.netdev_max_backlog).
+_CROWD: Final = 400
+_STRIDE: Final = 256  # packets between two looks at how many wait
+_PAUSE: Final = 0.0001
+_MOST_PAUSES: Final = 50  # who keeps them busy for longer may be somebody else
 
 
 class Outlets:
@@ -32,6 +41,8 @@ class Outlets:
         self._direct = tuple(direct)
         self._steered = tuple(steered)
         self._cpu = cpu
+        self._backlog = None if cpu is None else Backlog(apart_from=cpu)
+        self._unasked = 0
         self._everywhere = os.sched_getaffinity(0)
         self._in_use = self._direct
 
@@ -49,6 +60,23 @@ class Outlets:
             self._cpu = None
             return
         self._in_use = self._steered
+
+    def pace(self, packets: int) -> None:
+        """Wait until other processors have room for more, where they are used.
+
+        packets: how many may have been sent since this was called last; it has to be called
+        after a few hundred.
+        """
+        self._unasked += packets
+        if self._unasked < _STRIDE:
+            return
+        self._unasked = 0
+        if self._backlog is None or self._in_use is self._direct:
+            return
+        for _ in range(_MOST_PAUSES):
+            if self._backlog.longest() <= _CROWD:
+                return
+            time.sleep(_PAUSE)
 
     def slept(self, seconds: float) -> None:
         """No packet has been sent for so long."""

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from testbed.middlebox import outlets as outlets_module
 from testbed.middlebox.outlets import QUIET, Outlets
 from testbed.middlebox.packet import INSIDE, OUTSIDE
 
@@ -65,6 +66,52 @@ def test_the_process_keeps_to_its_processor_under_load_only(pipes, everywhere):
     assert os.sched_getaffinity(0) == {max(everywhere)}
     outlets.slept(QUIET)
     assert os.sched_getaffinity(0) == everywhere
+
+
+@pytest.fixture
+def crowd(monkeypatch):
+    """What a backlog tells, one after the other; and the naps taken meanwhile."""
+
+    class Crowd:
+        def __init__(self) -> None:
+            self.waiting: list[int] = []
+            self.naps: list[float] = []
+            self.asked = 0
+
+        def longest(self) -> int:
+            self.asked += 1
+            return self.waiting.pop(0) if len(self.waiting) > 1 else self.waiting[0]
+
+    made = Crowd()
+    monkeypatch.setattr(outlets_module, "Backlog", lambda apart_from: made)
+    monkeypatch.setattr(outlets_module.time, "sleep", made.naps.append)
+    return made
+
+
+def test_it_waits_until_the_others_have_room(pipes, everywhere, crowd):
+    outlets = outlets_of(pipes, max(everywhere))
+    outlets.loaded()
+    crowd.waiting = [900, 600, 10]
+    for _ in range(4):
+        outlets.pace(64)
+    assert crowd.asked == 3 and len(crowd.naps) == 2
+    outlets.pace(64)
+    assert crowd.asked == 3
+
+
+def test_it_does_not_wait_for_ever(pipes, everywhere, crowd):
+    outlets = outlets_of(pipes, max(everywhere))
+    outlets.loaded()
+    crowd.waiting = [900]
+    outlets.pace(1000)
+    assert 0 < sum(crowd.naps) < 0.02
+
+
+def test_it_waits_for_nobody_while_it_does_the_work_itself(pipes, everywhere, crowd):
+    outlets = outlets_of(pipes, max(everywhere))
+    crowd.waiting = [900]
+    outlets.pace(1000)
+    assert crowd.asked == 0 and crowd.naps == []
 
 
 def test_a_processor_that_was_taken_away_is_done_without(pipes, everywhere):
