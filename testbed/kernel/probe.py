@@ -44,6 +44,7 @@ class Inside(msgspec.Struct, kw_only=True):
     pid_namespace: str | None = None
     tun: str | None = None
     steering: str | None = None
+    arrival_stamps: bool = False
     qdiscs: dict[str, bool] = {}
     congestion_controls: tuple[str, ...] = ()
     allowed_congestion_controls: tuple[str, ...] = ()

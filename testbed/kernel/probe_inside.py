@@ -9,6 +9,7 @@ import msgspec
 
 from testbed.errors import KernelError, PrivilegeError
 from testbed.kernel import capabilities, confine, qdisc, rtnetlink, sysctl, tun, userns
+from testbed.kernel.arrival_stamps import stamped
 from testbed.kernel.netlink import Netlink
 from testbed.kernel.probe import QDISCS, Inside
 from testbed.kernel.steering import open_steered
@@ -64,6 +65,8 @@ def _words(name: str) -> list[str]:
 def _look_at_network(found: Inside) -> None:
     try:
         opened = open_steered(tun.open_tap, "probe", _TAP, os.sched_getaffinity(0))
+        with stamped(opened.fd, opened.fd) as rings:
+            found.arrival_stamps = rings is not None
         os.close(opened.fd)
         found.steering = opened.unsteered
     except KernelError as error:

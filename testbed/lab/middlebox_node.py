@@ -21,7 +21,7 @@ from testbed.kernel.netlink import Request
 from testbed.kernel.steering import open_steered
 from testbed.lab.build import IndexSource, Site
 from testbed.lab.helper import Helper
-from testbed.lab.placement import Place
+from testbed.lab.placement import Place, in_words
 from testbed.middlebox.client import MiddleboxClient
 from testbed.middlebox.registry import find
 from testbed.topology.plan_model import Plan
@@ -61,7 +61,7 @@ class MiddleboxSite:
         ]
         self._cpu: int | None = None
         self._steered: list[int] = []
-        self.steering = "none: no processor would be left for the receivers"
+        self.steering = in_words(place)
         if place is not None:
             self.steering = self._open_steered(place, indices)
 
@@ -77,9 +77,7 @@ class MiddleboxSite:
             self._steered.append(opened.fd)
             self.site.indices[name] = index
         self._cpu = place.cpu
-        return (
-            f"under load, from processor {place.cpu} to {', '.join(map(str, sorted(place.others)))}"
-        )
+        return in_words(place)
 
     def requests(self) -> list[Request]:
         """What routes forwarded packets into the TUNs."""

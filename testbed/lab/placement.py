@@ -14,6 +14,14 @@ class Place(msgspec.Struct, frozen=True):
     others: frozenset[int]
 
 
+def in_words(place: Place | None) -> str:
+    """Which processors share the work of a process under load, or why none do."""
+    if place is None:
+        return "none: no processor would be left for the receivers"
+    others = ", ".join(map(str, sorted(place.others)))
+    return f"under load, from processor {place.cpu} to {others}"
+
+
 def places(cpus: Collection[int], processes: int, first: int = 0) -> list[Place | None]:
     """A place for each of so many processes; None where they run wherever there is room.
 

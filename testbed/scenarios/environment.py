@@ -39,7 +39,8 @@ _PACKAGES = ("testbed", "pyroute2", "msgspec")
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
     """Kernel, versions, TCP settings of each node, and the revision of this code.
 
-    steering: by middlebox, which processors share its work under load, or why none do.
+    steering: by emulator and middlebox, which processors share its work under load, or why none
+    do.
     """
 
     kernel: str
