@@ -40,14 +40,16 @@ class _FunctionAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Arguments of `start`; the descriptors of the outside and the inside TUN come with it.
 
-    cpu: where to run under load; descriptors of a steered TUN for each side come then, too. One
-    more descriptor, if there is one, is of the directory for logs.
+    cpu: where to run under load; descriptors of a TUN for each side that is steered to the
+    processors `receivers` come then, too. One more descriptor, if there is one, is of the
+    directory for logs.
     """
 
     name: str
     functions: list[_FunctionAsked]
     mtu: int
     cpu: int | None = None
+    receivers: list[int] = []
     outside: list[str] = []
     inside: list[str] = []
 
@@ -104,11 +106,11 @@ class Engine:
                 )
             log_directory = fds[devices] if len(fds) > devices else None
             addresses = {Side.OUTSIDE: asked.outside, Side.INSIDE: asked.inside}
-            outlets = Outlets(fds[:2], fds[2:devices], asked.cpu)
+            outlets = Outlets(fds[:2], fds[2:devices], asked.cpu, asked.receivers)
             pipeline = Pipeline(outlets.send, self._timers, asked.mtu, addresses, log_directory)
             for function in asked.functions:
                 pipeline.add(find(function.name), function.options)
-        except (ValueError, LabError):
+        except (ValueError, LabError, OSError):
             _close(fds)
             raise
         for fd in fds[:devices]:
@@ -218,7 +220,7 @@ class Engine:
                     taken = _drain(pipeline, side, fd)
                     if taken == _BATCH:
                         self._outlets.loaded()
-                    self._outlets.pace(taken)
+                    self._outlets.pace(taken, _BATCH)
             self._timers.fire()
             pipeline.run_errands()
 
