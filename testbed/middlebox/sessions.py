@@ -32,7 +32,9 @@ _BOTH: Final = 0b11
 _CLOSES: Final = FIN | RST
 _u16 = struct.Struct("!H")
 _read16, _put16 = _u16.unpack_from, _u16.pack_into
-_put_key4 = struct.Struct("!H12s").pack_into  # the header's checksum, both addresses and ports
+# Both addresses and ports; of IPv4 with the header's checksum before them.
+_put_key4 = struct.Struct("!H12s").pack_into
+_put_key6 = struct.Struct("36s").pack_into
 
 
 class Line(IntEnum):
@@ -88,9 +90,12 @@ class Session:
     ) -> None:
         """Put in another key; of ICMP another identifier, too."""
         buffer, at = packet.buffer, packet.transport
-        if at == 20 and self.protocol in _HAVE_PORTS:  # the ports follow the addresses
+        ports_follow = self.protocol in _HAVE_PORTS and at == (20 if packet.version == 4 else 40)
+        if packet.version == 4 and ports_follow:
             (old,) = _read16(buffer, 10)
             _put_key4(buffer, 10, adjusted(old, address_delta), key)
+        elif ports_follow:
+            _put_key6(buffer, 8, key)
         elif packet.version == 4:
             buffer[12:20] = key[:8]
             adjust_checksum(buffer, 10, address_delta)
