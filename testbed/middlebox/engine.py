@@ -9,6 +9,7 @@ import select
 import signal
 import time
 from collections.abc import Sequence
+from io import FileIO
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -73,7 +74,7 @@ class Engine:
     def __init__(self) -> None:
         self._timers = Timers(time.monotonic)
         self._pipeline: Pipeline | None = None
-        self._fds: tuple[int, ...] = ()
+        self._devices: tuple[FileIO, ...] = ()
         self._outlets = Outlets(())
         self._name = "middlebox"
         self._rested_at = time.monotonic()
@@ -116,7 +117,7 @@ class Engine:
         for fd in fds[:devices]:
             os.set_blocking(fd, False)
         self._name = asked.name
-        self._fds = tuple(fds[:2])
+        self._devices = tuple(FileIO(fd, "rb", closefd=False) for fd in fds[:2])
         self._pipeline = pipeline
         self._outlets = outlets
         prefer_realtime()
@@ -209,15 +210,15 @@ class Engine:
     def run(self, server: ControlServer) -> None:
         """Carry packets and answer requests until the lab hangs up."""
         while True:
-            readable = self._wait([server, *self._fds])
+            readable = self._wait([server, *self._devices])
             if server in readable and not server.serve_one():
                 return
             pipeline = self._pipeline
             if pipeline is None:
                 continue
-            for side, fd in zip(Side, self._fds, strict=True):
-                if fd in readable:
-                    taken = _drain(pipeline, side, fd)
+            for side, device in zip(Side, self._devices, strict=True):
+                if device in readable:
+                    taken = _drain(pipeline, side, device)
                     if taken == _BATCH:
                         self._outlets.loaded()
                     self._outlets.pace(taken, _BATCH)
@@ -241,17 +242,15 @@ class Engine:
         return readable
 
 
-def _drain(pipeline: Pipeline, side: Side, fd: int) -> int:
+def _drain(pipeline: Pipeline, side: Side, device: FileIO) -> int:
     """Take what a TUN device has, but no more than a batch: the other side wants its turn.
 
     How many packets it had.
     """
-    buffer = pipeline.buffer
-    into = (buffer,)
+    buffer, read = pipeline.buffer, device.readinto
     for taken in range(_BATCH):
-        try:
-            length = os.readv(fd, into)
-        except BlockingIOError:
+        length = read(buffer)
+        if length is None:
             return taken
         pipeline.receive(side, buffer, length)
     return _BATCH
