@@ -159,7 +159,7 @@ def test_noise_does_no_harm(side, data, first):
     bench.wait(100)
 
 
-def test_a_hundred_thousand_syns_from_everywhere_leave_memory_bounded():
+def test_a_flood_of_syns_from_everywhere_leaves_memory_bounded():
     bench = Bench(("setup-proxy", {"half_open_limit": 1000}))
     function = bench.pipeline.functions["setup-proxy"]
     template = tcp_segment(IPV4_KEY, seq=1, flags=SYN, options=LINUX.encode(), payload=bytes(8))
@@ -177,13 +177,13 @@ def test_a_hundred_thousand_syns_from_everywhere_leave_memory_bounded():
     flood(2000, 2000)
     before = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
-    flood(4000, 94_000)
+    flood(4000, 24_000)
     tracemalloc.start()
-    flood(98_000, 2000)
+    flood(28_000, 2000)
     after = tracemalloc.get_traced_memory()[0]
     tracemalloc.stop()
     assert after < before * 1.2 + 100_000
-    assert function.counters["opened"] == 100_000
+    assert function.counters["opened"] == 30_000
     assert len(bench.timers) <= 2100
     assert bench.pipeline.counters().missing == 0
     # It still serves: one that is in its table is carried on.
