@@ -135,9 +135,10 @@ def test_a_full_queue_delays_by_its_limit(wire):
 
 def test_tcp_fills_a_queue(wire):
     """Nothing in the middle may throttle the sender before the queue does."""
-    wire.set(rate=8e6, queue=packets(60))
+    wire.set(rate=2e6, queue=packets(60))
     listener = wire.lab["b"].listen(6000)
     client = wire.lab["a"].socket()
+    client.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"reno")
     client.connect((wire.lab["b"].address, 6000))
     server, _ = listener.accept()
     deepest = [0]
@@ -148,7 +149,7 @@ def test_tcp_fills_a_queue(wire):
 
     reader = threading.Thread(target=swallow)
     reader.start()
-    client.sendall(bytes(1_000_000))
+    client.sendall(bytes(400_000))
     client.shutdown(socket.SHUT_WR)
     reader.join()
     for sock in (client, server, listener):
