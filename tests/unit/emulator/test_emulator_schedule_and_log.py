@@ -89,13 +89,13 @@ def test_a_schedule_can_be_replaced(emulator, cable):
         ([ScheduledChange(at=-1)], "scheduled at"),
         ([ScheduledChange(at=1, changes={"speed": 3})], "no impairment speed"),
         ([ScheduledChange(at=1, changes={"delay": "long"})], "float"),
-        ([ScheduledChange(at=1, changes={"loss": 2.0})], "loss must be"),
+        ([ScheduledChange(at=1, changes={"loss": 2.0})], "loss: expected"),
         (
             [
                 ScheduledChange(at=2, changes={"rate_trace": {"opportunities": [1]}}),
                 ScheduledChange(at=1, changes={"rate": 1e6}),
             ],
-            "not both",
+            "one of the two",
         ),
     ],
 )
@@ -110,7 +110,7 @@ def test_a_change_that_has_become_impossible_is_told_in_the_journal(emulator, ca
     trace = Impairments(rate_trace=RateTrace((5,)))
     emulator.client.set("cable", "forward", trace)
     (change,) = await_journal(emulator, "cable", 1)
-    assert "not both" in change.error
+    assert "one of the two" in change.error
     assert emulator.client.read_back("cable") == (trace, Impairments())
 
 
