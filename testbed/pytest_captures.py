@@ -42,7 +42,7 @@ def keep(lab: Lab, directory: Path) -> tuple[Kept, ...]:
     """Finish the captures of a running lab and copy them to `directory`, which is made."""
     directory.mkdir(parents=True, exist_ok=True)
     with contextlib.suppress(TestbedError):  # a lab that broke has told so already
-        drain(lab.links)
+        drain(lab.links, lab.nodes.values())
     kept = []
     for capture in lab.captures.values():
         fault = ""

@@ -216,7 +216,7 @@ class Lab:
         logged = [link for link in self._links if link.planned.log]
         if life.failure is None:
             if self._captures or logged:
-                drain(self._links)
+                drain(self._links, self._nodes.values())
             incomplete += [error for link in logged if (error := link.log_error()) is not None]
         for capture in self._captures.values():
             try:

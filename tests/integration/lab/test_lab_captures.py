@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
 import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab_topologies import pair
+from lab_topologies import boxed, pair
 
 from testbed.errors import CaptureError
 from testbed.lab import Lab
@@ -16,8 +19,8 @@ from testbed.lab import capture as capturing
 from testbed.topology.model import Impairments
 
 NANOSECOND_MAGIC = 0xA1B23C4D
-ETHERNET, IP, TCP = 14, 20, 20
-HOST_AND_TCP_HEADERS = ETHERNET + IP + 60
+ETHERNET, IP, UDP = 14, 20, 8
+PORT = 5000
 
 
 def lengths(path: Path) -> Iterator[int]:
@@ -117,6 +120,22 @@ def test_a_capture_is_stopped_while_traffic_runs():
         threads[0].join()
         client.close()
         threads[1].join()
+
+
+def test_what_a_busy_middlebox_has_yet_to_forward_is_captured(tmp_path):
+    """It is stopped until the lab has begun to end."""
+    with Lab(boxed(captures=["server"]), captures=tmp_path) as lab:
+        server, client = (lab[name].socket(kind=socket.SOCK_DGRAM) for name in ("server", "client"))
+        server.bind((lab["server"].address, PORT))
+        client.sendto(b"first", (lab["server"].address, PORT))
+        assert server.recv(100) == b"first"  # addresses are resolved
+        (box,) = (process.pid for process, name in lab._life._causes if "middlebox" in name)
+        os.kill(box, signal.SIGSTOP)
+        client.sendto(bytes(700), (lab["server"].address, PORT))
+        release = threading.Timer(0.3, os.kill, (box, signal.SIGCONT))
+        release.start()
+    release.join()
+    assert ETHERNET + IP + UDP + 700 in lengths(tmp_path / "server-eth0.pcap")
 
 
 def test_a_capture_is_completed_even_when_the_block_ends_by_an_error(tmp_path):

@@ -68,7 +68,7 @@ async def test_asyncio_clients_and_servers():
             client.setblocking(False)
             await loop.sock_connect(client, (lab["b"].address, 7001))
             await loop.sock_sendall(client, b"hello\n")
-            assert await asyncio.wait_for(loop.sock_recv(client, 100), 10) == b"HELLO\n"
+            assert await asyncio.wait_for(loop.sock_recv(client, 100), 30) == b"HELLO\n"
 
 
 @pytest.mark.asyncio
@@ -81,7 +81,7 @@ async def test_a_coroutine_that_waits_is_woken_when_the_emulator_dies():
             client.setblocking(False)
             await loop.sock_connect(client, listener.getsockname())
             lab._life.group._started[0].kill()
-            received = await asyncio.wait_for(loop.sock_recv(client, 100), 10)
+            received = await asyncio.wait_for(loop.sock_recv(client, 100), 30)
     assert received == b""
 
 
@@ -93,7 +93,7 @@ async def test_a_coroutine_cancelled_while_it_builds_leaves_nothing(moment):
     await asyncio.sleep(moment)
     task.cancel()
     try:
-        await asyncio.wait_for(asyncio.shield(task), 20)
+        await asyncio.wait_for(asyncio.shield(task), 30)
     except asyncio.CancelledError:
         with pytest.raises(LabError):
             lab.check()
@@ -111,7 +111,7 @@ async def test_a_coroutine_cancelled_in_the_block_takes_the_lab_down():
             await asyncio.sleep(60)
 
     task = asyncio.create_task(use())
-    await asyncio.wait_for(entered.wait(), 20)
+    await asyncio.wait_for(entered.wait(), 30)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from lab_topologies import boxed, pair
@@ -160,10 +161,17 @@ def test_a_helper_that_cannot_be_started_leaves_nothing(monkeypatch):
         Lab(pair(emulated=True)).__enter__()
 
 
+def await_stopped(pid: int) -> None:
+    deadline = time.monotonic() + 30
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        assert time.monotonic() < deadline
+
+
 def test_an_emulator_that_hangs_is_told_and_not_asked_again():
     with Lab(pair(emulated=True)) as lab:
         pid = helpers(lab)["testbed.emulator"]
         os.kill(pid, signal.SIGSTOP)
+        await_stopped(pid)
         channel = lab.link("a", "b")._emulator._channel
         with pytest.raises(ProcessDied, match=r"did not answer 'counters' within 0.2 s"):
             channel.request("counters", name="a:eth0-b:eth0", timeout=0.2)

@@ -14,7 +14,7 @@ from testbed.lab import Lab
 from testbed.middlebox.registry import function_options
 from testbed.topology.load import loads
 
-SECONDS = 30.0
+SECONDS = 50.0
 MEGABYTE = random.Random(1).randbytes(1 << 20)
 
 _TOPOLOGY = """

@@ -32,6 +32,11 @@ IP_RECVTTL = 12  # include/uapi/linux/in.h
 TCPI_OPT_TIMESTAMPS, TCPI_OPT_SACK, TCPI_OPT_WSCALE = 1, 2, 4  # include/uapi/linux/tcp.h
 
 
+def handshake_data_dropped(lab: Lab) -> int:
+    """There may be other drops: where the machine stalls, an end repeats what was dealt with."""
+    return lab["router"].counters().dropped.get("handshake-data", 0)
+
+
 def test_the_docomo_case():
     """Only {drops, data with the handshake} waits for the client's retransmission time-out."""
     with box_lab({"handshake_data": "drop"}, delay="10ms") as lab, responder(lab) as listener:
@@ -44,12 +49,12 @@ def test_the_docomo_case():
             )
 
         dropping_bare, dropping_data = measure()
-        assert lab["router"].counters().dropped == {"handshake-data": 5}
+        assert handshake_data_dropped(lab) == 5
         function.set(handshake_data="hold")
         repaired_bare, repaired_data = measure()
         function.disable()
         off_bare, off_data = measure()
-        assert lab["router"].counters().dropped == {"handshake-data": 5}
+        assert handshake_data_dropped(lab) == 5
         assert proxy_counters(lab)["opened"] == 20
         round_trip = off_bare
         assert dropping_data > 5 * round_trip
@@ -62,7 +67,7 @@ def test_serial_opening_costs_no_extra_loss():
     with box_lab(options, delay="10ms") as lab, responder(lab) as listener:
         for with_handshake in (True, False):
             assert quickest_response(lab, listener, with_handshake=with_handshake) < 0.1
-        assert lab["router"].counters().dropped == {}
+        assert handshake_data_dropped(lab) == 0
 
 
 @pytest.mark.parametrize("family", [4, 6])
@@ -71,10 +76,10 @@ def test_cookies_make_the_docomo_case_no_better_and_no_worse(family):
     with box_lab(options, delay="10ms") as lab, responder(lab, family) as listener:
         bare = quickest_response(lab, listener, with_handshake=False)
         dropped = quickest_response(lab, listener, with_handshake=True)
-        assert lab["router"].counters().dropped == {"handshake-data": 5}
+        assert handshake_data_dropped(lab) == 5
         lab["router"].function("setup-proxy").set(handshake_data="hold")
         held = quickest_response(lab, listener, with_handshake=True)
-        assert lab["router"].counters().dropped == {"handshake-data": 5}
+        assert handshake_data_dropped(lab) == 5
         assert proxy_counters(lab)["cookies-accepted"] == 15
     assert dropped > 5 * bare and held < 2 * bare
 
@@ -128,7 +133,7 @@ def test_an_answer_without_window_keeps_data_off_the_handshake(family):
         function = lab["router"].function("setup-proxy")
         eager = quickest_response(lab, listener, with_handshake=False)
         waiting = quickest_response(lab, listener, with_handshake=True)
-        assert lab["router"].counters().dropped == {}  # nothing rode on the third segment
+        assert handshake_data_dropped(lab) == 0  # nothing rode on the third segment
         assert proxy_counters(lab)["windows-opened"] == 10
         function.set(answer_window=65535, handshake_data="hold")
         riding = quickest_response(lab, listener, with_handshake=True)

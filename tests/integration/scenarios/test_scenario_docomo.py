@@ -19,6 +19,9 @@ from testbed.trace import read_trace
 pytestmark = pytest.mark.skipif(needed(), reason="building labs needs privileges")
 
 
+REPEAT = 3  # medians: the machine may stall during a run
+
+
 @pytest.fixture(scope="module")
 def outcome(tmp_path_factory):
     scenario, topology = find("docomo")
@@ -26,7 +29,7 @@ def outcome(tmp_path_factory):
         scenario,
         topology,
         parameters={},
-        repeat=1,
+        repeat=REPEAT,
         out=tmp_path_factory.mktemp("docomo") / "results",
     )
 
@@ -42,7 +45,7 @@ def test_only_the_faulty_cell_is_late(outcome):
 
 
 def test_the_second_is_one_retransmission_of_the_handshakes_data(outcome):
-    (faulty,) = outcome.result.runs_of(proxy="drop", handshake="data")
+    faulty, *_ = outcome.result.runs_of(proxy="drop", handshake="data")
     assert faulty.measurements["retransmissions"] == 1
     (at_gateway,) = read_trace(outcome.folder / faulty.captures["gateway:eth0"]).connections
     (at_server,) = read_trace(outcome.folder / faulty.captures["server:eth0"]).connections
@@ -57,9 +60,9 @@ def test_the_second_is_one_retransmission_of_the_handshakes_data(outcome):
 
 
 def test_the_cure_works_in_the_running_lab(outcome):
-    (cured,) = outcome.result.runs_of(proxy="cured")
-    before = float(cured.measurements["before_cure_ms"])
-    after = float(cured.measurements["request_to_response_ms"])
+    (cured,) = (cell for cell in outcome.result.cells if cell.parameters["proxy"] == "cured")
+    before = float(cured.medians["before_cure_ms"])
+    after = float(cured.medians["request_to_response_ms"])
     assert before - after > 900
 
 
@@ -76,7 +79,7 @@ def test_everything_is_written(outcome):
     for path in outcome.presentation.files.values():
         assert path.exists(), path
     written = json.loads((outcome.folder / "result.json").read_text())
-    assert written["scenario"] == "docomo" and len(written["runs"]) == 7
+    assert written["scenario"] == "docomo" and len(written["runs"]) == REPEAT * 7
     for one in written["runs"]:
         assert {"parameters", "measurements", "captures", "verdict"} <= one.keys()
         assert all((outcome.folder / path).is_file() for path in one["captures"].values())
