@@ -28,19 +28,26 @@ class HeadStart:
     """How much before a frame is due to wake up, because waking up takes its time.
 
     The time until it is really due is spun away, so accuracy is paid for in processor time: no
-    more than a tenth of it. Frames that follow each other too closely for that are woken up for
-    in the ordinary way. How long waking up takes at worst is learnt: in a virtual machine 50 us
-    are usual and 150 us are not rare, on bare metal it is 10 us.
+    more than a tenth of that which the emulator would have slept. Frames that follow each other
+    too closely for that are woken up for in the ordinary way, and when there is much to do nothing
+    is spun away. How long waking up takes at worst is learnt: in a virtual machine 50 us are usual
+    and 150 us are not rare, on bare metal it is 10 us.
     """
 
     _LONGEST: Nanoseconds = 200_000
     _MARGIN: Nanoseconds = 10_000
     _FORGET = 256
+    _SHARE = 10
+    _MOST_SAVED: Nanoseconds = 1_000_000
 
     def __init__(self) -> None:
         self._wake_up: Nanoseconds = 100_000
         self._spinning_since: Nanoseconds = 0
-        self._again_at: Nanoseconds = 0
+        self._saved = self._MOST_SAVED
+
+    def slept(self, duration: Nanoseconds) -> None:
+        """That saves time for spinning."""
+        self._saved = min(self._saved + duration // self._SHARE, self._MOST_SAVED)
 
     def learn(self, late: Nanoseconds) -> None:
         """A sleep ended this long after it should have: rises at once, falls very slowly."""
@@ -49,9 +56,10 @@ class HeadStart:
         else:
             self._wake_up -= (self._wake_up - late) // self._FORGET
 
-    def before(self, due: Nanoseconds) -> Nanoseconds:
-        """When to wake up for a frame that is due then."""
-        return min(due, max(due - self._wake_up - self._MARGIN, self._again_at))
+    def before(self, due: Nanoseconds, now: Nanoseconds) -> Nanoseconds:
+        """When to wake up, with nothing else to do from `now` on, for a frame that is due then."""
+        saved = self._saved + (due - now) // self._SHARE
+        return due - min(self._wake_up + self._MARGIN, saved)
 
     def spin(self, now: Nanoseconds) -> None:
         """It is being spun."""
@@ -59,9 +67,9 @@ class HeadStart:
             self._spinning_since = now
 
     def over(self, now: Nanoseconds) -> None:
-        """The frame is due: no more head starts until this one's cost is made up for."""
+        """The frame is due."""
         if self._spinning_since:
-            self._again_at = now + 9 * (now - self._spinning_since)
+            self._saved = max(0, self._saved - (now - self._spinning_since))
             self._spinning_since = 0
 
 
@@ -149,7 +157,7 @@ class Ferry:
         next_due = self._agenda[0][0] if self._agenda else NEVER
         if next_due <= now:
             return self._epoll.poll(0)
-        wake_at = self._head_start.before(next_due) if next_due < NEVER else NEVER
+        wake_at = self._head_start.before(next_due, now) if next_due < NEVER else NEVER
         if wake_at <= now:
             self._head_start.spin(now)
             # In vain, but what it takes is then in the processor's caches: 10 us.
@@ -158,10 +166,12 @@ class Ferry:
         if wake_at - now < QUANTUM:
             time.sleep(QUANTUM / 1e9)
             self._rested_at = time.monotonic_ns()
+            self._head_start.slept(self._rested_at - now)
             return self._epoll.poll(0)
         self._set_alarm(wake_at)
         ready = self._epoll.poll()
         woken = time.monotonic_ns()
+        self._head_start.slept(woken - now)
         if woken - now > _NOTICEABLE:
             self._rested_at = woken
             if woken - now > _QUIET:
