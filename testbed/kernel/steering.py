@@ -9,6 +9,9 @@ Which processors they are is settled when a device is made: changing it later ta
 over the whole machine, which a lab in a user namespace does not have, and helper processes
 give up. Who wants to choose packet by packet has two devices.
 
+Nothing holds the writer back any more, and the kernel drops what the receivers' processors have no
+room for: who writes has to look (`testbed.kernel.backlog`), and to wait.
+
 Source: Documentation/networking/scaling.rst, net/core/net-sysfs.c (store_rps_map),
 net/core/sysctl_net_core.c (rps_default_mask_sysctl).
 """
@@ -21,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from testbed.kernel.backlog import Backlog
 from testbed.kernel.syscalls import mount_detached
 
 DEFAULT_MASK = "/proc/sys/net/core/rps_default_mask"
@@ -43,9 +47,14 @@ def open_steered(
     """Make a device in the calling thread's namespace whose packets are taken in by `cpus`.
 
     open_device: `tun.open_tun` or `tun.open_tap`, whose errors come through. Where the kernel
-    does not steer, the device is there all the same.
+    does not steer, or does not tell how much waits for whom, the device is there all the same.
     """
-    mask = sum(1 << cpu for cpu in set(cpus))
+    receivers = frozenset(cpus)
+    try:
+        Backlog(receivers).close()
+    except OSError as error:
+        return Opened(open_device(name, index), f"{error} (before Linux 5.10)")
+    mask = sum(1 << cpu for cpu in receivers)
     with _by_default(mask) as refused:
         fd = open_device(name, index)
     if refused:

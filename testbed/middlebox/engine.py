@@ -23,7 +23,6 @@ from testbed.middlebox.pipeline import Pipeline
 from testbed.middlebox.registry import find, nearest
 from testbed.middlebox.timers import Timers
 
-_LARGEST_PACKET: Final = 65535
 _BATCH: Final = 64
 _LONGEST_WAIT: Final = 3600.0
 # A real-time process that never sleeps is throttled by the kernel for tens of milliseconds
@@ -41,14 +40,16 @@ class _FunctionAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Arguments of `start`; the descriptors of the outside and the inside TUN come with it.
 
-    cpu: where to run under load; descriptors of a steered TUN for each side come then, too. One
-    more descriptor, if there is one, is of the directory for logs.
+    cpu: where to run under load; descriptors of a TUN for each side that is steered to the
+    processors `receivers` come then, too. One more descriptor, if there is one, is of the
+    directory for logs.
     """
 
     name: str
     functions: list[_FunctionAsked]
     mtu: int
     cpu: int | None = None
+    receivers: list[int] = []
     outside: list[str] = []
     inside: list[str] = []
 
@@ -105,11 +106,11 @@ class Engine:
                 )
             log_directory = fds[devices] if len(fds) > devices else None
             addresses = {Side.OUTSIDE: asked.outside, Side.INSIDE: asked.inside}
-            outlets = Outlets(fds[:2], fds[2:devices], asked.cpu)
+            outlets = Outlets(fds[:2], fds[2:devices], asked.cpu, asked.receivers)
             pipeline = Pipeline(outlets.send, self._timers, asked.mtu, addresses, log_directory)
             for function in asked.functions:
                 pipeline.add(find(function.name), function.options)
-        except (ValueError, LabError):
+        except (ValueError, LabError, OSError):
             _close(fds)
             raise
         for fd in fds[:devices]:
@@ -207,7 +208,6 @@ class Engine:
 
     def run(self, server: ControlServer) -> None:
         """Carry packets and answer requests until the lab hangs up."""
-        buffer = bytearray(_LARGEST_PACKET)
         while True:
             readable = self._wait([server, *self._fds])
             if server in readable and not server.serve_one():
@@ -216,8 +216,11 @@ class Engine:
             if pipeline is None:
                 continue
             for side, fd in zip(Side, self._fds, strict=True):
-                if fd in readable and _drain(pipeline, side, fd, buffer):
-                    self._outlets.loaded()
+                if fd in readable:
+                    taken = _drain(pipeline, side, fd)
+                    if taken == _BATCH:
+                        self._outlets.loaded()
+                    self._outlets.pace(taken, _BATCH)
             self._timers.fire()
             pipeline.run_errands()
 
@@ -238,18 +241,20 @@ class Engine:
         return readable
 
 
-def _drain(pipeline: Pipeline, side: Side, fd: int, buffer: bytearray) -> bool:
+def _drain(pipeline: Pipeline, side: Side, fd: int) -> int:
     """Take what a TUN device has, but no more than a batch: the other side wants its turn.
 
-    Whether there was a batch, and may be more.
+    How many packets it had.
     """
-    for _ in range(_BATCH):
+    buffer = pipeline.buffer
+    into = (buffer,)
+    for taken in range(_BATCH):
         try:
-            length = os.readv(fd, (buffer,))
+            length = os.readv(fd, into)
         except BlockingIOError:
-            return False
+            return taken
         pipeline.receive(side, buffer, length)
-    return True
+    return _BATCH
 
 
 def _refuse_descriptors(operation: str, fds: list[int]) -> None:

@@ -71,6 +71,10 @@ class Box(Protocol):
         """Count held packets as dropped: they will never be released."""
 
 
+class NoOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """No options."""
+
+
 class MiddleboxFunction:
     """Base of all functions. A subclass gets its name from the decorator `function`.
 
@@ -88,9 +92,7 @@ class MiddleboxFunction:
     drains: ClassVar[bool] = False
     claims_own_addresses: ClassVar[bool] = False
     keeps_log: ClassVar[bool] = False
-
-    class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-        """No options."""
+    Options: ClassVar[type[msgspec.Struct]] = NoOptions
 
     def __init__(self, box: Box, options: Any) -> None:
         self.box = box

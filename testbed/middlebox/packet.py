@@ -44,6 +44,11 @@ _EXTENSIONS: Final = frozenset(
     {0, 60, 135, 139, 140, _ROUTING_HEADER, _FRAGMENT_HEADER, _AUTHENTICATION}
 )
 
+# Of headers without options or extensions: total or payload length, fragment field (IPv4),
+# protocol, key, and of TCP the byte with its data offset.
+_plain4 = struct.Struct("!2xHxxHxBxx12s8xB").unpack_from
+_plain6 = struct.Struct("!4xHBx36s8xB").unpack_from
+_NO_OPTIONS: Final = 0x45  # the first byte of an IPv4 header of 20 bytes
 _ipv4 = struct.Struct("!2xHxxHxB").unpack_from
 _ipv6 = struct.Struct("!4xHB").unpack_from
 _key4 = struct.Struct("12s").unpack_from
@@ -62,10 +67,10 @@ class Side(IntEnum):
 
     @property
     def other(self) -> Side:
-        return _OTHER[self]
+        return OTHER[self]
 
 
-_OTHER: Final = (Side.INSIDE, Side.OUTSIDE)
+OTHER: Final = (Side.INSIDE, Side.OUTSIDE)
 OUTSIDE: Final = Side.OUTSIDE
 INSIDE: Final = Side.INSIDE
 
@@ -79,15 +84,20 @@ def ones_complement_sum(data: bytes | bytearray | memoryview) -> int:
     return (number - 1) % 0xFFFF + 1 if number else 0
 
 
-def adjust_checksum(buffer: bytearray, at: int, delta: int) -> None:
-    """Follow a change of the checksummed data without reading it again (RFC 1624, equation 3).
+def adjusted(checksum: int, delta: int) -> int:
+    """What becomes of a checksum when the checksummed data changes (RFC 1624, equation 3).
 
     delta: the new words minus the old ones. A 32-bit field counts as one number, since 2**16 is 1
     modulo 65535; at an odd distance from the start of the checksummed data it counts 256 times. A
     wrong checksum stays wrong.
     """
+    return 0xFFFE - (0xFFFE - checksum + delta) % 0xFFFF
+
+
+def adjust_checksum(buffer: bytearray, at: int, delta: int) -> None:
+    """Follow a change of the checksummed data without reading it again, see `adjusted`."""
     (old,) = _u16(buffer, at)
-    _put16(buffer, at, 0xFFFF - ((0xFFFF - old + delta - 1) % 0xFFFF + 1))
+    _put16(buffer, at, 0xFFFE - (0xFFFE - old + delta) % 0xFFFF)
 
 
 def add_to_field(buffer: bytearray, at: int, amount: int, start: int) -> int:
@@ -125,12 +135,39 @@ class Packet:
         self.side = side
         if length < 20:
             return False
-        version = buffer[0] >> 4
+        first = buffer[0]
+        # Nearly all packets are plain TCP or UDP, which one look settles.
+        if first == _NO_OPTIONS and length >= 40:
+            end, fragment, protocol, key, offset = _plain4(buffer)
+            if not fragment & 0x3FFF and self._is_plain(20, end, protocol, offset):
+                self.version = 4
+                self.key = key
+                return True
+            return self._load_ipv4()
+        version = first >> 4
         if version == 4:
             return self._load_ipv4()
-        if version == 6:
-            return self._load_ipv6()
-        return False
+        if version != 6 or length < 40:
+            return False
+        if length >= 60:
+            payload, protocol, key, offset = _plain6(buffer)
+            if self._is_plain(40, 40 + payload, protocol, offset):
+                self.version = 6
+                self.key = key
+                return True
+        return self._load_ipv6()
+
+    def _is_plain(self, transport: int, end: int, protocol: int, offset: int) -> bool:
+        """Whether a whole header of TCP or UDP is there."""
+        if protocol == TCP:
+            if offset < 0x50 or transport + (offset >> 4 << 2) > end:
+                return False
+        elif protocol != UDP or transport + 8 > end:
+            return False
+        self.protocol = protocol
+        self.transport = transport
+        self.end = end
+        return end <= self.length
 
     def _load_ipv4(self) -> bool:
         buffer = self.buffer

@@ -15,7 +15,9 @@ from typing import Any, Literal
 from testbed.errors import ScenarioError
 from testbed.lab import Node
 from testbed.scenarios.experiment import Experiment
+from testbed.scenarios.kernel_nat import NAT_LABELS, Nat, with_kernel_nat
 from testbed.scenarios.registry import Judgement, Measurements, scenario
+from testbed.topology.model import Topology
 from testbed.topology.vary import with_function
 from testbed.trace import read_trace
 from testbed.traffic import Responder, fast_open_exchange
@@ -28,6 +30,7 @@ _REQUEST_BYTES = 400
 _SHORT = 0.1  # seconds
 _PATIENCE = 20.0
 _POLL_SECONDS = 0.02
+_RULES = {"paired": "nat-paired", "none": "nat-unpaired"}  # with which the kernel does the same
 
 Pooling = Literal["paired", "none"]
 Timeout = Literal["long", "short"]
@@ -53,9 +56,10 @@ def judge(parameters: Mapping[str, Any], measured: Measurements) -> Judgement:
     "fast-open-nat",
     topology="fast-open-nat",
     grid={"address_pooling": ("paired", "none"), "mapping_timeout": ("long",)},
-    extra=({"address_pooling": "paired", "mapping_timeout": "short"},),
+    extra=({"nat": "testbed", "address_pooling": "paired", "mapping_timeout": "short"},),
     judge=judge,
     columns={
+        "nat": "NAT of",
         "address_pooling": "address pooling",
         "mapping_timeout": "mapping timeout",
         "public_addresses": "public addresses",
@@ -63,22 +67,23 @@ def judge(parameters: Mapping[str, Any], measured: Measurements) -> Judgement:
         "data_taken": "taken by the server",
         "response_ms": "response after (ms)",
     },
-    labels={"mapping_timeout": {"long": "300 s", "short": "shorter than the pauses"}},
+    labels={
+        "nat": NAT_LABELS,
+        "mapping_timeout": {"long": "long", "short": "shorter than the pauses"},
+    },
 )
 def fast_open_nat(
     experiment: Experiment,
     address_pooling: Pooling = "paired",
     mapping_timeout: Timeout = "long",
     later: int = 3,
+    nat: Nat = "testbed",
 ) -> Measurements:
     """TCP Fast Open through a NAT that keeps a client's public address, or changes it.
 
     later: connections after the first, which only gets the cookie.
     """
-    changes: dict[str, Any] = {"address_pooling": address_pooling}
-    if mapping_timeout == "short":
-        changes |= {"mapping_timeout": _SHORT, "transitory_timeout": _SHORT}
-    topology = with_function(experiment.topology, NAT, FUNCTION, **changes)
+    topology = _with_nat(experiment.topology, nat, address_pooling, mapping_timeout)
     times = []
     with (
         experiment.lab(topology) as lab,
@@ -103,6 +108,20 @@ def fast_open_nat(
         ),
         "response_ms": statistics.median(times[1:]) * 1000,
     }
+
+
+def _with_nat(topology: Topology, nat: Nat, pooling: Pooling, timeout: Timeout) -> Topology:
+    if nat == "kernel":
+        if timeout == "short":
+            raise ScenarioError(
+                "The kernel's NAT remembers no pairs that could time out: it computes the public "
+                "address. Leave mapping_timeout at long, or use nat=testbed."
+            )
+        return with_kernel_nat(topology, NAT, _RULES[pooling], {})
+    changes: dict[str, Any] = {"address_pooling": pooling}
+    if timeout == "short":
+        changes |= {"mapping_timeout": _SHORT, "transitory_timeout": _SHORT}
+    return with_function(topology, NAT, FUNCTION, **changes)
 
 
 def _await_oblivion(nat: Node) -> None:

@@ -172,10 +172,19 @@ def topology_folders() -> tuple[Path, ...]:
 
 def topology_path(name: str) -> Path:
     """The file of a topology that comes with testbed. Raises `ScenarioError`."""
+    return _data_path("topology", f"{name}.yaml")
+
+
+def ruleset_path(name: str) -> Path:
+    """The file of a ruleset for nftables that comes with testbed. Raises `ScenarioError`."""
+    return _data_path("ruleset", f"rulesets/{name}.nft")
+
+
+def _data_path(kind: str, file: str) -> Path:
     for folder in topology_folders():
-        path = folder / f"{name}.yaml"
+        path = folder / file
         if path.is_file():
             return path
     raise ScenarioError(
-        f"There is no topology '{name}' in {', '.join(map(str, topology_folders()))}."
+        f"There is no {kind} '{file}' in {', '.join(map(str, topology_folders()))}."
     )

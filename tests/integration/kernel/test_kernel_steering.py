@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import KernelError
-from testbed.kernel import rtnetlink, steering, tun
+from testbed.kernel import backlog, rtnetlink, steering, tun
 from testbed.kernel.namespace import NamespaceThread
 from testbed.kernel.netlink import Netlink
 
@@ -139,6 +139,15 @@ def test_a_mask_that_was_not_taken_is_told(namespace, opened, monkeypatch, tmp_p
     monkeypatch.setattr(steering.os, "write", lambda fd, data: len(data))
     unsteered = opened([0]).unsteered
     assert unsteered.endswith("was set to 00000001 but reads 00000000,00000000")
+
+
+def test_a_kernel_that_does_not_tell_does_not_steer(namespace, opened, monkeypatch, tmp_path):
+    told = tmp_path / "softnet_stat"
+    told.write_text(("00000000 " * 11).strip() + "\n")
+    monkeypatch.setattr(backlog, "_STATE", str(told))
+    device = opened(CPUS)
+    assert "5.10" in device.unsteered
+    assert arrival(namespace, device.fd, CPUS[0]) == CPUS[0]
 
 
 @pytest.mark.parametrize(

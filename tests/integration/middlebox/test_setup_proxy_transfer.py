@@ -12,6 +12,16 @@ SACK, TIMESTAMPS, SCALING = (
 )
 
 
+@pytest.mark.parametrize("handshake_data", ["drop", "hold"])
+@pytest.mark.parametrize("stamps", [0, 1])
+def test_with_loss_and_cookies(handshake_data, stamps):
+    options = {"cookies": "true", "handshake_data": handshake_data}
+    with box_lab(options, client={TIMESTAMPS: stamps}, loss="1%", seed=4) as lab:
+        exchange_over_both(lab)
+        counters = proxy_counters(lab)
+        assert counters["cookies-accepted"] == counters["spliced"] == 2
+
+
 @pytest.mark.parametrize("opening", ["simultaneous", "serial"])
 def test_with_loss(opening):
     with box_lab({"opening": opening}, loss="1%") as lab:

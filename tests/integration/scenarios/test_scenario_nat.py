@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from testbed.errors import ScenarioError
 from testbed.lab import Lab, Node
 from testbed.middlebox.registry import function_options
 from testbed.scenarios import registry, runner
@@ -64,6 +65,33 @@ def test_keepalive_saves_what_silence_would_end(tmp_path):
 
 def test_a_silent_nat_lets_the_client_hang(tmp_path):
     run("idle-timeout", tmp_path, on_timeout="silent", keepalive="off", silence="2.5")
+
+
+def test_the_kernels_nat_may_pair_or_not(tmp_path):
+    run("fast-open-nat", tmp_path, nat="kernel", later="2")
+
+
+@pytest.mark.parametrize("on_timeout", ["silent", "reset", "resume"])
+def test_the_kernels_nat_forgets_too(tmp_path, on_timeout):
+    given = {"nat": "kernel", "on_timeout": on_timeout, "keepalive": "off", "silence": "2.5"}
+    run("idle-timeout", tmp_path, **given)
+
+
+def test_the_kernels_nat_is_saved_by_keepalive_too(tmp_path):
+    given = {"nat": "kernel", "on_timeout": "silent", "keepalive": "on", "silence": "2.5"}
+    run("idle-timeout", tmp_path, **given)
+
+
+@pytest.mark.parametrize(
+    ("name", "given"),
+    [
+        ("idle-timeout", {"on_timeout": "resume"}),
+        ("fast-open-nat", {"nat": "kernel", "mapping_timeout": "short"}),
+    ],
+)
+def test_what_one_of_the_two_nats_cannot_do_is_said(tmp_path, name, given):
+    with pytest.raises(ScenarioError, match=r"NAT (begins a session|remembers no pairs)"):
+        run(name, tmp_path, **given)
 
 
 def shared(options: str = "{}") -> Lab:

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from testbed.middlebox import outlets as outlets_module
 from testbed.middlebox.outlets import QUIET, Outlets
 from testbed.middlebox.packet import INSIDE, OUTSIDE
 
@@ -44,7 +45,7 @@ def sent(outlets: Outlets, pipes, side: int) -> int:
 
 def outlets_of(pipes, cpu: int) -> Outlets:
     writers = [writer for _, writer in pipes]
-    return Outlets(writers[:2], writers[2:], cpu)
+    return Outlets(writers[:2], writers[2:], cpu, [0])
 
 
 def test_load_and_silence_choose_the_device(pipes, everywhere):
@@ -65,6 +66,53 @@ def test_the_process_keeps_to_its_processor_under_load_only(pipes, everywhere):
     assert os.sched_getaffinity(0) == {max(everywhere)}
     outlets.slept(QUIET)
     assert os.sched_getaffinity(0) == everywhere
+
+
+@pytest.fixture
+def backlog(monkeypatch):
+    """The room that there is whenever somebody looks; and the naps taken meanwhile."""
+
+    class Rooms:
+        def __init__(self) -> None:
+            self.rooms = [1000]
+            self.naps: list[float] = []
+            self.told: list[int] = []
+
+        def room(self, wanted: int) -> int:
+            return min(wanted, self.rooms.pop(0) if len(self.rooms) > 1 else self.rooms[0])
+
+        def filled(self, packets: int) -> None:
+            self.told.append(packets)
+
+    made = Rooms()
+    monkeypatch.setattr(outlets_module, "Backlog", lambda receivers: made)
+    monkeypatch.setattr(outlets_module.time, "sleep", made.naps.append)
+    return made
+
+
+def test_it_waits_until_the_others_have_room(pipes, everywhere, backlog):
+    outlets = outlets_of(pipes, max(everywhere))
+    outlets.loaded()
+    outlets.pace(64, 64)
+    assert backlog.naps == []
+    backlog.rooms = [0, 63, 64]
+    outlets.pace(7, 64)
+    assert backlog.told == [64, 7] and len(backlog.naps) == 2
+
+
+def test_it_does_not_wait_for_ever(pipes, everywhere, backlog):
+    outlets = outlets_of(pipes, max(everywhere))
+    outlets.loaded()
+    backlog.rooms = [0]
+    outlets.pace(64, 64)
+    assert 0 < sum(backlog.naps) < 0.02
+
+
+def test_it_waits_for_nobody_while_it_does_the_work_itself(pipes, everywhere, backlog):
+    outlets = outlets_of(pipes, max(everywhere))
+    backlog.rooms = [0]
+    outlets.pace(64, 64)
+    assert backlog.told == [] and backlog.naps == []
 
 
 def test_a_processor_that_was_taken_away_is_done_without(pipes, everywhere):

@@ -17,7 +17,7 @@ from box_bench import (
     loaded,
 )
 
-from testbed.middlebox.functions import setup_proxy
+from testbed.middlebox import openings
 from testbed.middlebox.packet import ACK, FIN, INSIDE, OUTSIDE, PSH, RST, SYN
 from testbed.middlebox.segments import HandshakeOptions, icmp_error, reverse_key, tcp_segment
 
@@ -198,7 +198,7 @@ def test_held_data_is_bounded():
 
 
 def test_what_all_connections_hold_together_is_bounded(monkeypatch):
-    monkeypatch.setattr(setup_proxy, "_HELD_BY_ALL", 500)
+    monkeypatch.setattr(openings, "_HELD_BY_ALL", 500)
     bench = proxy()
     for port in range(10):
         talk = Dialogue(bench, IPV4_KEY[:8] + bytes((1, port, 0, 80)))

@@ -101,6 +101,7 @@ def test_what_lies_there_is_neither_followed_nor_read(directory, tmp_path):
         {"size": 9_999},
         {"size": (1 << 30) + 1},
         {"match": "("},
+        {"match": r"(a)\1"},
         {"file": "../passwd"},
         {"file": ""},
         {"file": ".hidden"},
@@ -147,6 +148,17 @@ def test_only_lines_that_match_are_logged():
         bench.pipeline.note("show", word)
     assert said(bench) == ["show: two", "show: three"]
     assert log_of(bench).counters == {"lines": 2, "lines-not-matched": 1}
+
+
+@pytest.mark.parametrize("match", ["(a+)+$", "(a|a)*$", "(.*a){20}$", "a" * 200])
+def test_no_expression_stalls_the_box(match):
+    """An engine that backtracks takes longer than the universe for the first of these."""
+    bench = Bench(("trace-log", {"flags": ["all"], "match": match}))
+    for _ in range(100):
+        bench.pipeline.note("show", "a" * 900 + "!")
+    assert log_of(bench).counters.total() == 100
+    bench.pipeline.note("show", "a" * 990)
+    assert log_of(bench).counters["lines"] >= 1
 
 
 def test_an_event_is_one_line_however_long_or_strange():
