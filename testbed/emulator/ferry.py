@@ -20,8 +20,6 @@ LONGEST_STINT: Nanoseconds = 5_000_000
 _REST: Nanoseconds = 300_000
 #: A wait that took longer than this gave the processor away.
 _NOTICEABLE: Nanoseconds = 20_000
-#: A wait that took longer than this was not one under load.
-_QUIET: Nanoseconds = 50_000_000
 
 
 class HeadStart:
@@ -153,7 +151,7 @@ class Ferry:
         if now - self._rested_at > LONGEST_STINT:
             time.sleep(_REST / 1e9)
             now = self._rested_at = time.monotonic_ns()
-            self._steered.loaded()
+            self._steered.loaded(now)
         next_due = self._agenda[0][0] if self._agenda else NEVER
         if next_due <= now:
             return self._epoll.poll(0)
@@ -174,8 +172,7 @@ class Ferry:
         self._head_start.slept(woken - now)
         if woken - now > _NOTICEABLE:
             self._rested_at = woken
-            if woken - now > _QUIET:
-                self._steered.idle()
+            self._steered.slept(woken)
         if woken >= wake_at:
             self._head_start.learn(woken - wake_at)
         return ready
