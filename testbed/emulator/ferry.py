@@ -20,6 +20,8 @@ LONGEST_STINT: Nanoseconds = 5_000_000
 _REST: Nanoseconds = 300_000
 #: A wait that took longer than this gave the processor away.
 _NOTICEABLE: Nanoseconds = 20_000
+#: Read nothing in the last moments before a frame is due that is spun for: it would be late.
+_UNDISTURBED: Nanoseconds = 50_000
 
 
 class HeadStart:
@@ -32,7 +34,7 @@ class HeadStart:
     and 150 us are not rare, on bare metal it is 10 us.
     """
 
-    _LONGEST: Nanoseconds = 200_000
+    _LONGEST: Nanoseconds = 250_000
     _MARGIN: Nanoseconds = 10_000
     _FORGET = 256
     _SHARE = 10
@@ -58,6 +60,11 @@ class HeadStart:
         """When to wake up, with nothing else to do from `now` on, for a frame that is due then."""
         saved = self._saved + (due - now) // self._SHARE
         return due - min(self._wake_up + self._MARGIN, saved)
+
+    @property
+    def spinning(self) -> bool:
+        """Whether a frame is being spun for."""
+        return self._spinning_since > 0
 
     def spin(self, now: Nanoseconds) -> None:
         """It is being spun."""
@@ -154,13 +161,10 @@ class Ferry:
             self._steered.loaded(now)
         next_due = self._agenda[0][0] if self._agenda else NEVER
         if next_due <= now:
-            return self._epoll.poll(0)
+            return [] if self._head_start.spinning else self._epoll.poll(0)
         wake_at = self._head_start.before(next_due, now) if next_due < NEVER else NEVER
         if wake_at <= now:
-            self._head_start.spin(now)
-            # In vain, but what it takes is then in the processor's caches: 10 us.
-            self._agenda[0][2].release(now)
-            return self._epoll.poll(0)
+            return self._spin(next_due, now)
         if wake_at - now < QUANTUM:
             time.sleep(QUANTUM / 1e9)
             self._rested_at = time.monotonic_ns()
@@ -176,6 +180,17 @@ class Ferry:
         if woken >= wake_at:
             self._head_start.learn(woken - wake_at)
         return ready
+
+    def _spin(self, due: Nanoseconds, now: Nanoseconds) -> list[tuple[int, int]]:
+        """Let the time until then pass without sleep; gives what is readable meanwhile."""
+        self._head_start.spin(now)
+        # In vain, but what it takes is then in the processor's caches: 10 us.
+        self._agenda[0][2].release(now)
+        if due - now > _UNDISTURBED:
+            return self._epoll.poll(0)
+        while time.monotonic_ns() < due:
+            pass
+        return []
 
     def _set_alarm(self, moment: Nanoseconds) -> None:
         if moment == self._alarm_at:
