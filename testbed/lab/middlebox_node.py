@@ -4,7 +4,7 @@
 
 and the same the other way. What is addressed to the node itself never gets there: the local
 table is asked first (ip-rule(8)), unless a function claims the node's own outside addresses: then
-their packets take the way through the box too.
+packets to them, from either side, take the way through the box too.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from testbed.lab.build import IndexSource, Site
 from testbed.lab.helper import Helper
 from testbed.middlebox.client import MiddleboxClient
 from testbed.middlebox.registry import find
-from testbed.topology.plan_model import Plan
+from testbed.topology.plan_model import Plan, PlannedInterface
 
 OUTSIDE_TUN, INSIDE_TUN = "tun-out", "tun-in"
 
@@ -66,19 +66,26 @@ class MiddleboxSite:
                 for family in _FAMILIES
             ]
         for interface in planned.interfaces:
-            side = OUTSIDE_TUN if interface.name in planned.outside else INSIDE_TUN
+            table = _TABLES[self._side(interface)]
             requests += [
-                rtnetlink.add_interface_rule(family, interface.name, _TABLES[side], _RULE_PRIORITY)
+                rtnetlink.add_interface_rule(family, interface.name, table, _RULE_PRIORITY)
                 for family in _FAMILIES
             ]
         return requests + self._claim_requests()
+
+    def _side(self, interface: PlannedInterface) -> str:
+        """The TUN that takes what comes in there."""
+        return OUTSIDE_TUN if interface.name in self.site.planned.outside else INSIDE_TUN
 
     def _claim_requests(self) -> list[Request]:
         """What takes packets to addresses of the node's own into the box before it gets them."""
         if not any(find(one.name).claims_own_addresses for one in self.functions):
             return []
-        # What the box sends out comes from these addresses, by a device that does not have them.
-        setting = {f"net.ipv4.conf.{OUTSIDE_TUN}.accept_local": "1"}
+        # What the box sends comes from these addresses, by devices that do not have them. A packet
+        # for which a socket of the node's own was found early would not be led into the box, but
+        # dropped (net/ipv4/ip_forward.c, ip_forward).
+        setting = {f"net.ipv4.conf.{name}.accept_local": "1" for name in _TABLES}
+        setting["net.ipv4.ip_early_demux"] = "0"
         self.site.namespace.call(sysctl.write, setting)
         requests = [
             request
@@ -90,10 +97,10 @@ class MiddleboxSite:
             + self._neighbour_requests()
             + [
                 rtnetlink.add_claim_rule(
-                    host, interface, protocol, _TABLES[OUTSIDE_TUN], _CLAIM_PRIORITY
+                    host, interface.name, protocol, _TABLES[self._side(interface)], _CLAIM_PRIORITY
                 )
                 for host in self._outside
-                for interface in self.site.planned.outside
+                for interface in self.site.planned.interfaces
                 for protocol in _CLAIMED_PROTOCOLS[rtnetlink.family_of(host)]
             ]
         )
