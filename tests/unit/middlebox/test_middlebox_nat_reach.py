@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 import pytest
 from box_bench import Bench, Seen, size_of
 from nat_bench import (
