@@ -1,188 +1,205 @@
-"""How exact and how fast an emulated link is.
+"""How exact and how fast emulated links are, beside other emulators.
 
-    python benchmarks/emulation.py [--repeats 3] [--seconds 3] [--json]
+    python benchmarks/emulation.py [--repeats 3] [--json FILE] [--plot FILE.svg] [--quick]
 
-One link between two hosts of a lab, with the userspace emulator. Every figure is the median of
-the repetitions, with the smallest and the largest beside it:
+A path joins two network namespaces, with an emulator in its middle; the conditions are those of
+both directions. Measured are:
 
-- delay error: packets 10 ms apart; from just before send() to the receiving kernel's stamp, less
-  the delay that was set. It contains what the path takes without delay (given first) and both
-  wake-ups of the emulator; "handed over late" is the emulator's own account of the second one;
-- goodput of one TCP connection under cubic, with and without a rate, beside what the rate has
-  room for (1448 bytes of payload in frames of 1514);
-- packets of 64 bytes, one way: the highest rate that the sender reached, in steps of
-  40,000/s, without one being lost;
-- processor time of the emulator per million packets, at several packet rates.
+- delay: packets 10 ms apart, from just before send() to the stamp of the receiving kernel, less
+  the delay that was set. The error contains what the path takes without delay, which is given
+  first. "Handed over late" is the emulator's own account of itself;
+- rate: goodput of one TCP connection under cubic, beside what the rate has room for (1448 bytes
+  of each full-sized packet): from a quarter of the time on, the median of the rates over every
+  half of what remains. And the emulator's processor time;
+- queue: how long packets wait in a full queue of 100 packets at 10 Mbit/s, beside limit/rate;
+- speed: TCP where no rate is set, and the highest rate, in steps of 40,000/s, at which packets
+  of 64 bytes pass one way without one being lost;
+- processor: what a packet costs, at several packet rates;
+- many: 20 links of one lab, each with a TCP connection at 10 Mbit/s and spaced packets the
+  other way, all at once.
 
-mahimahi would be the peer to compare with, but Debian has no package of it.
+The emulators are `userspace`, this project's own; `netem`, where this kernel has it; `uml`: netem
+inside User-Mode Linux, which has one processor and slow system calls, so that it is given only
+the first three, up to 100 Mbit/s; and `mahimahi`, where its programs are found. They take turns
+in every repetition. Figures are medians, with the smallest and the largest; "x mahimahi" is the
+median of the repetitions' ratios. Let nothing else run meanwhile; it takes about six minutes a
+repetition.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 import os
-import socket
-import statistics
-import struct
+import shutil
+import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
-from testbed.emulator.counters import LinkCounters
-from testbed.lab import Lab
-from testbed.topology.model import Endpoint, Impairments, Link, Node, Topology
+from emulation_mahimahi import Mahimahi
+from emulation_many import many
+from emulation_measure import MEASUREMENTS, Emulator, Scale
+from emulation_paths import LabEmulator, Unavailable
+from emulation_result import Results, lines
 
-LOAD = str(Path(__file__).with_name("emulation_load.py"))
-SO_TIMESTAMPNS = 35
-SO_RCVBUFFORCE = 33
-PORT = 5001
-GOODPUT_SHARE = 1448 / 1514
-SMALL_PAYLOAD = 64 - 14 - 20 - 8
+from testbed.errors import TestbedError
+from testbed.kernel import uml
+
+UML = "netem in User-Mode Linux"
+UML_MEASUREMENTS, UML_MOST_RATE = ("delay", "rate", "queue"), 100
+UML_TIMEOUT = 900.0
+EMULATORS = ("userspace", "netem", "uml", "mahimahi")
+QUICK = Scale(seconds=1.0, packets=100)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0, help="of each TCP or UDP load")
-    parser.add_argument("--packets", type=int, default=300, help="spaced packets per delay")
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    runs: dict[str, list[float]] = {}
-    for repeat in range(arguments.repeats):
-        print(f"repetition {repeat + 1} of {arguments.repeats}", file=sys.stderr)
-        for name, value in measure(arguments):
-            runs.setdefault(name, []).append(value)
+    arguments = parse()
+    scale = scale_of(arguments)
+    results = Results(
+        settings={
+            "quick": arguments.quick,
+            "repeats": arguments.repeats,
+            **dataclasses.asdict(scale),
+        },
+        load_average=os.getloadavg()[0],
+    )
+    run(arguments, scale, results)
+    for line in lines(results):
+        print(line)
     if arguments.json:
-        print(json.dumps({"kernel": os.uname().release, "runs": runs}, indent=2))
-    else:
-        for name, values in runs.items():
-            print(
-                f"{name:<52} {statistics.median(values):>10.1f}"
-                f"   {min(values):.1f} .. {max(values):.1f}"
+        arguments.json.write_text(json.dumps(results.as_json()) + "\n")
+    if arguments.plot:
+        from emulation_plot import plot  # takes a second to import
+
+        plot(results, arguments.plot)
+    if results.failures:
+        sys.exit(1)
+
+
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=Scale.seconds, help="of each TCP stream")
+    parser.add_argument("--packets", type=int, default=Scale.packets, help="spaced ones per delay")
+    parser.add_argument("--rates", type=listed(float), default=Scale.rates, help="in Mbit/s")
+    parser.add_argument("--links", type=int, default=Scale.links, help="that are loaded at once")
+    parser.add_argument("--emulators", type=listed(str, EMULATORS), default=EMULATORS)
+    measurements = (*MEASUREMENTS, "many")
+    parser.add_argument("--measurements", type=listed(str, measurements), default=measurements)
+    parser.add_argument("--mahimahi", type=Path, help="the folder of mm-delay and mm-link")
+    parser.add_argument("--json", type=Path, help="write every repetition and sample to it")
+    parser.add_argument("--plot", type=Path, help="write a figure to it, such as FILE.svg")
+    parser.add_argument("--quick", action="store_true", help="one short repetition, not to cite")
+    return parser.parse_args()
+
+
+def listed(
+    kind: Callable[[str], object], known: tuple[str, ...] = ()
+) -> Callable[[str], tuple[object, ...]]:
+    """A parser of words with commas between them."""
+
+    def parse_words(text: str) -> tuple[object, ...]:
+        words = text.split(",")
+        if unknown := [word for word in words if known and word not in known]:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(known)}")
+        return tuple(map(kind, words))
+
+    return parse_words
+
+
+def scale_of(arguments: argparse.Namespace) -> Scale:
+    if arguments.quick:
+        arguments.repeats = 1
+        return dataclasses.replace(QUICK, rates=arguments.rates, links=arguments.links)
+    return Scale(arguments.seconds, arguments.packets, arguments.rates, arguments.links)
+
+
+def run(arguments: argparse.Namespace, scale: Scale, results: Results) -> None:
+    """Every repetition: one measurement after the other, the emulators taking turns."""
+    emulators = available(arguments, results)
+    with_uml = "uml" in arguments.emulators and not uml.inside()
+    if with_uml and shutil.which("linux.uml") is None:
+        results.absent[UML] = "it needs the Debian package user-mode-linux"
+        with_uml = False
+    for repeat in range(1, arguments.repeats + 1):
+        for name in arguments.measurements:
+            for emulator in emulators:
+                if name == "many" and not isinstance(emulator, LabEmulator):
+                    continue
+                progress(f"repetition {repeat}: {name} of {emulator.name}")
+                measure = MEASUREMENTS.get(name, many)
+                try:
+                    results.add(emulator.name, measure(emulator, scale))
+                except TestbedError as error:
+                    results.failures.append(f"{name} of {emulator.name}: {error}")
+            emulators.reverse()
+        if with_uml:
+            progress(f"repetition {repeat}: {UML}")
+            measure_in_uml(arguments, scale, results)
+
+
+def progress(what: str) -> None:
+    print(what, file=sys.stderr, flush=True)
+
+
+def available(arguments: argparse.Namespace, results: Results) -> list[Emulator]:
+    """Those of the emulators asked for that this machine has; why it has not the others."""
+    makers: dict[str, Callable[[], Emulator]] = {
+        "userspace": lambda: LabEmulator("userspace"),
+        "netem": lambda: LabEmulator("netem"),
+        "mahimahi": lambda: Mahimahi(arguments.mahimahi),
+    }
+    found = []
+    for name in arguments.emulators:
+        if name in makers:
+            try:
+                found.append(makers[name]())
+            except Unavailable as reason:
+                results.absent[name] = str(reason)
+    return found
+
+
+def measure_in_uml(arguments: argparse.Namespace, scale: Scale, results: Results) -> None:
+    """One repetition of this very program inside User-Mode Linux, with netem there."""
+    rates = [rate for rate in scale.rates if rate <= UML_MOST_RATE]
+    measurements = [
+        name
+        for name in UML_MEASUREMENTS
+        if name in arguments.measurements and (rates or name != "rate")
+    ]
+    if not measurements:
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "results.json")
+        options = {
+            "emulators": "netem",
+            "measurements": ",".join(measurements),
+            "repeats": 1,
+            "seconds": scale.seconds,
+            "packets": scale.packets,
+            "rates": ",".join(map(str, rates or scale.rates)),
+            "json": file,
+        }
+        words = [f"--{name}={value}" for name, value in options.items()]
+        inner = [sys.executable, str(Path(__file__).resolve()), *words]
+        outer = [sys.executable, "-m", "testbed.kernel.uml", "-w", folder, "--"]
+        command = [*outer, *inner]
+        try:
+            done = subprocess.run(
+                command, stdout=subprocess.DEVNULL, check=False, timeout=UML_TIMEOUT
             )
-
-
-def measure(arguments: argparse.Namespace) -> Iterator[tuple[str, float]]:
-    """All figures of one repetition, by name; each in a lab of its own."""
-    for delay in (0.0, 0.010, 0.050):
-        with Lab(topology(Impairments(delay=delay))) as lab:
-            yield from delay_errors(lab, delay, arguments.packets)
-    for rate in (None, 1e9, 1e8, 1e7, 1e6):
-        impaired = Impairments(delay=0.010, rate=rate)
-        with Lab(topology(impaired, Impairments(delay=0.010))) as lab:
-            yield from goodput(lab, rate, arguments.seconds)
-    with Lab(topology(Impairments())) as lab:
-        yield "64-byte packets without loss, kpps", lossless_kpps(lab, arguments.seconds / 4)
-    for rate in (1_000, 10_000, 40_000):
-        with Lab(topology(Impairments(delay=0.010))) as lab:
-            yield from processor_time(lab, rate, arguments.seconds)
-
-
-def topology(forward: Impairments, reverse: Impairments = Impairments()) -> Topology:  # noqa: B008
-    ends = (Endpoint("a", "eth0"), Endpoint("b", "eth0"))
-    return Topology(
-        name="benchmark",
-        nodes={name: Node(name=name) for name in ("a", "b")},
-        links=(Link(endpoints=ends, forward=forward, reverse=reverse, emulated=True),),
-    )
-
-
-def delay_errors(lab: Lab, delay: float, packets: int) -> Iterator[tuple[str, float]]:
-    sender = lab["a"].socket(kind=socket.SOCK_DGRAM)
-    receiver = lab["b"].socket(kind=socket.SOCK_DGRAM)
-    receiver.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-    receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
-    receiver.bind((lab["b"].address, PORT))
-    receiver.settimeout(5)
-    sender.connect((lab["b"].address, PORT))
-    for _ in range(packets):
-        sender.send(struct.pack("q", time.time_ns()))
-        time.sleep(0.010)
-    errors = []
-    for _ in range(packets):
-        payload, ancillary, _, _ = receiver.recvmsg(100, 100)
-        seconds, nanoseconds = struct.unpack("qq", ancillary[0][2])
-        (sent,) = struct.unpack("q", payload)
-        errors.append((seconds * 10**9 + nanoseconds - sent) / 1000 - delay * 1e6)
-    errors.sort()
-    what = f"delay error at {delay * 1000:.0f} ms, us" if delay else "path without delay, us"
-    yield f"{what}, p50", errors[len(errors) // 2]
-    yield f"{what}, p99", errors[len(errors) * 99 // 100]
-    if delay:
-        lateness = counters(lab).lateness
-        yield f"handed over late at {delay * 1000:.0f} ms, us, p50", lateness.p50
-        yield f"handed over late at {delay * 1000:.0f} ms, us, p99", lateness.p99
-
-
-def counters(lab: Lab) -> LinkCounters:
-    return lab.link("a", "b").counters
-
-
-def goodput(lab: Lab, rate: float | None, seconds: float) -> Iterator[tuple[str, float]]:
-    address = lab["b"].address
-    load = [sys.executable, LOAD]
-    sink = lab["b"].start([*load, "sink", address, str(PORT), str(seconds)], listening=PORT)
-    source = lab["a"].start([*load, "source", address, str(PORT), str(2 * seconds)])
-    sink.wait(seconds + 30)
-    measured = json.loads(sink.stdout.read())["mbit_per_s"]
-    source.stop()
-    if rate is None:
-        yield "TCP goodput, no rate, 10 ms each way, Mbit/s", measured
-    else:
-        ideal = rate / 1e6 * GOODPUT_SHARE
-        yield f"TCP goodput at {rate / 1e6:g} Mbit/s, % of {ideal:.2f}", 100 * measured / ideal
-
-
-def lossless_kpps(lab: Lab, seconds: float) -> float:
-    """The highest rate that the sender reached without a packet being lost."""
-    receiver = unread(lab)
-    best = 0.0
-    for wanted in range(40_000, 600_000, 40_000):
-        sent, arrived, _ = offered(lab, wanted, seconds, burst=16)
-        reached = sent / seconds
-        if arrived < sent or reached < 0.9 * wanted:
-            break
-        best = reached
-    receiver.close()
-    return best / 1000
-
-
-def unread(lab: Lab) -> socket.socket:
-    """Something for the packets to arrive at."""
-    receiver = lab["b"].socket(kind=socket.SOCK_DGRAM)
-    receiver.bind((lab["b"].address, PORT))
-    return receiver
-
-
-def offered(lab: Lab, rate: float, seconds: float, burst: int) -> tuple[int, int, float]:
-    """Packets sent and handed over, and the emulator's processor time."""
-    before = counters(lab)
-    numbers = [str(value) for value in (PORT, seconds, rate, SMALL_PAYLOAD, burst)]
-    done = lab["a"].run([sys.executable, LOAD, "blast", lab["b"].address, *numbers])
-    settle(lambda: counters(lab).forward.packets_in)
-    after = counters(lab)
-    return (
-        json.loads(done.stdout)["sent"],
-        after.forward.packets_out - before.forward.packets_out,
-        after.cpu_seconds - before.cpu_seconds,
-    )
-
-
-def settle(number: Callable[[], int]) -> None:
-    """Return when a number has stopped changing."""
-    last = -1
-    while (now := number()) != last:
-        last = now
-        time.sleep(0.05)
-
-
-def processor_time(lab: Lab, rate: float, seconds: float) -> Iterator[tuple[str, float]]:
-    receiver = unread(lab)
-    sent, _, used = offered(lab, rate, seconds, burst=1)
-    receiver.close()
-    yield f"CPU seconds per million packets at {rate / 1000:g} kpps", used / sent * 1e6
+        except subprocess.TimeoutExpired as error:
+            results.failures.append(f"{UML}: {error}")
+            return
+        if file.exists():
+            results.add_from(UML, json.loads(file.read_text()), "netem")
+        else:
+            results.failures.append(f"{UML}: it ended with status {done.returncode}")
 
 
 if __name__ == "__main__":

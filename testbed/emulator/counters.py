@@ -6,6 +6,7 @@ leaves the emulator.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import accumulate
 
 import msgspec
@@ -116,14 +117,15 @@ class LatenessHistogram:
         self._buckets = [0] * (_FINE + 64)
         self._maximum = 0
 
-    def record(self, late: int) -> None:
-        """late: ns, not negative."""
-        if late > self._maximum:
-            self._maximum = late
-        bucket = late >> _SHIFT
-        if bucket >= _FINE:
-            bucket = _FINE + late.bit_length() - _FINE_BITS - 1
-        self._buckets[bucket] += 1
+    def record(self, latenesses: Sequence[int]) -> None:
+        """latenesses: ns, not negative; at least one."""
+        buckets = self._buckets
+        for late in latenesses:
+            bucket = late >> _SHIFT
+            if bucket >= _FINE:
+                bucket = _FINE + late.bit_length() - _FINE_BITS - 1
+            buckets[bucket] += 1
+        self._maximum = max(self._maximum, *latenesses)
 
     def summary(self) -> Lateness:
         """Everything recorded so far."""

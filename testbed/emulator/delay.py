@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from testbed.emulator.chance import CorrelatedUniform
@@ -63,6 +63,15 @@ class Delay(Element):
             else:
                 self._latest = due
         self.emit(frame, due)
+
+    def take_all(self, frames: Sequence[bytes], times: Sequence[Nanoseconds]) -> None:
+        delay = self._delay
+        if self._vary is not None or not times or times[0] + delay < self._latest:
+            super().take_all(frames, times)
+            return
+        dues = [time + delay for time in times]
+        self._latest = dues[-1]
+        self.emit_all(frames, dues)
 
 
 class Overtaking(Element):

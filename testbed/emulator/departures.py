@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from heapq import heappop, heappush
 
 from testbed.emulator.element import NEVER, Nanoseconds
@@ -39,10 +40,23 @@ class Departures:
         else:
             queue.append((due, frame))
 
+    def push_all(self, frames: Sequence[bytes], dues: Sequence[Nanoseconds]) -> None:
+        """Push frames whose times ascend."""
+        queue = self._in_order
+        if queue and dues and dues[0] < queue[-1][0]:
+            for frame, due in zip(frames, dues, strict=True):
+                self.push(frame, due)
+        else:
+            queue.extend(zip(dues, frames, strict=True))
+
     def pop_due(self, now: Nanoseconds, most: int) -> list[tuple[Nanoseconds, bytes]]:
         """Take out up to `most` frames that are due by `now`, with the times they were due."""
-        due: list[tuple[Nanoseconds, bytes]] = []
         queue, overtaking = self._in_order, self._overtaking
+        due: list[tuple[Nanoseconds, bytes]] = []
+        if not overtaking:
+            while queue and queue[0][0] <= now and len(due) < most:
+                due.append(queue.popleft())
+            return due
         while len(due) < most:
             if overtaking and (not queue or overtaking[0][0] < queue[0][0]):
                 if overtaking[0][0] > now:

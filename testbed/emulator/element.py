@@ -14,7 +14,7 @@ it wants to be advanced.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from testbed.emulator.counters import Tally
@@ -22,6 +22,7 @@ from testbed.topology.model import Impairments
 
 Nanoseconds: TypeAlias = int
 Emit: TypeAlias = Callable[[bytes, Nanoseconds], None]
+EmitAll: TypeAlias = Callable[[Sequence[bytes], Sequence[Nanoseconds]], None]
 
 SECOND: Nanoseconds = 1_000_000_000
 NEVER: Nanoseconds = 1 << 62
@@ -30,7 +31,8 @@ NEVER: Nanoseconds = 1 << 62
 class Element:
     """One impairment of one direction.
 
-    `emit` is set by the pipeline. `tally` counts what the element does to frames.
+    `emit`, and `emit_all` for frames that go on in one go, are set by the pipeline. `tally`
+    counts what the element does to frames.
     """
 
     #: Whether the element keeps frames, so that `wake` and `advance` matter.
@@ -38,6 +40,7 @@ class Element:
 
     def __init__(self, tally: Tally) -> None:
         self.emit: Emit = _not_connected
+        self.emit_all: EmitAll = _not_connected
         self.tally = tally
         self.wake: Nanoseconds = NEVER
         #: The least time that a frame needs from here to its departure, set by the pipeline.
@@ -68,11 +71,17 @@ class Element:
         """Deal with a frame that gets here at `time`."""
         raise NotImplementedError
 
+    def take_all(self, frames: Sequence[bytes], times: Sequence[Nanoseconds]) -> None:
+        """Deal with frames that come in one go, each at its time, in order."""
+        take = self.take
+        for frame, time in zip(frames, times, strict=True):
+            take(frame, time)
+
     def advance(self, now: Nanoseconds) -> None:
         """Emit what leaves by `now`; only called on elements that hold frames."""
 
 
-def _not_connected(frame: bytes, time: Nanoseconds) -> None:
+def _not_connected(*_: object) -> None:
     raise AssertionError("an element was used outside a pipeline")
 
 

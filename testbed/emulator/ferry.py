@@ -9,6 +9,7 @@ from typing import Protocol
 
 from testbed.emulator.element import NEVER, Nanoseconds
 from testbed.emulator.link import Direction, Link
+from testbed.emulator.steered import Steered
 from testbed.kernel.timer import Alarm
 
 #: Never sleep for less: at high rates a wake-up costs more than the frame it is for.
@@ -19,6 +20,8 @@ LONGEST_STINT: Nanoseconds = 5_000_000
 _REST: Nanoseconds = 300_000
 #: A wait that took longer than this gave the processor away.
 _NOTICEABLE: Nanoseconds = 20_000
+#: A wait that took longer than this was not one under load.
+_QUIET: Nanoseconds = 50_000_000
 
 
 class HeadStart:
@@ -87,7 +90,8 @@ class Timed(Protocol):
 class Ferry:
     """Links and one control conversation in one loop; sleeps when there is nothing to do."""
 
-    def __init__(self) -> None:
+    def __init__(self, steered: Steered) -> None:
+        self._steered = steered
         self._links: dict[str, Link] = {}
         self._by_source: dict[int, Direction] = {}
         self._agenda: list[tuple[Nanoseconds, int, Timed]] = []
@@ -140,6 +144,7 @@ class Ferry:
         if now - self._rested_at > LONGEST_STINT:
             time.sleep(_REST / 1e9)
             now = self._rested_at = time.monotonic_ns()
+            self._steered.loaded()
         next_due = self._agenda[0][0] if self._agenda else NEVER
         if next_due <= now:
             self._head_start.over(now)
@@ -157,6 +162,8 @@ class Ferry:
         woken = time.monotonic_ns()
         if woken - now > _NOTICEABLE:
             self._rested_at = woken
+            if woken - now > _QUIET:
+                self._steered.idle()
         if woken >= wake_at:
             self._head_start.learn(woken - wake_at)
         return ready

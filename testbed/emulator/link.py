@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -14,6 +14,8 @@ from testbed.emulator.element import NEVER, Nanoseconds
 from testbed.emulator.fate import FateLog, LogFile
 from testbed.emulator.limits import refuse_impossible
 from testbed.emulator.pipeline import Pipeline
+from testbed.emulator.steered import Steered
+from testbed.kernel.arrival_stamps import ArrivalStamps
 from testbed.topology.model import Impairments, ScheduledChange
 
 DirectionName: TypeAlias = Literal["forward", "reverse"]
@@ -24,23 +26,35 @@ BATCH = 64
 LONGEST_FRAME = 65535 + 14 + 8
 
 
-class Workspace:
-    """What all links of one process share: a buffer to read into, and the clock's verdict."""
+class Workspace(NamedTuple):
+    """What all links of a process share: where it is noted how late frames are handed over, and
+    how many may be."""
 
-    def __init__(self) -> None:
-        self.buffers = [bytearray(LONGEST_FRAME)]
-        self.view = memoryview(self.buffers[0])
-        self.lateness = LatenessHistogram()
+    lateness: LatenessHistogram
+    steered: Steered
 
 
 class Direction:
-    """Reads frames from `source`, takes them through the pipeline, writes them to `target`."""
+    """Reads frames from `source`, takes them through the pipeline, writes them to `target`.
 
-    def __init__(self, pipeline: Pipeline, source: int, target: int, workspace: Workspace) -> None:
+    workspace: what it shares with others. stamps: when the frames came; without them, they came
+    when they are read.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        source: int,
+        target: int,
+        workspace: Workspace,
+        stamps: ArrivalStamps | None = None,
+    ) -> None:
         self.pipeline = pipeline
         self.source = source
         self.target = target
-        self._workspace = workspace
+        self._lateness, self._steered = workspace
+        self._stamps = stamps
+        self._latest: Nanoseconds = 0
         #: When the ferry means to call `release`.
         self.scheduled: Nanoseconds = NEVER
 
@@ -51,61 +65,74 @@ class Direction:
 
     def receive(self) -> bool:
         """Read up to BATCH frames; False when the source will never give one again."""
-        readv, source = os.readv, self.source
-        buffers, view = self._workspace.buffers, self._workspace.view
-        take, clock = self.pipeline.take, time.monotonic_ns
-        log = self.pipeline.tally.log
-        packets = size = 0
-        alive = True
+        frames: list[bytes] = []
+        read, source = os.read, self.source
+        drained, alive = False, True
         try:
-            while packets < BATCH:
-                length = readv(source, buffers)
-                packets += 1
-                size += length
-                if log is None:
-                    take(bytes(view[:length]), clock())
-                else:
-                    now = clock()
-                    waiting = self.pipeline.waiting(now)
-                    take(log.number(view[:length], now, waiting), now)
+            while len(frames) < BATCH:
+                frames.append(read(source, LONGEST_FRAME))
         except BlockingIOError:
-            pass
+            drained = True
         except OSError:
             alive = False  # EBADFD: the interface is gone
-        tally = self.pipeline.tally
-        tally.packets_in += packets
-        tally.bytes_in += size
+        if frames:
+            self._take(frames, self._arrivals(len(frames), drained))
         return alive
+
+    def _arrivals(self, frames: int, drained: bool) -> Sequence[Nanoseconds]:
+        """When the frames that have just been read came; not before those that were read before."""
+        found = self._stamps.of(frames, drained) if self._stamps is not None else None
+        if found is None:
+            found = [time.monotonic_ns()] * frames
+        elif found[0] < self._latest:
+            found = [max(moment, self._latest) for moment in found]
+        self._latest = found[-1]
+        return found
+
+    def _take(self, frames: Sequence[bytes], arrivals: Sequence[Nanoseconds]) -> None:
+        tally = self.pipeline.tally
+        tally.packets_in += len(frames)
+        tally.bytes_in += sum(map(len, frames))
+        if tally.log is None:
+            self.pipeline.take_all(frames, arrivals)
+            return
+        for frame, arrival in zip(frames, arrivals, strict=True):
+            waiting = self.pipeline.waiting(arrival)
+            self.pipeline.take(tally.log.number(frame, arrival, waiting), arrival)
 
     def release(self, now: Nanoseconds) -> None:
         """Write up to BATCH frames that are due by `now`."""
         pipeline = self.pipeline
         pipeline.advance(now)
+        departing = pipeline.departures.pop_due(now, self._steered.room(BATCH))
+        if not departing:
+            return
+        self._steered.handed_over(len(departing))
         write, clock, target = os.write, time.monotonic_ns, self.target
-        record = self._workspace.lateness.record
-        tally = pipeline.tally
-        log = tally.log
+        tally, log = pipeline.tally, pipeline.tally.log
+        latenesses: list[Nanoseconds] = []
         sent = size = 0
-        for due, frame in pipeline.departures.pop_due(now, BATCH):
+        for due, frame in departing:
             moment = clock()
-            record(moment - due)
+            latenesses.append(moment - due)
             try:
-                write(target, frame)
+                size += write(target, frame)
             except OSError:
                 tally.drop("tap", frame, moment)
                 continue
             sent += 1
-            size += len(frame)
             if log is not None:
                 log.sent(frame, due, moment)
         tally.packets_out += sent
         tally.bytes_out += size
+        self._lateness.record(latenesses)
 
 
 class Link:
     """Two directions over the descriptors `fds`, which belong to the link from now on.
 
-    log: where the fate of every frame is to be written, if anywhere.
+    workspace: what it shares with others. log: where the fate of every frame is to be written, if
+    anywhere. stamps: when frames come to each of `fds`, if that is known.
     """
 
     def __init__(
@@ -117,13 +144,15 @@ class Link:
         seed: int,
         workspace: Workspace,
         log: LogFile | None = None,
+        stamps: tuple[ArrivalStamps, ArrivalStamps] | None = None,
     ) -> None:
         self.name = name
         self.log = log
         self._asked: dict[DirectionName, Impairments] = {"forward": forward, "reverse": reverse}
+        there, back = stamps if stamps is not None else (None, None)
         self.directions: dict[DirectionName, Direction] = {
-            "forward": Direction(Pipeline(seed, name, "forward"), fds[0], fds[1], workspace),
-            "reverse": Direction(Pipeline(seed, name, "reverse"), fds[1], fds[0], workspace),
+            "forward": Direction(Pipeline(seed, name, "forward"), *fds, workspace, there),
+            "reverse": Direction(Pipeline(seed, name, "reverse"), *fds[::-1], workspace, back),
         }
         self._configure(self._asked)
         if log is not None:

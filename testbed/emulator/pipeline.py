@@ -10,7 +10,7 @@ from testbed.emulator.bottleneck import Bottleneck
 from testbed.emulator.counters import DirectionCounters, Tally
 from testbed.emulator.delay import Delay, Overtaking
 from testbed.emulator.departures import Departures
-from testbed.emulator.element import Element, Emit, Nanoseconds, seeded
+from testbed.emulator.element import Element, Emit, EmitAll, Nanoseconds, seeded
 from testbed.emulator.limits import refuse_impossible
 from testbed.emulator.loss import Cut, Loss
 from testbed.emulator.script import ScriptedLoss
@@ -21,9 +21,10 @@ class Pipeline:
     """cut -> script -> duplication -> loss -> corruption -> queue and rate -> reordering
     -> delay -> departures.
 
-    `take(frame, time)` puts a frame in. Elements that would leave frames as they are stay out of
-    the chain, and come in with their state when impairments change. Up to the queue, the order
-    is netem's: what chance decides depends on the sequence of frames and not on their timing.
+    `take(frame, time)` puts a frame in, `take_all(frames, times)` several. Elements that would
+    leave frames as they are stay out of the chain, and come in with their state when impairments
+    change. Up to the queue, the order is netem's: what chance decides depends on the sequence of
+    frames and not on their timing.
     """
 
     def __init__(self, seed: int, link: str, direction: str) -> None:
@@ -114,13 +115,14 @@ class Pipeline:
     def _connect(self) -> None:
         """Chain the elements up from the end; neutral ones lead into the chain but not from it."""
         emit: Emit = self.departures.push
+        emit_all: EmitAll = self.departures.push_all
         downstream = 0
         for element in reversed(self._elements):
-            element.emit = emit
+            element.emit, element.emit_all = emit, emit_all
             element.downstream = downstream
             if not element.neutral:
-                emit = element.take
+                emit, emit_all = element.take, element.take_all
                 downstream = element.least_delay(downstream)
-        self.take: Emit = emit
+        self.take, self.take_all = emit, emit_all
         # A queue that is no longer needed may still hold frames, so it is looked after for good.
         self._holding = tuple(element for element in self._elements if element.holds)

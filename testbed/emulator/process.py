@@ -12,11 +12,13 @@ from typing import Any
 
 import msgspec
 
-from testbed.emulator.counters import LinkCounters
+from testbed.emulator.counters import LatenessHistogram, LinkCounters
 from testbed.emulator.fate import LogFile
 from testbed.emulator.ferry import Ferry
 from testbed.emulator.link import DirectionName, Link, Workspace
 from testbed.emulator.schedule import Schedule
+from testbed.emulator.steered import Steered
+from testbed.kernel.arrival_stamps import ArrivalStamps
 from testbed.kernel.confine import (
     drop_privileges,
     lock_memory,
@@ -29,12 +31,18 @@ from testbed.topology.model import Impairments, ScheduledChange
 
 
 class AddLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Arguments of `add_link`; the descriptors of both ends come with it, and that of a log."""
+    """Arguments of `add_link`.
+
+    The descriptors of both ends come with it; then, where `stamped`, the rings of their arrival
+    stamps; then, where `logged`, that of the log.
+    """
 
     name: str
     forward: Impairments
     reverse: Impairments
     seed: int
+    stamped: bool = False
+    logged: bool = False
 
 
 class SetImpairments(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -52,6 +60,13 @@ class SetSchedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     changes: tuple[ScheduledChange, ...]
 
 
+class Processors(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Arguments of `steer`: the emulator's own processor, and those of the receivers."""
+
+    own: int
+    receivers: tuple[int, ...]
+
+
 class OfLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Arguments of operations on one direction of a link, or on both."""
 
@@ -62,12 +77,13 @@ class OfLink(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class Operations:
     """What the lab can ask for. Each method raises `ValueError` for what cannot be done."""
 
-    def __init__(self, ferry: Ferry) -> None:
-        self._ferry = ferry
-        self._workspace = Workspace()
+    def __init__(self) -> None:
+        self._workspace = Workspace(LatenessHistogram(), Steered())
+        self.ferry = Ferry(self._workspace.steered)
         self._schedules: dict[str, Schedule] = {}
         self.handlers = {
             "ready": self.ready,
+            "steer": self.steer,
             "add_link": self.add_link,
             "set": self.set,
             "cut": self.cut,
@@ -81,13 +97,20 @@ class Operations:
     def ready(self, arguments: dict[str, Any], fds: list[int]) -> None:
         _refuse_descriptors("ready", fds)
 
+    def steer(self, arguments: dict[str, Any], fds: list[int]) -> None:
+        _refuse_descriptors("steer", fds)
+        asked = msgspec.convert(arguments, Processors)
+        self._workspace.steered.begin(asked.own, asked.receivers)
+
     def add_link(self, arguments: dict[str, Any], fds: list[int]) -> None:
         try:
             asked = msgspec.convert(arguments, AddLink)
-            if len(fds) not in (2, 3):
-                raise ValueError(f"add_link takes 2 or 3 descriptors, got {len(fds)}")
-            if asked.name in self._ferry:
+            expected = 2 + 2 * asked.stamped + asked.logged
+            if len(fds) != expected:
+                raise ValueError(f"add_link takes {expected} descriptors here, got {len(fds)}")
+            if asked.name in self.ferry:
                 raise ValueError(f"link '{asked.name}' is there already")
+            stamps = (ArrivalStamps(fds[2]), ArrivalStamps(fds[3])) if asked.stamped else None
             link = Link(
                 asked.name,
                 (fds[0], fds[1]),
@@ -95,20 +118,24 @@ class Operations:
                 asked.reverse,
                 asked.seed,
                 self._workspace,
-                LogFile(fds[2]) if len(fds) == 3 else None,
+                LogFile(fds[-1]) if asked.logged else None,
+                stamps,
             )
-            self._ferry.add(link)
+            self.ferry.add(link)
         except (ValueError, OSError):
             for fd in fds:
                 os.close(fd)
             raise
+        if asked.stamped:  # mapped by now
+            os.close(fds[2])
+            os.close(fds[3])
 
     def set(self, arguments: dict[str, Any], fds: list[int]) -> None:
         _refuse_descriptors("set", fds)
         asked = msgspec.convert(arguments, SetImpairments)
         link = self._link(asked.name)
         link.set(asked.direction, asked.impairments)
-        self._ferry.reschedule(link)
+        self.ferry.reschedule(link)
 
     def cut(self, arguments: dict[str, Any], fds: list[int]) -> None:
         self._cut(arguments, fds, True)
@@ -125,11 +152,11 @@ class Operations:
         _refuse_descriptors("schedule", fds)
         asked = msgspec.convert(arguments, SetSchedule)
         link = self._link(asked.name)
-        schedule = Schedule(link, asked.changes, time.monotonic_ns(), self._ferry.reschedule)
+        schedule = Schedule(link, asked.changes, time.monotonic_ns(), self.ferry.reschedule)
         if asked.name in self._schedules:
             self._schedules[asked.name].cancel()
         self._schedules[asked.name] = schedule
-        self._ferry.schedule(schedule)
+        self.ferry.schedule(schedule)
 
     def journal(self, arguments: dict[str, Any], fds: list[int]) -> Any:
         _refuse_descriptors("journal", fds)
@@ -144,7 +171,7 @@ class Operations:
         counted = {
             name: direction.pipeline.counters(now) for name, direction in link.directions.items()
         }
-        self._ferry.reschedule(link)
+        self.ferry.reschedule(link)
         if link.log is not None:
             link.log.flush()
         return msgspec.to_builtins(
@@ -166,9 +193,9 @@ class Operations:
         }
 
     def _link(self, name: str) -> Link:
-        if name not in self._ferry:
+        if name not in self.ferry:
             raise ValueError(f"there is no link '{name}'")
-        return self._ferry[name]
+        return self.ferry[name]
 
 
 def _refuse_descriptors(operation: str, fds: list[int]) -> None:
@@ -187,11 +214,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
-    ferry = Ferry()
-    server = ControlServer(control, Operations(ferry).handlers)
+    operations = Operations()
+    server = ControlServer(control, operations.handlers)
     set_timer_slack()
     prefer_realtime()
     lock_memory()
     drop_privileges()
     still_garbage_collector()
-    ferry.run(server)
+    operations.ferry.run(server)

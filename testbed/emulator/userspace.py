@@ -26,10 +26,18 @@ class UserspaceEmulator:
 
     def __init__(self, channel: ControlChannel) -> None:
         self._channel = channel
+        #: What error messages call the process.
+        self.process = channel.name
 
     def ready(self) -> None:
         """Return when the emulator is up."""
         self._channel.request("ready")
+
+    def steer(self, own: int, receivers: Sequence[int]) -> None:
+        """Tell it that the processors `receivers` take in what it hands over (see
+        `testbed.kernel.steering`): it keeps to another one, `own`, under load, and does not hand
+        over more than they have room for."""
+        self._channel.request("steer", own=own, receivers=receivers)
 
     def add_link(
         self,
@@ -40,21 +48,26 @@ class UserspaceEmulator:
         reverse: Impairments,
         seed: int = 0,
         log_fd: int | None = None,
+        stamps: tuple[int, int] | None = None,
     ) -> None:
         """Carry frames between two TAP descriptors; `forward` holds from `fd_a` to `fd_b`.
 
         The emulator gets descriptors of its own: the caller may close these afterwards, and
         should. log_fd: a file that is to get a line for every frame (`testbed.emulator.fate` has
         the columns); it is complete when the emulator has ended, and up to date after `counters`.
-        The same seed, name and impairments do the same to the same sequence of frames.
+        stamps: what `stamp_arrivals` gave for `fd_a` and `fd_b`; without it, a frame is taken to
+        have come when the emulator reads it. The same seed, name and impairments do the same to
+        the same sequence of frames.
         """
         self._channel.request(
             "add_link",
-            fds=(fd_a, fd_b) if log_fd is None else (fd_a, fd_b, log_fd),
+            fds=(fd_a, fd_b, *(stamps or ()), *(() if log_fd is None else (log_fd,))),
             name=name,
             forward=_arguments(forward),
             reverse=_arguments(reverse),
             seed=seed,
+            stamped=stamps is not None,
+            logged=log_fd is not None,
         )
 
     def set(self, name: str, direction: DirectionName, impairments: Impairments) -> None:

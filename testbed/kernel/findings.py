@@ -157,6 +157,34 @@ def _tun(machine: Machine) -> Iterator[Finding]:
     )
 
 
+def _steering(machine: Machine) -> Iterator[Finding]:
+    if machine.inside.tun is not None or machine.processors < 2:
+        return
+    error = machine.inside.steering
+    yield _weigh(
+        "packet steering",
+        error is None,
+        "available" if error is None else error,
+        otherwise="degraded",
+        meaning="Emulated links and middleboxes carry less: they do the receivers' work, too.",
+        cure="use a kernel from 6.3 on, or run as root",
+    )
+
+
+def _arrival_stamps(machine: Machine) -> Iterator[Finding]:
+    if machine.inside.tun is not None:
+        return
+    stamped = machine.inside.arrival_stamps
+    yield _weigh(
+        "arrival stamps",
+        stamped,
+        "available" if stamped else "no BPF for this user",
+        otherwise="degraded",
+        meaning="Emulated delays begin when packets are read: late by a wake-up, some 0.1 ms.",
+        cure=_AS_ROOT,
+    )
+
+
 def _qdiscs(machine: Machine) -> Iterator[Finding]:
     known = machine.inside.qdiscs
     netem = known.get("netem", False)
@@ -252,6 +280,8 @@ def _optional(machine: Machine) -> Iterator[Finding]:
 
 _PRIVILEGED: tuple[Callable[[Machine], Iterator[Finding]], ...] = (
     _tun,
+    _steering,
+    _arrival_stamps,
     _qdiscs,
     _congestion_controls,
     _realtime,

@@ -9,8 +9,10 @@ import msgspec
 
 from testbed.errors import KernelError, PrivilegeError
 from testbed.kernel import capabilities, confine, qdisc, rtnetlink, sysctl, tun, userns
+from testbed.kernel.arrival_stamps import stamped
 from testbed.kernel.netlink import Netlink
 from testbed.kernel.probe import QDISCS, Inside
+from testbed.kernel.steering import open_steered
 from testbed.kernel.syscalls import CLONE_NEWNET, CLONE_NEWPID, unshare
 from testbed.kernel.tcp_info import route_settings
 
@@ -62,7 +64,11 @@ def _words(name: str) -> list[str]:
 
 def _look_at_network(found: Inside) -> None:
     try:
-        os.close(tun.open_tap("probe", _TAP))
+        opened = open_steered(tun.open_tap, "probe", _TAP, os.sched_getaffinity(0))
+        with stamped(opened.fd, opened.fd) as rings:
+            found.arrival_stamps = rings is not None
+        os.close(opened.fd)
+        found.steering = opened.unsteered
     except KernelError as error:
         found.tun = str(error)
     with Netlink() as netlink:

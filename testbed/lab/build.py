@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import ipaddress
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import count, islice
 
 from testbed.errors import KernelError, ReadBackError
@@ -13,6 +13,7 @@ from testbed.kernel import ethtool, rtnetlink, state, sysctl, tun
 from testbed.kernel.namespace import Namespace
 from testbed.kernel.netlink import Netlink, Request
 from testbed.kernel.process import deadline_in, time_left
+from testbed.kernel.steering import open_steered
 from testbed.kernel.tcp_info import route_settings
 from testbed.lab.defaults import PINNED_SYSCTLS
 from testbed.topology.model import RouteMetrics
@@ -117,13 +118,29 @@ def cable_ends(
     return end(link.a), end(link.b)
 
 
-def open_taps(link: PlannedLink, sites: dict[str, Site], indices: IndexSource) -> None:
-    """Make the interfaces of an emulated link; their descriptors wait in `tap_fds`."""
+def open_taps(
+    link: PlannedLink, sites: dict[str, Site], indices: IndexSource, receivers: Sequence[int]
+) -> str | None:
+    """Make the interfaces of an emulated link; their descriptors wait in `tap_fds`.
+
+    What comes in by each is steered to one of the processors `receivers`: to one alone, so that
+    no packet overtakes another. Why that could not be, or None.
+    """
+    unsteered = None
     for planned in (link.a, link.b):
         site = sites[planned.node]
         index = indices.take(site, planned.name)
         with _blame_node(site):
-            site.tap_fds[planned.name] = site.namespace.call(tun.open_tap, planned.name, index)
+            if receivers:
+                cpu = receivers[index % len(receivers)]
+                fd, refusal = site.namespace.call(
+                    open_steered, tun.open_tap, planned.name, index, (cpu,)
+                )
+                unsteered = refusal or unsteered
+            else:
+                fd = site.namespace.call(tun.open_tap, planned.name, index)
+            site.tap_fds[planned.name] = fd
+    return unsteered
 
 
 def configure(site: Site, extra: list[Request]) -> None:

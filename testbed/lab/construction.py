@@ -11,6 +11,7 @@ from pathlib import Path
 from testbed.emulator.emulator import Emulator
 from testbed.emulator.userspace import UserspaceEmulator
 from testbed.errors import CaptureError, LabError
+from testbed.kernel.arrival_stamps import stamped
 from testbed.kernel.netlink import Netlink
 from testbed.kernel.process import find_program
 from testbed.lab import build, ruleset
@@ -23,6 +24,7 @@ from testbed.lab.link import Link, check_impairments, link_name
 from testbed.lab.middlebox_node import MiddleboxSite
 from testbed.lab.netem_emulator import NetemEmulator
 from testbed.lab.node import Node
+from testbed.lab.placement import Place, in_words, places
 from testbed.topology.model import Endpoint
 from testbed.topology.plan_model import Plan, PlannedLink
 
@@ -43,12 +45,15 @@ class Construction:
         self.links: list[Link] = []
         self.captures: dict[str, Capture] = {}
         self.seconds: dict[str, float] = {}
+        self.steering: dict[str, str] = {}
         self._directory = captures
         self._life = life
         self.emulators: list[Emulator] = []
         self._choice: Choice | None = None
         self._emulation: list[Helper] = []
         self._middleboxes: dict[str, Helper] = {}
+        self._places: dict[str, Place | None] = {}
+        self._steered: dict[UserspaceEmulator, Place] = {}
         self._sites: dict[str, build.Site] = {}
         self._indices = build.IndexSource()
 
@@ -96,6 +101,9 @@ class Construction:
             if node.kind == "middlebox":
                 helper = self._start_helper("testbed.middlebox", f"the middlebox '{node.name}'")
                 self._middleboxes[node.name] = helper
+        helpers = [*self._emulation, *self._middleboxes.values()]
+        found = places(os.sched_getaffinity(0), len(helpers), first=os.getpid())
+        self._places = {helper.name: one for helper, one in zip(helpers, found, strict=True)}
 
     def _start_helper(self, module: str, name: str) -> Helper:
         self._life.step()
@@ -130,11 +138,13 @@ class Construction:
                 self.links.append(self._emulate(next(turns), link))
             else:
                 self.links.append(Link(link, None, self._life.check))
+        for emulator, place in self._steered.items():
+            emulator.steer(place.cpu, sorted(place.others))
 
     def _make_emulators(self) -> list[Emulator]:
         """Those that take turns at taking over links."""
         if self._emulation:
-            return [UserspaceEmulator(helper.channel) for helper in self._emulation]
+            return [self._userspace_emulator(helper) for helper in self._emulation]
         if self._choice is None or self._choice.support is None:
             return []
         emulator = NetemEmulator(
@@ -142,6 +152,22 @@ class Construction:
         )
         self._life.stack.callback(emulator.close)
         return [emulator]
+
+    def _userspace_emulator(self, helper: Helper) -> UserspaceEmulator:
+        emulator = UserspaceEmulator(helper.channel)
+        place = self._places[helper.name]
+        self.steering[helper.name] = in_words(place)
+        if place is not None:
+            self._steered[emulator] = place
+        return emulator
+
+    def _open_taps(self, emulator: UserspaceEmulator, link: PlannedLink) -> None:
+        place = self._steered.get(emulator)
+        receivers = sorted(place.others) if place is not None else []
+        refusal = build.open_taps(link, self._sites, self._indices, receivers)
+        if refusal is not None:
+            self._steered.pop(emulator, None)
+            self.steering[emulator.process] = f"none: {refusal}"
 
     def _emulate(self, emulator: Emulator, link: PlannedLink) -> Link:
         name = link_name(link)
@@ -154,13 +180,16 @@ class Construction:
                     name, *ends, link.forward, link.reverse, seed=seed, offload=link.offload
                 )
         elif isinstance(emulator, UserspaceEmulator):
-            build.open_taps(link, self._sites, self._indices)
+            self._open_taps(emulator, link)
             fd_a, fd_b = (self._sites[end.node].tap_fds[end.name] for end in (link.a, link.b))
             if link.log:
                 fates = FateFile(name, self._directory)
                 self._life.stack.callback(fates.close)
             log_fd = None if fates is None else fates.fileno()
-            emulator.add_link(name, fd_a, fd_b, link.forward, link.reverse, seed, log_fd)
+            with stamped(fd_a, fd_b) as stamps:
+                emulator.add_link(
+                    name, fd_a, fd_b, link.forward, link.reverse, seed, log_fd, stamps
+                )
         forward, reverse = emulator.read_back(name)
         check_impairments(name, "forward", link.forward, forward)
         check_impairments(name, "reverse", link.reverse, reverse)
@@ -171,10 +200,12 @@ class Construction:
             self._life.step()
             extra = []
             if site.planned.kind == "middlebox":
-                box = MiddleboxSite(site, self._indices, self.plan)
+                helper = self._middleboxes[site.name]
+                box = MiddleboxSite(site, self._indices, self.plan, self._places[helper.name])
                 self._life.stack.callback(box.close)
+                self.steering[helper.name] = box.steering
                 extra = box.requests()
-                client = box.start_engine(self._middleboxes[site.name], self._directory)
+                client = box.start_engine(helper, self._directory)
                 self.nodes[site.name].middlebox = client
             build.configure(site, extra)
             kernel = self.plan.topology.nodes[site.name].kernel

@@ -51,6 +51,7 @@ class Lab:
             self.plan = plan(load(topology, functions=function_options()))
         self.build_seconds: dict[str, float] = {}
         self.emulator_name = "none"
+        self.steering: Mapping[str, str] = MappingProxyType({})
         self._capture_directory = None if captures is None else Path(captures)
         self._nodes: dict[str, Node] = {}
         self._links: list[Link] = []
@@ -194,6 +195,7 @@ class Lab:
         self._links = construction.links
         if construction.emulators:
             self.emulator_name = construction.emulators[0].name
+        self.steering = MappingProxyType(construction.steering)
         self.build_seconds = construction.seconds
         if life.failure is not None:
             raise life.failure

@@ -4,7 +4,8 @@
 
 and the same the other way. What is addressed to the node itself never gets there: the local
 table is asked first (ip-rule(8)), unless a function claims the node's own outside addresses: then
-packets to them, from either side, take the way through the box too.
+packets to them, from either side, take the way through the box too. Under load the engine sends by
+a second TUN on each side, whose packets other processors take in (`testbed.kernel.steering`).
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from pathlib import Path
 from testbed.errors import LabError
 from testbed.kernel import rtnetlink, sysctl, tun
 from testbed.kernel.netlink import Request
+from testbed.kernel.steering import open_steered
 from testbed.lab.build import IndexSource, Site
 from testbed.lab.helper import Helper
+from testbed.lab.placement import Place, in_words
 from testbed.middlebox.client import MiddleboxClient
 from testbed.middlebox.registry import find
 from testbed.topology.plan_model import Plan, PlannedInterface
 
 OUTSIDE_TUN, INSIDE_TUN = "tun-out", "tun-in"
+_STEERED_TUNS = {OUTSIDE_TUN: "tun-out-steered", INSIDE_TUN: "tun-in-steered"}
 
 _TABLES = {OUTSIDE_TUN: 101, INSIDE_TUN: 102}
 _CLAIM_PRIORITY, _LOCAL_PRIORITY, _RULE_PRIORITY = 10, 50, 100
@@ -39,9 +43,14 @@ _TUN_QUEUE = 10_000
 
 
 class MiddleboxSite:
-    """The TUN ends of a middlebox under construction."""
+    """The TUN ends of a middlebox under construction.
 
-    def __init__(self, site: Site, indices: IndexSource, plan: Plan) -> None:
+    place: where it may run under load. steering: what then becomes of the packets that it sends.
+    """
+
+    def __init__(
+        self, site: Site, indices: IndexSource, plan: Plan, place: Place | None = None
+    ) -> None:
         self.site = site
         self.plan = plan
         self.functions = plan.topology.nodes[site.name].functions
@@ -50,17 +59,37 @@ class MiddleboxSite:
         self._fds = [
             site.namespace.call(tun.open_tun, name, indices.take(site, name)) for name in _TABLES
         ]
+        self._cpu: int | None = None
+        self._steered: list[int] = []
+        self.steering = in_words(place)
+        if place is not None:
+            self.steering = self._open_steered(place, indices)
+
+    def _open_steered(self, place: Place, indices: IndexSource) -> str:
+        """Make the second TUNs, where that can be; in words."""
+        for name in _STEERED_TUNS.values():
+            index = indices.take_unnamed()
+            opened = self.site.namespace.call(open_steered, tun.open_tun, name, index, place.others)
+            if opened.unsteered is not None:
+                _close(self._steered)
+                os.close(opened.fd)
+                return f"none: {opened.unsteered}"
+            self._steered.append(opened.fd)
+            self.site.indices[name] = index
+        self._cpu = place.cpu
+        return in_words(place)
 
     def requests(self) -> list[Request]:
         """What routes forwarded packets into the TUNs."""
         planned = self.site.planned
         largest = max(interface.mtu for interface in planned.interfaces)
-        requests = []
+        requests = [
+            rtnetlink.set_link(index, name, mtu=largest, txqlen=_TUN_QUEUE, up=True)
+            for name, index in self.site.indices.items()
+            if name in _TABLES or name in _STEERED_TUNS.values()
+        ]
         for name, table in _TABLES.items():
             index = self.site.indices[name]
-            requests.append(
-                rtnetlink.set_link(index, name, mtu=largest, txqlen=_TUN_QUEUE, up=True)
-            )
             requests += [
                 rtnetlink.add_route(_DEFAULT_ROUTE[family], index, table=table)
                 for family in _FAMILIES
@@ -84,9 +113,10 @@ class MiddleboxSite:
         # What the box sends comes from these addresses, by devices that do not have them. A packet
         # for which a socket of the node's own was found early would not be led into the box, but
         # dropped (net/ipv4/ip_forward.c, ip_forward).
-        setting = {f"net.ipv4.conf.{name}.accept_local": "1" for name in _TABLES}
-        setting["net.ipv4.ip_early_demux"] = "0"
-        self.site.namespace.call(sysctl.write, setting)
+        names = (*_TABLES, *_STEERED_TUNS.values()) if self._steered else _TABLES
+        settings = {f"net.ipv4.conf.{name}.accept_local": "1" for name in names}
+        settings["net.ipv4.ip_early_demux"] = "0"
+        self.site.namespace.call(sysctl.write, settings)
         requests = [
             request
             for family in _FAMILIES
@@ -152,6 +182,8 @@ class MiddleboxSite:
             self.functions,
             self.mtu,
             *self._fds[:2],
+            steered=self._steered,
+            cpu=self._cpu,
             outside=self._outside,
             inside=self._addresses(outer=False),
             log_directory=log_directory,
@@ -161,8 +193,13 @@ class MiddleboxSite:
 
     def close(self) -> None:
         """Close our copies of the descriptors."""
-        while self._fds:
-            os.close(self._fds.pop())
+        _close(self._fds)
+        _close(self._steered)
+
+
+def _close(fds: list[int]) -> None:
+    while fds:
+        os.close(fds.pop())
 
 
 def _open_folder(path: Path) -> int:

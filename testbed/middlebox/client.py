@@ -36,24 +36,30 @@ class MiddleboxClient:
         outside_fd: int,
         inside_fd: int,
         *,
+        steered: Sequence[int] = (),
+        cpu: int | None = None,
         outside: Sequence[str] = (),
         inside: Sequence[str] = (),
         log_directory: int | None = None,
     ) -> None:
         """Carry packets between two TUN descriptors, through `functions`, the outermost first.
 
-        mtu: the smallest of the node's interfaces. outside, inside: the addresses that the node
-        itself has there. log_directory: a descriptor of where its logs go. The middlebox gets
-        descriptors of its own: the caller may close these afterwards, and should.
+        mtu: the smallest of the node's interfaces. steered: descriptors of a second TUN on the
+        outside and on the inside, for the packets that it sends while it runs on `cpu`, under
+        load. outside, inside: the addresses that the node itself has there. log_directory: a
+        descriptor of where its logs go. The middlebox gets descriptors of its own: the caller may
+        close these afterwards, and should.
         """
+        logs = () if log_directory is None else (log_directory,)
         self._channel.request(
             "start",
-            fds=(outside_fd, inside_fd, *(() if log_directory is None else (log_directory,))),
+            fds=(outside_fd, inside_fd, *steered, *logs),
             name=name,
             functions=[
                 {"name": function.name, "options": dict(function.options)} for function in functions
             ],
             mtu=mtu,
+            cpu=cpu,
             outside=list(outside),
             inside=list(inside),
         )

@@ -17,12 +17,12 @@ from testbed.errors import LabError
 from testbed.kernel.confine import drop_privileges, prefer_realtime, set_timer_slack
 from testbed.kernel.control import ControlServer
 from testbed.middlebox.counters import FunctionState
+from testbed.middlebox.outlets import Outlets
 from testbed.middlebox.packet import Side
 from testbed.middlebox.pipeline import Pipeline
 from testbed.middlebox.registry import find, nearest
 from testbed.middlebox.timers import Timers
 
-_LARGEST_PACKET: Final = 65535
 _BATCH: Final = 64
 _LONGEST_WAIT: Final = 3600.0
 # A real-time process that never sleeps is throttled by the kernel for tens of milliseconds
@@ -40,12 +40,14 @@ class _FunctionAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Arguments of `start`; the descriptors of the outside and the inside TUN come with it.
 
-    A third descriptor, if there is one, is of the directory for logs.
+    cpu: where to run under load; descriptors of a steered TUN for each side come then, too. One
+    more descriptor, if there is one, is of the directory for logs.
     """
 
     name: str
     functions: list[_FunctionAsked]
     mtu: int
+    cpu: int | None = None
     outside: list[str] = []
     inside: list[str] = []
 
@@ -70,6 +72,7 @@ class Engine:
         self._timers = Timers(time.monotonic)
         self._pipeline: Pipeline | None = None
         self._fds: tuple[int, ...] = ()
+        self._outlets = Outlets(())
         self._name = "middlebox"
         self._rested_at = time.monotonic()
         self.handlers = {
@@ -94,21 +97,26 @@ class Engine:
             asked = msgspec.convert(arguments, _Start)
             if self._pipeline is not None:
                 raise ValueError("it was started already")
-            if len(fds) not in (2, 3):
-                raise ValueError(f"start takes 2 or 3 descriptors, got {len(fds)}")
-            log_directory = fds[2] if len(fds) == 3 else None
+            devices = 2 if asked.cpu is None else 4
+            if len(fds) not in (devices, devices + 1):
+                raise ValueError(
+                    f"start takes {devices} or {devices + 1} descriptors, got {len(fds)}"
+                )
+            log_directory = fds[devices] if len(fds) > devices else None
             addresses = {Side.OUTSIDE: asked.outside, Side.INSIDE: asked.inside}
-            pipeline = Pipeline(self._send, self._timers, asked.mtu, addresses, log_directory)
+            outlets = Outlets(fds[:2], fds[2:devices], asked.cpu)
+            pipeline = Pipeline(outlets.send, self._timers, asked.mtu, addresses, log_directory)
             for function in asked.functions:
                 pipeline.add(find(function.name), function.options)
         except (ValueError, LabError):
             _close(fds)
             raise
-        for fd in fds[:2]:
+        for fd in fds[:devices]:
             os.set_blocking(fd, False)
         self._name = asked.name
         self._fds = tuple(fds[:2])
         self._pipeline = pipeline
+        self._outlets = outlets
         prefer_realtime()
         drop_privileges()
         gc.freeze()
@@ -198,7 +206,6 @@ class Engine:
 
     def run(self, server: ControlServer) -> None:
         """Carry packets and answer requests until the lab hangs up."""
-        buffer = bytearray(_LARGEST_PACKET)
         while True:
             readable = self._wait([server, *self._fds])
             if server in readable and not server.serve_one():
@@ -208,7 +215,10 @@ class Engine:
                 continue
             for side, fd in zip(Side, self._fds, strict=True):
                 if fd in readable:
-                    _drain(pipeline, side, fd, buffer)
+                    taken = _drain(pipeline, side, fd)
+                    if taken == _BATCH:
+                        self._outlets.loaded()
+                    self._outlets.pace(taken)
             self._timers.fire()
             pipeline.run_errands()
 
@@ -225,20 +235,24 @@ class Engine:
         woken = time.monotonic()
         if woken - now > _NOTICEABLE:
             self._rested_at = woken
+        self._outlets.slept(woken - now)
         return readable
 
-    def _send(self, side: Side, packet: memoryview) -> None:
-        os.write(self._fds[side], packet)
 
+def _drain(pipeline: Pipeline, side: Side, fd: int) -> int:
+    """Take what a TUN device has, but no more than a batch: the other side wants its turn.
 
-def _drain(pipeline: Pipeline, side: Side, fd: int, buffer: bytearray) -> None:
-    """Take what a TUN device has, but no more than a batch: the other side wants its turn."""
-    for _ in range(_BATCH):
+    How many packets it had.
+    """
+    buffer = pipeline.buffer
+    into = (buffer,)
+    for taken in range(_BATCH):
         try:
-            length = os.readv(fd, (buffer,))
+            length = os.readv(fd, into)
         except BlockingIOError:
-            return
+            return taken
         pipeline.receive(side, buffer, length)
+    return _BATCH
 
 
 def _refuse_descriptors(operation: str, fds: list[int]) -> None:

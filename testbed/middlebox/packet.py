@@ -44,6 +44,11 @@ _EXTENSIONS: Final = frozenset(
     {0, 60, 135, 139, 140, _ROUTING_HEADER, _FRAGMENT_HEADER, _AUTHENTICATION}
 )
 
+# Of headers without options or extensions: total or payload length, fragment field (IPv4),
+# protocol, key, and of TCP the byte with its data offset.
+_plain4 = struct.Struct("!2xHxxHxBxx12s8xB").unpack_from
+_plain6 = struct.Struct("!4xHBx36s8xB").unpack_from
+_NO_OPTIONS: Final = 0x45  # the first byte of an IPv4 header of 20 bytes
 _ipv4 = struct.Struct("!2xHxxHxB").unpack_from
 _ipv6 = struct.Struct("!4xHB").unpack_from
 _key4 = struct.Struct("12s").unpack_from
@@ -62,10 +67,10 @@ class Side(IntEnum):
 
     @property
     def other(self) -> Side:
-        return _OTHER[self]
+        return OTHER[self]
 
 
-_OTHER: Final = (Side.INSIDE, Side.OUTSIDE)
+OTHER: Final = (Side.INSIDE, Side.OUTSIDE)
 OUTSIDE: Final = Side.OUTSIDE
 INSIDE: Final = Side.INSIDE
 
@@ -125,12 +130,39 @@ class Packet:
         self.side = side
         if length < 20:
             return False
-        version = buffer[0] >> 4
+        first = buffer[0]
+        # Nearly all packets are plain TCP or UDP, which one look settles.
+        if first == _NO_OPTIONS and length >= 40:
+            end, fragment, protocol, key, offset = _plain4(buffer)
+            if not fragment & 0x3FFF and self._is_plain(20, end, protocol, offset):
+                self.version = 4
+                self.key = key
+                return True
+            return self._load_ipv4()
+        version = first >> 4
         if version == 4:
             return self._load_ipv4()
-        if version == 6:
-            return self._load_ipv6()
-        return False
+        if version != 6 or length < 40:
+            return False
+        if length >= 60:
+            payload, protocol, key, offset = _plain6(buffer)
+            if self._is_plain(40, 40 + payload, protocol, offset):
+                self.version = 6
+                self.key = key
+                return True
+        return self._load_ipv6()
+
+    def _is_plain(self, transport: int, end: int, protocol: int, offset: int) -> bool:
+        """Whether a whole header of TCP or UDP is there."""
+        if protocol == TCP:
+            if offset < 0x50 or transport + (offset >> 4 << 2) > end:
+                return False
+        elif protocol != UDP or transport + 8 > end:
+            return False
+        self.protocol = protocol
+        self.transport = transport
+        self.end = end
+        return end <= self.length
 
     def _load_ipv4(self) -> bool:
         buffer = self.buffer

@@ -12,13 +12,14 @@ import msgspec
 from testbed.errors import LabError
 from testbed.middlebox.counters import BoxCounters, SideCounters
 from testbed.middlebox.function import ABSORB, HOLD, PASS, MiddleboxFunction, Verdict
-from testbed.middlebox.packet import INSIDE, OUTSIDE, Packet, Side
+from testbed.middlebox.packet import INSIDE, OTHER, OUTSIDE, Packet, Side
 from testbed.middlebox.timers import Timer, Timers
 
 Send = Callable[[Side, memoryview], None]
 Judge = Callable[[Packet], Verdict]
 
 _ANY_PROTOCOL = -2
+_LARGEST_PACKET: Final = 65535
 _NO_ADDRESSES: Final[Mapping[Side, Sequence[str]]] = MappingProxyType({OUTSIDE: (), INSIDE: ()})
 
 
@@ -68,7 +69,8 @@ class Pipeline:
     """The functions of one box, first the outermost. Packets from inside meet the last one first.
 
     send: puts a packet out on a side; its OSError counts as a drop. mtu: of the smaller side, in
-    bytes. addresses: the node's own on each side. It never looks at a clock of its own: whoever
+    bytes. addresses: the node's own on each side. buffer: where to put packets that come, ready to
+    be sent on from there. It never looks at a clock of its own: whoever
     reads packets calls `receive`, then `timers.fire` and `run_errands` when time has passed.
     """
 
@@ -88,6 +90,8 @@ class Pipeline:
         self.functions: dict[str, MiddleboxFunction] = {}
         self._positions: dict[str, int] = {}
         self._packet = Packet()
+        self.buffer = bytearray(_LARGEST_PACKET)
+        self._view = memoryview(self.buffer)
         self._routes: tuple[dict[int, Sequence[_Stage]], ...] = ({}, {})
         self._for_others: list[Sequence[_Stage]] = [(), ()]
         self.errands: deque[_Errand] = deque()
@@ -161,7 +165,7 @@ class Pipeline:
         """
         packet = self._packet
         loaded = packet.load(buffer, length, side)
-        if loaded and (buffer[24] == 0xFF if packet.version == 6 else buffer[16] >= 0xE0):
+        if loaded and (buffer[16] >= 0xE0 if packet.version == 4 else buffer[24] == 0xFF):
             return
         count = self._in[side]
         count[0] += 1
@@ -185,7 +189,7 @@ class Pipeline:
                 self._settle(verdict)
                 return
             if self.errands:  # what the function has sent goes first
-                self.errands.append(_Errand(position, packet.side.other, packet.copy()))
+                self.errands.append(_Errand(position, OTHER[packet.side], packet.copy()))
                 return
         self._leave(packet)
 
@@ -202,7 +206,7 @@ class Pipeline:
         packet = Packet()
         while self.errands:
             position, toward, data = self.errands.popleft()
-            came_from = toward.other
+            came_from = OTHER[toward]
             if not packet.load(data, len(data), came_from):
                 self.count_drop("malformed")
                 continue
@@ -215,9 +219,11 @@ class Pipeline:
             self._travel(packet, ahead)
 
     def _leave(self, packet: Packet) -> None:
-        side = packet.side.other
+        side = OTHER[packet.side]
+        buffer = packet.buffer
+        view = self._view if buffer is self.buffer else memoryview(buffer)
         try:
-            self._send(side, memoryview(packet.buffer)[: packet.length])
+            self._send(side, view[: packet.length])
         except OSError as error:
             self.count_drop(f"not-sent: {error.strerror}")
             return

@@ -37,13 +37,18 @@ _PACKAGES = ("testbed", "pyroute2", "msgspec")
 
 
 class Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """Kernel, versions, TCP settings of each node, and the revision of this code."""
+    """Kernel, versions, TCP settings of each node, and the revision of this code.
+
+    steering: by emulator and middlebox, which processors share its work under load, or why none
+    do.
+    """
 
     kernel: str
     machine: str
     cpus: int
     versions: dict[str, str]
     emulator: str
+    steering: dict[str, str] = {}
     sysctls: dict[str, dict[str, str]]
     congestion_control: dict[str, str]
     git_revision: str | None
@@ -62,6 +67,7 @@ def observe(lab: Lab) -> Environment:
             "tcpdump": _tcpdump_version(),
         },
         emulator=lab.emulator_name,
+        steering=dict(lab.steering),
         sysctls={node.name: {name: node.sysctl(name) for name in _SYSCTLS} for node in hosts},
         congestion_control={
             node.name: node.planned.congestion_control

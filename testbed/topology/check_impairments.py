@@ -40,6 +40,12 @@ def impairment_problems(path: Path, link: Link) -> Iterator[Problem]:
 
 def _problems(path: Path, given: Impairments, round_trip: float) -> Iterator[Problem]:
     """Faults of one direction; a field's path has the key that it has in YAML."""
+    yield from impossible(path, given)
+    yield from _pointless((*path, "queue"), given, round_trip)
+
+
+def impossible(path: Path, given: Impairments) -> Iterator[Problem]:
+    """What no direction of a link can do, whatever makes it and whatever else is set."""
     if not 0 <= given.delay <= MAX_DELAY:
         most = format_duration(MAX_DELAY)
         yield Problem((*path, "delay"), f"expected 0 to {most}, got {_seconds(given.delay)}")
@@ -51,7 +57,7 @@ def _problems(path: Path, given: Impairments, round_trip: float) -> Iterator[Pro
         text = f"expected 0 to {MAX_OVERHEAD} bytes, got {given.overhead!r}"
         yield Problem((*path, "overhead"), text)
     yield from _rate_problems((*path, "rate"), given)
-    yield from _queue_problems((*path, "queue"), given, round_trip)
+    yield from _queue_problems((*path, "queue"), given.queue)
     for field in ("loss_model", "jitter", "duplicate", "reorder", "corrupt"):
         where = (*path, "loss" if field == "loss_model" else field)
         yield from _random_problems(where, getattr(given, field))
@@ -74,12 +80,11 @@ def _is_trace(trace: RateTrace) -> bool:
     return bool(moments) and moments[0] >= 0 and moments[-1] > 0 and ordered
 
 
-def _queue_problems(path: Path, given: Impairments, round_trip: float) -> Iterator[Problem]:
+def _pointless(path: Path, given: Impairments, round_trip: float) -> Iterator[Problem]:
+    """What about a queue would have no effect; path: of the queue."""
     limit = given.queue.limit
     where = (*path, "limit")
     has_rate = given.rate is not None or given.rate_trace is not None
-    if not 0 < limit.amount < 1e15:
-        yield Problem(where, f"expected room for something, got {limit.amount!r} {limit.unit}")
     if limit.unit in ("seconds", "bdp") and not has_rate:
         shown = "of a duration" if limit.unit == "seconds" else "in bdp"
         yield Problem(where, f"a limit {shown} needs a rate; set `rate:` for the link too")
@@ -88,10 +93,13 @@ def _queue_problems(path: Path, given: Impairments, round_trip: float) -> Iterat
     if given.queue.aqm is not None and not has_rate:
         text = "without a rate nothing ever waits in the queue; set `rate:` for the link too"
         yield Problem((*path, "aqm"), text)
-    yield from _discipline_problems(path, given.queue)
 
 
-def _discipline_problems(path: Path, queue: Queue) -> Iterator[Problem]:
+def _queue_problems(path: Path, queue: Queue) -> Iterator[Problem]:
+    limit = queue.limit
+    if not 0 < limit.amount < 1e15:
+        text = f"expected room for something, got {limit.amount!r} {limit.unit}"
+        yield Problem((*path, "limit"), text)
     if queue.ecn and queue.aqm is None:
         text = "a drop-tail queue has nothing to mark; set `aqm:` too, e.g. `aqm: codel`"
         yield Problem((*path, "ecn"), text)

@@ -1,19 +1,17 @@
-"""The emulator between real TAP interfaces: what a link does, measured with the kernel's stamps.
+"""The emulator between real TAP interfaces: frames of any kind, and interfaces that fail.
 
-Nothing here trusts the clock of a busy machine: delays are compared with those of the same path
-without impairments, as medians; rates over hundreds of frames; losses by binomial bounds.
+What impairments do is tested with either emulator in `tests/integration/links`.
 """
 
 from __future__ import annotations
 
-import math
 import os
-import select
 import socket
 import statistics
 import struct
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
 import pytest
 
@@ -23,14 +21,10 @@ from testbed.lab.link import Link as RunningLink
 from testbed.lab.node import Node as RunningNode
 from testbed.topology.model import Endpoint, Link, Node, Topology
 
-PORT = 5000
-SO_TIMESTAMPNS = 35
 SO_SNDBUFFORCE = 32
-SO_RCVBUFFORCE = 33
-UDP_OVER_ETHERNET = 14 + 20 + 8
 ALL_PROTOCOLS = 0x0003
 EXPERIMENTAL = 0x88B5  # an EtherType for local experiments (IEEE 802)
-DEADLINE = 10.0
+DEADLINE = 30.0
 
 pytestmark = pytest.mark.skipif(
     os.geteuid() != 0 or not os.access("/dev/net/tun", os.R_OK | os.W_OK),
@@ -59,123 +53,6 @@ def wire(lab) -> RunningLink:
     link.set(rate=None, delay=0, loss=0, queue="1000 packets")
     link.restore()
     return link
-
-
-@pytest.fixture
-def udp(lab, wire) -> Iterator[tuple[socket.socket, socket.socket]]:
-    """A connected sender in `a` and a receiver with time stamps in `b`, over a clean link."""
-    with (
-        lab["a"].socket(kind=socket.SOCK_DGRAM) as sender,
-        lab["b"].socket(kind=socket.SOCK_DGRAM) as receiver,
-    ):
-        receiver.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
-        receiver.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 16 << 20)
-        receiver.settimeout(DEADLINE)
-        receiver.bind((lab["b"].address, PORT))
-        sender.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 16 << 20)
-        sender.connect((lab["b"].address, PORT))
-        yield sender, receiver
-
-
-def receive(receiver: socket.socket) -> tuple[bytes, int]:
-    """A datagram and when the kernel got it, ns of the real-time clock."""
-    payload, ancillary, _, _ = receiver.recvmsg(4096, 100)
-    seconds, nanoseconds = struct.unpack("qq", ancillary[0][2])
-    return payload, seconds * 1_000_000_000 + nanoseconds
-
-
-def one_way_delays(udp, count: int = 40) -> list[float]:
-    """Seconds from just before send() to the receiving kernel's stamp, one packet at a time."""
-    sender, receiver = udp
-    delays = []
-    for _ in range(count):
-        sent = time.time_ns()
-        sender.send(b"x" * 100)
-        delays.append((receive(receiver)[1] - sent) / 1e9)
-    return delays
-
-
-@pytest.mark.parametrize("delay", [0.005, 0.020])
-def test_delay_is_added_to_what_the_path_takes_anyway(wire, udp, delay):
-    plain = one_way_delays(udp)
-    wire.set(toward="b", delay=delay)
-    delayed = one_way_delays(udp)
-    assert min(delayed) >= delay
-    noise = 3 * statistics.median(plain) + 0.0005
-    assert statistics.median(delayed) == pytest.approx(delay, abs=noise)
-
-
-def test_each_direction_has_its_own_delay(wire, udp):
-    sender, receiver = udp
-    wire.set(toward="a", delay=0.050)
-    sent = time.time_ns()
-    sender.send(b"x")
-    _, arrived = receive(receiver)
-    assert arrived - sent < 40_000_000
-    receiver.sendto(b"y", sender.getsockname())
-    sender.settimeout(DEADLINE)
-    sender.recv(10)
-    assert time.time_ns() - arrived >= 50_000_000
-
-
-@pytest.mark.parametrize("rate", [1e6, 10e6, 100e6])
-def test_rate_is_that_of_the_frames_on_the_wire(wire, udp, rate):
-    sender, receiver = udp
-    size = 1400
-    frame_bits = 8 * (size + UDP_OVER_ETHERNET)
-    count = max(30, int(rate * 0.4 / frame_bits))
-    wire.set(toward="b", rate=rate, queue="10000 packets")
-    for _ in range(count):
-        sender.send(bytes(size))
-    arrivals = [receive(receiver)[1] for _ in range(count)]
-    measured = (count - 1) * frame_bits / ((arrivals[-1] - arrivals[0]) / 1e9)
-    assert measured == pytest.approx(rate, rel=0.02)
-
-
-def test_a_full_queue_delays_by_its_limit_and_drops_the_rest(wire, udp):
-    sender, receiver = udp
-    wire.set(toward="b", rate=10e6, queue="50 packets")
-    before = wire.counters.forward
-    sent = time.time_ns()
-    for _ in range(200):
-        sender.send(bytes(1400))
-    frame_time = 8 * (1400 + UDP_OVER_ETHERNET) / 10e6
-    arrivals = [receive(receiver)[1] for _ in range(51)]
-    after = wire.counters.forward
-    assert after.dropped["queue"] - before.dropped["queue"] in range(140, 150)
-    assert (arrivals[-1] - sent) / 1e9 == pytest.approx(51 * frame_time, rel=0.1)
-
-
-def test_loss_is_binomial_and_counted(wire, udp):
-    sender, receiver = udp
-    wire.set(toward="b", loss=0.1)
-    before = wire.counters.forward
-    count = 3000
-    for number in range(count):
-        sender.send(number.to_bytes(4, "big"))
-    received = drain(receiver)
-    lost = wire.counters.forward.dropped["loss"] - before.dropped["loss"]
-    assert received == count - lost
-    assert abs(lost - 0.1 * count) < 5 * math.sqrt(count * 0.1 * 0.9)
-
-
-def drain(receiver: socket.socket, quiet: float = 0.3) -> int:
-    """How many datagrams come until none has come for `quiet` seconds."""
-    count = 0
-    while select.select([receiver], [], [], quiet)[0]:
-        receiver.recv(4096)
-        count += 1
-    return count
-
-
-def test_cut_and_restore(wire, udp):
-    sender, receiver = udp
-    wire.cut()
-    sender.send(b"lost")
-    assert drain(receiver, 0.1) == 0
-    wire.restore()
-    sender.send(b"arrives")
-    assert receive(receiver)[0] == b"arrives"
 
 
 def await_forward(wire: RunningLink, done: Callable[[DirectionCounters], bool]) -> None:
@@ -267,9 +144,12 @@ def test_an_interface_that_is_deleted_costs_no_processor_time():
 
 
 def test_tcp_fills_a_limited_link(lab, wire):
-    """Goodput of a transfer over 20 Mbit/s is that of full frames, 1448 of 1514 bytes."""
+    """Goodput of a transfer over 20 Mbit/s is that of full frames, 1448 of 1514 bytes.
+
+    In most of its tenths: what a stall of the machine costs is gone.
+    """
     wire.set(rate=20e6, delay=0.002)
-    total = 1_500_000
+    total = 2_000_000
     with lab["b"].listen() as listener, lab["a"].socket() as sender:
         sender.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, b"cubic")
         sender.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, 4 << 20)
@@ -282,7 +162,8 @@ def test_tcp_fills_a_limited_link(lab, wire):
             while received < total:
                 received += len(receiver.recv(1 << 16))
                 marks.append((time.monotonic(), received))
-        steady = [mark for mark in marks if mark[1] > total / 5]
-    seconds = steady[-1][0] - steady[0][0]
-    goodput = 8 * (steady[-1][1] - steady[0][1]) / seconds
+    tenths = [next(mark for mark in marks if mark[1] >= total * part / 10) for part in range(2, 11)]
+    goodput = statistics.median(
+        8 * (after - before) / (end - begin) for (begin, before), (end, after) in pairwise(tenths)
+    )
     assert goodput == pytest.approx(20e6 * 1448 / 1514, rel=0.03)

@@ -211,14 +211,18 @@ import os, pytest, signal, time
 from pathlib import Path
 from testbed.errors import ProcessDied
 
-def parent(path):
-    return int(path.with_name("stat").read_text().rpartition(")")[2].split()[1])
+def is_our_capture(process):
+    try:
+        command = (process / "cmdline").read_bytes()
+        parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+    except OSError:  # any process of the machine may end meanwhile
+        return False
+    return b"tcpdump" in command and int(parent) == os.getpid()
 
 @pytest.mark.topology("pair")
 def test_capture_dies(lab):
     (capture,) = (
-        int(path.parent.name) for path in Path("/proc").glob("[0-9]*/cmdline")
-        if b"tcpdump" in path.read_bytes() and parent(path) == os.getpid()
+        int(process.name) for process in Path("/proc").glob("[0-9]*") if is_our_capture(process)
     )
     os.kill(capture, signal.SIGKILL)
     deadline = time.monotonic() + 30

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from faces_ordinary_user import NOBODY, OrdinaryUser
 
+from testbed.kernel.steering import DEFAULT_MASK
 from testbed.trace import read_trace
 
 _TOPOLOGY = (Path(__file__).parents[3] / "topologies" / "docomo.yaml").read_text()
@@ -100,6 +101,14 @@ def test_root_of_a_bare_user_namespace_can_capture(ordinary_user: OrdinaryUser) 
     done = _exchange(ordinary_user, prefix=["unshare", "--user", "--map-root-user"])
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["received"] == 1000
+
+
+def test_packets_can_be_steered(ordinary_user: OrdinaryUser) -> None:
+    if not Path(DEFAULT_MASK).exists() or len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("without privileges it takes Linux 6.3, and another processor")
+    done = ordinary_user.run("-m", "testbed", "doctor", "--json")
+    findings = {one["what"]: one for one in json.loads(done.stdout)["findings"]}
+    assert findings["packet steering"]["found"] == "available"
 
 
 def _where_namespaces_are_forbidden(*command: str) -> subprocess.CompletedProcess[str]:

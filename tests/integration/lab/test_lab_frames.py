@@ -17,9 +17,7 @@ from testbed.topology.model import (
     Impairments,
     Jitter,
     Queue,
-    QueueLimit,
 )
-from testbed.traffic import stream
 
 ETH_P_ALL = 3
 SOL_PACKET, PACKET_AUXDATA = 263, 8
@@ -100,7 +98,7 @@ def test_frames_of_any_kind_pass_untouched(impairments):
         for one in sockets:
             one.bind(("eth0", ETH_P_ALL))
             one.setsockopt(SOL_PACKET, PACKET_AUXDATA, 1)
-            one.settimeout(5)
+            one.settimeout(30)
         for sender, receiver in (sockets, sockets[::-1]):
             for what, frame in FRAMES.items():
                 sender.send(frame)
@@ -114,23 +112,3 @@ def test_frames_of_any_kind_pass_untouched(impairments):
             assert one.packets_in == one.packets_out >= len(FRAMES)
             assert not any(one.dropped.values())
         assert lab["a"].ping("b") < 1
-
-
-def test_the_saw_tooth_of_cubic_before_a_queue_of_one_bdp():
-    """The queue runs full again and again, and the link never idles for long in between."""
-    bdp = Queue(limit=QueueLimit(1, "bdp"))
-    described = pair(
-        left={"congestion_control": "cubic"},
-        forward=Impairments(rate=10e6, delay=0.02, queue=bdp),
-        reverse=Impairments(delay=0.02),
-    )
-    with Lab(described) as lab:
-        found = stream(lab["a"], lab["b"], 4)
-        counted = lab.link("a", "b").counters.forward
-    trips = [one.info.rtt_us / 1e6 for one in found.samples if one.info.bytes_acked > 1]
-    assert counted.dropped["queue"] > 0
-    assert counted.queue_high_water == pytest.approx(33, abs=2)
-    late = trips[len(trips) // 3 :]
-    assert max(late) > 1.25 * min(late)  # up to twice the delay, and down again
-    assert max(late) < 0.1
-    assert found.goodput > 0.8 * 10e6

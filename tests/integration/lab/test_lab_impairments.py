@@ -35,6 +35,7 @@ from testbed.topology.model import (
 from testbed.trace import read_fates
 
 PORT = 4000
+PATIENCE = 30.0
 YAML = """\
 name: t
 nodes: {a: , b: }
@@ -111,8 +112,9 @@ def test_a_schedule_begins_when_the_lab_is_ready_and_can_begin_again():
 
 
 def await_events(cable, count):
-    deadline = time.monotonic() + 10
-    while len(cable.events) < count and time.monotonic() < deadline:
+    deadline = time.monotonic() + PATIENCE
+    while len(cable.events) < count:
+        assert time.monotonic() < deadline, cable.events
         time.sleep(0.01)
     return cable.events
 
@@ -143,11 +145,9 @@ def send(lab, count):
 
 
 def await_passage(cable, count):
-    deadline = time.monotonic() + 10
-    while time.monotonic() < deadline:
-        counted = cable.counters.forward
-        if counted.packets_in >= count and not counted.waiting + counted.in_flight:
-            return
+    deadline = time.monotonic() + PATIENCE
+    while (now := cable.counters.forward).packets_in < count or now.waiting + now.in_flight:
+        assert time.monotonic() < deadline, now
         time.sleep(0.005)
 
 
@@ -221,7 +221,7 @@ def test_no_more_emulators_than_links():
         assert len(emulators(lab)) == 2
 
 
-def test_one_of_several_emulators_that_dies_fails_the_lab_within_a_second():
+def test_one_of_several_emulators_that_dies_fails_the_lab_soon():
     with pytest.raises(ProcessDied, match=r"The link emulator \d of 2 was killed by signal 9"):  # noqa: SIM117
         with Lab(star(2, emulator_processes=2)) as lab:
             with lab["h0"].listen(PORT) as waiting:
@@ -229,7 +229,7 @@ def test_one_of_several_emulators_that_dies_fails_the_lab_within_a_second():
                 os.kill(min(emulators(lab)), signal.SIGKILL)
                 with pytest.raises(OSError):
                     waiting.accept()
-                assert time.monotonic() - killed < 1
+                assert time.monotonic() - killed < 5
 
 
 def arrivals(topology) -> list[int]:

@@ -29,6 +29,11 @@ def lab(shared):
     cable.set(rate=None, delay="10ms", loss=0)
 
 
+def quickest(lab: Lab) -> float:
+    """Seconds there and back; the machine may stall during some of the pings."""
+    return min(lab["a"].ping("b") for _ in range(4))
+
+
 def answered(lab: Lab) -> bool:
     try:
         lab["a"].ping("b", timeout=BRIEF)
@@ -39,11 +44,11 @@ def answered(lab: Lab) -> bool:
 
 def test_a_cut_lasts_until_it_is_restored(lab):
     cable = lab.link("b", "a")
-    assert answered(lab)
+    lab["a"].ping("b")
     cable.cut()
     assert not answered(lab)
     cable.restore()
-    assert answered(lab)
+    lab["a"].ping("b")
     assert cable.counters.forward.dropped["cut"] > 0
 
 
@@ -56,7 +61,7 @@ def test_one_direction_is_cut(lab):
     assert after.forward.dropped["cut"] == before.forward.dropped["cut"]
     assert after.reverse.dropped["cut"] > before.reverse.dropped["cut"]
     cable.restore(toward="a")
-    assert answered(lab)
+    lab["a"].ping("b")
 
 
 @pytest.mark.parametrize("delay", ["150ms", 0.15, "0.15s"])
@@ -64,7 +69,7 @@ def test_a_delay_is_changed_by_text_or_by_number_and_the_rest_stays(lab, delay):
     cable = lab.link("a", "b")
     cable.set(loss="0%", rate="100mbit")
     cable.set(toward="b", delay=delay)
-    assert 0.155 < lab["a"].ping("b") < 1
+    assert 0.16 <= quickest(lab) < 0.3
     assert cable.impairments("forward").rate == 100e6
     assert cable.impairments("forward").delay == pytest.approx(0.15)
     assert cable.impairments("reverse").delay == pytest.approx(0.01)
@@ -73,10 +78,10 @@ def test_a_delay_is_changed_by_text_or_by_number_and_the_rest_stays(lab, delay):
 def test_a_rate_and_its_queue_are_set_and_lifted(lab):
     cable = lab.link("a", "b")
     cable.set(rate="8kbit", queue="10 packets")
-    assert lab["a"].ping("b") > 0.1  # 54 bytes at 1000 bytes/s, each way
+    assert quickest(lab) > 0.1  # 54 bytes at 1000 bytes/s, each way
     assert cable.impairments("forward").queue.limit.amount == 10
     cable.set(rate=None)
-    assert lab["a"].ping("b") < 0.1
+    assert quickest(lab) < 0.1
 
 
 def test_changes_from_many_threads_do_not_undo_each_other(lab):

@@ -94,6 +94,8 @@ class Wire:
         self.sender.setsockopt(socket.SOL_SOCKET, SO_SNDBUFFORCE, BUFFER)
         self.receiver.bind((lab["b"].address, PORT))
         self.sender.connect((lab["b"].address, PORT))
+        self._sent = 0
+        self._sent_since = self.counters.packets_in
 
     def set(self, **changes) -> None:
         """Impairments from a to b."""
@@ -112,15 +114,24 @@ class Wire:
     def counters(self):
         return self.link.counters.forward
 
-    def send(self, count: int, size: int = 100, start: int = 0) -> float:
-        """Numbered datagrams, as fast as they go, with the time of sending in them.
-
-        Returns how long it took.
-        """
-        began = time.monotonic()
+    def send(self, count: int, size: int = 100, start: int = 0) -> None:
+        """Numbered datagrams, as fast as they go, with the time of sending in them."""
         for number in range(start, start + count):
             self.sender.send(struct.pack("!IQ", number, time.time_ns()) + bytes(size - 12))
-        return time.monotonic() - began
+        self._sent += count
+
+    def flood(self, count: int, gap: float, size: int) -> None:
+        """One datagram every `gap` seconds; all that are due when the sender was held up."""
+        began = time.monotonic()
+        for number in range(count):
+            time.sleep(max(0.0, began + number * gap - time.monotonic()))
+            self.send(1, size, number)
+
+    def pace(self, count: int, gap: float, size: int) -> None:
+        """One datagram every `gap` seconds at most, whatever holds the sender up."""
+        for number in range(count):
+            self.send(1, size, number)
+            time.sleep(gap)
 
     def receive(self, timeout: float = DEADLINE) -> tuple[bytes, int]:
         """A datagram and when the kernel got it, ns of the real-time clock."""
@@ -134,6 +145,7 @@ class Wire:
 
         The receiver sees no frame whose UDP checksum is wrong.
         """
+        self.await_entry()
         limit = time.monotonic() + DEADLINE
         while (now := self.counters).waiting or now.in_flight:
             assert time.monotonic() < limit, now
@@ -141,11 +153,17 @@ class Wire:
         found = []
         while True:
             try:
-                payload, arrived = self.receive(0.05)
+                payload, arrived = self.receive(0.1)
             except TimeoutError:
                 return found
             number, sent = struct.unpack_from("!IQ", payload)
             found.append(Arrival(number, sent, arrived))
+
+    def await_entry(self) -> None:
+        """Return when the link has taken everything that was sent."""
+        limit = time.monotonic() + DEADLINE
+        while (now := self.counters).packets_in - self._sent_since < self._sent:
+            assert time.monotonic() < limit, now
 
     def delays(self, count: int = 30, size: int = 100) -> list[float]:
         """Seconds from just before send() to the kernel's stamp, one packet at a time."""
@@ -157,14 +175,20 @@ class Wire:
         return taken
 
 
-@pytest.fixture(scope="module")
-def plain(lab) -> float:
-    """By how much this machine, busy as it is, makes packets late, in seconds: what the path takes
-    without impairments, and how late three of four timers are at most."""
-    wire = Wire(lab)
+@pytest.fixture
+def wire(lab) -> Iterator[Wire]:
+    made = Wire(lab)
+    made.clear()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def plain(wire) -> float:
+    """By how much this machine, as busy as it is now, makes packets late, in seconds: what the path
+    takes without impairments, and how late three of four timers are at most."""
     wire.delays(5)
     path = statistics.quantiles(wire.delays(40), n=4)[2]
-    wire.close()
     return path + statistics.quantiles([_timer_lateness() for _ in range(40)], n=4)[2]
 
 
@@ -172,11 +196,3 @@ def _timer_lateness() -> float:
     began = time.monotonic()
     time.sleep(0.002)
     return time.monotonic() - began - 0.002
-
-
-@pytest.fixture
-def wire(lab, plain) -> Iterator[Wire]:
-    made = Wire(lab)
-    made.clear()
-    yield made
-    made.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import random
 import socket
-import statistics
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -167,7 +166,6 @@ def response_time(lab: Lab, listener: socket.socket, *, with_handshake: bool) ->
         return time.perf_counter() - started
 
 
-def median_response(lab: Lab, listener: socket.socket, *, with_handshake: bool) -> float:
-    return statistics.median(
-        response_time(lab, listener, with_handshake=with_handshake) for _ in range(5)
-    )
+def quickest_response(lab: Lab, listener: socket.socket, *, with_handshake: bool) -> float:
+    """Of five: the machine may stall during some, but what is always late stays late."""
+    return min(response_time(lab, listener, with_handshake=with_handshake) for _ in range(5))

@@ -144,8 +144,7 @@ def flood(lab: Lab, count: int, size: int = 1200) -> None:
         sender.setsockopt(socket.IPPROTO_IP, socket.IP_TOS, 2)  # ECT(0), RFC 3168
         sender.connect((lab["b"].address, 9))
         for number in range(count):
-            while time.monotonic() < began + number * gap:
-                pass
+            time.sleep(max(0.0, began + number * gap - time.monotonic()))
             try:
                 sender.send(bytes(size))
             except ConnectionRefusedError:  # nobody listens, as b says by ICMP
@@ -224,7 +223,7 @@ def test_two_links_do_not_disturb_each_other():
     with Lab(topology) as lab:
         assert 0.05 <= min(lab["a"].ping("b") for _ in range(5)) < 0.07
         lab.link("m", "b").cut()
-        assert 0.02 <= lab["a"].ping("m") < 0.05
+        assert 0.02 <= min(lab["a"].ping("m") for _ in range(5)) < 0.05
         with pytest.raises(LabError, match="No reply"):
             lab["a"].ping("b", timeout=0.2)
 

@@ -19,21 +19,24 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-def run(folder: Path, **parameters: str) -> dict[tuple[str, ...], RunRecord]:
-    """The runs by their values of mode, connection and server; all of them as expected."""
+def run(folder: Path, repeat: int = 1, **parameters: str) -> dict[tuple[str, ...], RunRecord]:
+    """The quickest run for each mode, connection and server; all of them as expected."""
     scenario, topology = registry.find("fast-open")
-    outcome = runner.run(scenario, topology, parameters=parameters, out=folder / "results")
+    outcome = runner.run(
+        scenario, topology, parameters=parameters, repeat=repeat, out=folder / "results"
+    )
     wrong = [(one.verdict, one.expected) for one in outcome.result.runs]
     assert outcome.result.passed, wrong
     assert outcome.presentation is not None
     shown = outcome.presentation.blocks(100)
     assert len(shown) == (parameters["connection"] == "first") * 2
     names = ("mode", "connection", "server")
-    return {tuple(one.parameters[name] for name in names): one for one in outcome.result.runs}
+    slowest_first = sorted(outcome.result.runs, key=lambda one: -one.measurements["response_ms"])
+    return {tuple(one.parameters[name] for name in names): one for one in slowest_first}
 
 
 def test_only_a_forwarding_box_lets_the_request_ride_on_the_syn(tmp_path):
-    runs = run(tmp_path, mode="forward,strip", connection="second", server="cookies")
+    runs = run(tmp_path, 3, mode="forward,strip", connection="second", server="cookies")
     rides = runs["forward", "second", "cookies"].measurements
     waits = runs["strip", "second", "cookies"].measurements
     assert rides["syn_data"] == 1 and waits["syn_data"] == 0

@@ -15,7 +15,7 @@ from testbed.emulator.userspace import UserspaceEmulator
 from testbed.kernel.control import ControlChannel
 from testbed.topology.model import Impairments
 
-DEADLINE = 10.0
+DEADLINE = 30.0
 
 
 class Started:

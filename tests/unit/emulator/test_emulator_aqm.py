@@ -161,12 +161,12 @@ def test_a_change_elsewhere_leaves_the_discipline_in_its_state(line):
     ("queue", "says"),
     [
         (Queue(aqm=KernelAqm(name="fq_codel")), "has no fq_codel"),
-        (Queue(ecn=True), "ecn must have an aqm"),
+        (Queue(ecn=True), "queue.ecn: .*nothing to mark"),
         (Queue(aqm=Codel(target=0.2)), "target < interval"),
-        (Queue(aqm=Red(minimum=5.0)), "both minimum and maximum"),
+        (Queue(aqm=Red(minimum=5.0)), "go together"),
         (Queue(aqm=Red(minimum=5.0, maximum=5.0)), "minimum < maximum"),
-        (Queue(aqm=Red(probability=0.0)), "red probability"),
-        (Queue(aqm=Red(weight=2.0)), "red weight"),
+        (Queue(aqm=Red(probability=0.0)), "queue.aqm.probability"),
+        (Queue(aqm=Red(weight=2.0)), "queue.aqm.weight"),
     ],
 )
 def test_impossible_disciplines_are_refused(line, queue, says):

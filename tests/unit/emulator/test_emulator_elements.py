@@ -81,7 +81,6 @@ def test_propagation_follows_the_queue(line):
     ("queue", "round_trip", "admitted"),
     [
         (limited(3, "packets"), 0, 3),
-        (limited(0, "packets"), 0, 0),
         (limited(3500, "bytes"), 0, 3),
         (limited(4000, "bytes"), 0, 4),
         (limited(0.005, "seconds"), 0, 5),
@@ -283,7 +282,7 @@ def test_what_is_in_force_is_read_from_the_elements(line):
 )
 def test_impossible_impairments_are_refused_and_change_nothing(line, impossible):
     steady = line(Impairments(delay=0.001, loss=0.5))
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match="expected"):
         steady.set(Impairments(**impossible), 0)
     assert steady.pipeline.in_force == Impairments(delay=0.001, loss=0.5)
 
@@ -317,7 +316,7 @@ def test_departures_keep_the_order_of_due_times():
 def test_lateness_percentiles_match_the_sample():
     histogram = LatenessHistogram()
     for microseconds in range(1000):
-        histogram.record(microseconds * 1000)
+        histogram.record([microseconds * 1000])
     summary = histogram.summary()
     assert summary.packets == 1000
     assert summary.p50 == pytest.approx(500, abs=5)
@@ -329,6 +328,6 @@ def test_lateness_percentiles_match_the_sample():
 def test_lateness_of_seconds_keeps_its_magnitude():
     histogram = LatenessHistogram()
     for late in (9 * MS, 3000 * MS, 3000 * MS):
-        histogram.record(late)
+        histogram.record([late])
     assert histogram.summary().p50 == pytest.approx(3_000_000, rel=0.5)
     assert histogram.summary().maximum == 3_000_000

@@ -98,7 +98,7 @@ def test_a_limit_in_seconds_takes_the_mean_rate(line):
 
 @pytest.mark.parametrize("moments", [(), (0,), (5, 4), (-1, 5)])
 def test_impossible_traces_are_refused(line, moments):
-    with pytest.raises(ValueError, match="rate trace must have"):
+    with pytest.raises(ValueError, match="a trace needs"):
         traced(line, *moments)
 
 

@@ -38,7 +38,7 @@ def test_a_schedule_changes_the_link_at_its_times(emulator, cable):
     assert [change.at for change in journal] == [0.1, 0.2, 0.3]
     for change in journal:
         assert change.error == ""
-        assert change.at <= (change.time_ns - before) / 1e9 < change.at + 0.5
+        assert change.at <= (change.time_ns - before) / 1e9 < change.at + 5
     assert emulator.client.read_back("cable") == (Impairments(delay=0.01), Impairments())
     a.send(b"x")
     assert b.recv(10) == b"x"
@@ -53,7 +53,6 @@ def test_a_scheduled_change_is_noticed_by_frames_that_wait(emulator, cable):
     settled(emulator, "cable", packets_in=2)
     overtaking = {"delay": 0.0, "jitter": {"spread": 0.0, "reorder": True}}
     emulator.client.schedule("cable", [ScheduledChange(at=0.02, changes=overtaking)])
-    b.settimeout(5.0)
     assert b.recv(2000).strip() == b"second"
 
 
@@ -74,8 +73,8 @@ def test_changes_at_one_time_are_applied_in_their_order(emulator, cable):
 
 
 def test_a_schedule_can_be_replaced(emulator, cable):
-    emulator.client.schedule("cable", [ScheduledChange(at=0.05, cut=True)])
-    emulator.client.schedule("cable", [ScheduledChange(at=0.1, changes={"loss": 0.5})])
+    emulator.client.schedule("cable", [ScheduledChange(at=0.5, cut=True)])
+    emulator.client.schedule("cable", [ScheduledChange(at=0.7, changes={"loss": 0.5})])
     await_journal(emulator, "cable", 1)
     assert emulator.client.read_back("cable")[0].loss == 0.5
     a, b = cable
@@ -90,13 +89,13 @@ def test_a_schedule_can_be_replaced(emulator, cable):
         ([ScheduledChange(at=-1)], "scheduled at"),
         ([ScheduledChange(at=1, changes={"speed": 3})], "no impairment speed"),
         ([ScheduledChange(at=1, changes={"delay": "long"})], "float"),
-        ([ScheduledChange(at=1, changes={"loss": 2.0})], "loss must be"),
+        ([ScheduledChange(at=1, changes={"loss": 2.0})], "loss: expected"),
         (
             [
                 ScheduledChange(at=2, changes={"rate_trace": {"opportunities": [1]}}),
                 ScheduledChange(at=1, changes={"rate": 1e6}),
             ],
-            "not both",
+            "one of the two",
         ),
     ],
 )
@@ -111,7 +110,7 @@ def test_a_change_that_has_become_impossible_is_told_in_the_journal(emulator, ca
     trace = Impairments(rate_trace=RateTrace((5,)))
     emulator.client.set("cable", "forward", trace)
     (change,) = await_journal(emulator, "cable", 1)
-    assert "not both" in change.error
+    assert "one of the two" in change.error
     assert emulator.client.read_back("cable") == (trace, Impairments())
 
 

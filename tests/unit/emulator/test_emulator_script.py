@@ -60,7 +60,7 @@ def lost(line, frames: list[bytes], *rules: DropRule) -> list[int]:
         (DropRule(flags="ACK", nth=3), [4]),
         (DropRule(flags="PSH"), [3]),
         (DropRule(flags="FIN"), [8]),
-        (DropRule(flags="fin + ack"), [8]),
+        (DropRule(flags="FIN+ACK"), [8]),
         (DropRule(flags="SYN+ACK"), []),
         (DropRule(flags="RST"), []),
     ],
@@ -158,11 +158,7 @@ def test_no_frame_is_too_odd(line, payloads):
 
 def test_flags_are_read_from_text():
     assert flags_of("SYN+ACK") == SYN | ACK
-    assert flags_of("cwr+ece") == 0xC0
-    with pytest.raises(ValueError, match="no flag 'SIN'"):
-        flags_of("SIN")
-    with pytest.raises(ValueError, match="no flag"):
-        flags_of("")
+    assert flags_of("CWR+ECE") == 0xC0
 
 
 @pytest.mark.parametrize(
@@ -177,5 +173,5 @@ def test_flags_are_read_from_text():
     ],
 )
 def test_impossible_rules_are_refused(line, rule):
-    with pytest.raises(ValueError, match=r"drop rule|no flag"):
+    with pytest.raises(ValueError, match=r"drop\[0\].*expected|counts from 1"):
         line(Impairments(drop=(rule,)))

@@ -14,6 +14,7 @@ _GOOD = Inside(
     qdiscs=dict.fromkeys(QDISCS, True),
     congestion_controls=("reno", "cubic", "bbr"),
     default_congestion_control="cubic",
+    arrival_stamps=True,
     realtime=True,
 )
 
@@ -55,6 +56,8 @@ def test_a_good_machine_has_nothing_to_mend() -> None:
         ({"open_files": 1024}, "open files", "degraded"),
         ({"docker": "no such file"}, "docker (optional)", "missing"),
         ({"inside": {"tun": "mode 0600"}}, "/dev/net/tun", "missing"),
+        ({"inside": {"steering": "not permitted"}}, "packet steering", "degraded"),
+        ({"inside": {"arrival_stamps": False}}, "arrival stamps", "degraded"),
         ({"inside": {"realtime": False}}, "real-time priority", "degraded"),
         ({"inside": {"network_namespace": "refused"}}, "network namespaces", "missing"),
         ({"inside": {"pid_namespace": "refused"}}, "pid namespaces", "missing"),

@@ -41,7 +41,7 @@ def _as_pcapng(pcap: bytes) -> bytes:
 
 @pytest.mark.parametrize("form", ["pcap", "pcapng"])
 @settings(
-    max_examples=150, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=150, deadline=20_000, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(flips=flips, cut=st.integers(0, 200), headers_only=st.booleans())
 def test_flipped_bytes_never_end_in_anything_else(faulty, tmp_path, form, flips, cut, headers_only):

@@ -1,0 +1,151 @@
+"""Receive packet steering: which processors take in what a TUN or TAP device is written.
+
+Without it the one who writes a packet does all the work that the kernel has with it, up to the
+TCP of a receiver and its answer, within the write. With it the write ends where that work
+begins, and other processors do it: packets of one flow on one of them, in their order. A lone
+packet is some 30 us later, since a sleeping processor has to be woken up for it.
+
+Which processors they are is settled when a device is made: changing it later takes CAP_NET_ADMIN
+over the whole machine, which a lab in a user namespace does not have, and helper processes
+give up. Who wants to choose packet by packet has two devices.
+
+Nothing holds the writer back any more: when more packets wait for a processor than the host's
+net.core.netdev_max_backlog says (1000 unless it was changed), the kernel drops them, where hardly
+anybody looks. So a writer has to ask the `Backlog` now and then, and wait.
+
+Source: Documentation/networking/scaling.rst, net/core/net-sysfs.c (store_rps_map),
+net/core/sysctl_net_core.c (rps_default_mask_sysctl), net/core/dev.c (enqueue_to_backlog),
+net/core/net-procfs.c (softnet_seq_show).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from testbed.kernel.syscalls import mount_detached
+
+DEFAULT_MASK = "/proc/sys/net/core/rps_default_mask"
+"""Of devices to come, in the namespace of the thread that opens it; from Linux 6.3 on."""
+
+_STATISTICS = "/proc/net/softnet_stat"
+_DEVICE_MASK = "class/net/{}/queues/rx-0/rps_cpus"
+_GROUP = 32  # bits between two commas of a mask
+
+
+class Opened(NamedTuple):
+    """fd: of the device. unsteered: why the work is still the writer's, None where it is not."""
+
+    fd: int
+    unsteered: str | None
+
+
+def open_steered(
+    open_device: Callable[[str, int], int], name: str, index: int, cpus: Iterable[int]
+) -> Opened:
+    """Make a device in the calling thread's namespace whose packets are taken in by `cpus`.
+
+    open_device: `tun.open_tun` or `tun.open_tap`, whose errors come through. Where the kernel
+    does not steer, or does not tell of a backlog, the device is there all the same.
+    """
+    if not _tells_backlog():
+        return Opened(open_device(name, index), "the kernel tells of no backlog: before Linux 5.10")
+    mask = sum(1 << cpu for cpu in set(cpus))
+    with _by_default(mask) as refused:
+        fd = open_device(name, index)
+    if refused:
+        # Older kernels; this way takes CAP_NET_ADMIN over the whole machine.
+        refused = _steer(name, mask)
+    return Opened(fd, refused or None)
+
+
+class Backlog:
+    """How many packets wait for processors to take them in.
+
+    apart_from: a processor that is not asked about, such as the caller's own.
+    """
+
+    # Lines of hexadecimal fields, each 8 digits and a blank.
+    _WAITING = slice(11 * 9, 11 * 9 + 8)
+    _CPU = slice(12 * 9, 12 * 9 + 8)
+
+    def __init__(self, apart_from: int) -> None:
+        self._own = b"%08x" % apart_from
+        self._fd = os.open(_STATISTICS, os.O_RDONLY | os.O_CLOEXEC)
+
+    def longest(self) -> int:
+        """Of all these processors' queues; takes 10 us and some for each processor."""
+        lines = os.pread(self._fd, 1 << 16, 0).splitlines()
+        waiting = [line[self._WAITING] for line in lines if line[self._CPU] != self._own]
+        return int(max(waiting, default=b"0"), 16)
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def _tells_backlog() -> bool:
+    try:
+        return len(Path(_STATISTICS).read_text().split("\n", 1)[0].split()) > 12
+    except OSError:
+        return False
+
+
+@contextlib.contextmanager
+def _by_default(mask: int) -> Iterator[str]:
+    """Have devices that are made meanwhile steered; why that cannot be, or nothing."""
+    try:
+        before = _mask_of(Path(DEFAULT_MASK).read_text())
+    except OSError as error:
+        yield f"{DEFAULT_MASK} cannot be read: {os.strerror(error.errno or 0)}"
+        return
+    refused = _write_mask(DEFAULT_MASK, mask)
+    try:
+        yield refused
+    finally:
+        if not refused:
+            _write_mask(DEFAULT_MASK, before)
+
+
+def _steer(name: str, mask: int) -> str:
+    """Steer a device that is there; why that cannot be, or nothing."""
+    try:
+        sysfs = mount_detached("sysfs")  # it shows the namespace of whoever mounts it
+    except OSError as error:
+        return f"/sys of a network namespace cannot be had: {os.strerror(error.errno or 0)}"
+    try:
+        return _write_mask(_DEVICE_MASK.format(name), mask, sysfs)
+    finally:
+        os.close(sysfs)
+
+
+def _write_mask(path: str, mask: int, directory: int | None = None) -> str:
+    """Set a mask of processors; why that cannot be, or nothing. The kernel may leave some out:
+    those that it was told to keep free of such work (`isolcpus=`)."""
+    try:
+        fd = os.open(path, os.O_RDWR | os.O_CLOEXEC, dir_fd=directory)
+        try:
+            os.write(fd, mask_text(mask).encode())
+            text = os.pread(fd, 4096, 0).decode()
+        finally:
+            os.close(fd)
+    except OSError as error:
+        return f"{path} cannot be written: {os.strerror(error.errno or 0)}"
+    found = _mask_of(text)
+    if found & ~mask or (mask and not found):
+        return f"{path} was set to {mask_text(mask)} but reads {text.strip()}"
+    return ""
+
+
+def mask_text(mask: int) -> str:
+    """Hexadecimal, as the kernel reads it (lib/bitmap-str.c, bitmap_parse)."""
+    groups = [f"{mask & 0xFFFFFFFF:08x}"]
+    while mask := mask >> _GROUP:
+        groups.insert(0, f"{mask & 0xFFFFFFFF:08x}")
+    return ",".join(groups)
+
+
+def _mask_of(text: str) -> int:
+    return int(text.replace(",", ""), 16)

@@ -1,0 +1,86 @@
+"""Where packets leave the box, and which processors work for them there.
+
+A packet that is written to a TUN device is taken in by the kernel within the write, up to the
+TCP of its receiver. A steered device leaves that to other processors: much more gets through,
+but each that sleeps has to be woken up, and a lone packet is later for it. So both kinds are
+there, and load decides.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections.abc import Sequence
+from typing import Final
+
+from testbed.kernel.steering import Backlog
+
+QUIET: Final = 0.05
+"""Seconds without a packet after which the steered devices have certainly handed theirs on: the
+processors of a virtual machine may stand still for tens of milliseconds."""
+
+# The kernel drops what comes when 1000 packets wait for a processor (net.core.netdev_max_backlog).
+_CROWD: Final = 400
+_STRIDE: Final = 256  # packets between two looks at how many wait
+_PAUSE: Final = 0.0001
+_MOST_PAUSES: Final = 50  # who keeps them busy for longer may be somebody else
+
+
+class Outlets:
+    """A device for each side, and perhaps a steered one beside it.
+
+    direct, steered: descriptors by side. cpu: where this process runs while it uses the steered
+    ones, which are steered to all others. Packets never overtake each other: what was written to
+    a direct device has arrived, and from a steered one back to it is only after `QUIET`.
+    """
+
+    def __init__(
+        self, direct: Sequence[int], steered: Sequence[int] = (), cpu: int | None = None
+    ) -> None:
+        self._direct = tuple(direct)
+        self._steered = tuple(steered)
+        self._cpu = cpu
+        self._backlog = None if cpu is None else Backlog(apart_from=cpu)
+        self._unasked = 0
+        self._everywhere = os.sched_getaffinity(0)
+        self._in_use = self._direct
+
+    def send(self, side: int, packet: memoryview) -> None:
+        """Put a packet out. Raises `OSError` where the kernel does not take it."""
+        os.write(self._in_use[side], packet)
+
+    def loaded(self) -> None:
+        """There are more packets than are taken at a time."""
+        if self._cpu is None or self._in_use is self._steered:
+            return
+        try:
+            os.sched_setaffinity(0, {self._cpu})
+        except OSError:  # it was taken away meanwhile (cpuset)
+            self._cpu = None
+            return
+        self._in_use = self._steered
+
+    def pace(self, packets: int) -> None:
+        """Wait until other processors have room for more, where they are used.
+
+        packets: how many may have been sent since this was called last; it has to be called
+        after a few hundred.
+        """
+        self._unasked += packets
+        if self._unasked < _STRIDE:
+            return
+        self._unasked = 0
+        if self._backlog is None or self._in_use is self._direct:
+            return
+        for _ in range(_MOST_PAUSES):
+            if self._backlog.longest() <= _CROWD:
+                return
+            time.sleep(_PAUSE)
+
+    def slept(self, seconds: float) -> None:
+        """No packet has been sent for so long."""
+        if seconds >= QUIET and self._in_use is not self._direct:
+            self._in_use = self._direct
+            with contextlib.suppress(OSError):
+                os.sched_setaffinity(0, self._everywhere)

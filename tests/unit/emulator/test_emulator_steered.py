@@ -1,0 +1,103 @@
+"""An emulator whose frames other processors take in: where it runs, and when it waits for them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+import pytest
+
+from testbed.emulator import steered
+from testbed.emulator.counters import LatenessHistogram
+from testbed.emulator.link import Link, Workspace
+from testbed.emulator.steered import Steered
+from testbed.errors import LabError
+from testbed.topology.model import Impairments
+
+
+class Room:
+    """A backlog of which the test says how much it takes."""
+
+    def __init__(self, cpus) -> None:
+        self.left = 0
+
+    def room(self, wanted: int) -> int:
+        return min(wanted, self.left)
+
+    def filled(self, packets: int) -> None:
+        self.left -= packets
+
+
+@pytest.fixture
+def moves(monkeypatch):
+    """Where the process moves to, of the processors 0, 1 and 2."""
+    found = []
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {0, 1, 2})
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cpus: found.append(set(cpus)))
+    monkeypatch.setattr(steered, "Backlog", Room)
+    return found
+
+
+def test_it_keeps_to_its_own_processor_under_load_alone(moves):
+    one = Steered()
+    one.begin(1, [2])
+    assert moves == []
+    one.loaded()
+    one.loaded()
+    assert moves == [{1}]
+    one.idle()
+    one.idle()
+    one.loaded()
+    assert moves == [{1}, {0, 1, 2}, {1}]
+
+
+def test_one_that_was_told_nothing_stays_and_never_waits(moves):
+    one = Steered()
+    one.loaded()
+    one.idle()
+    assert moves == []
+    assert one.room(64) == 64
+
+
+def test_a_processor_that_is_not_ours_is_refused(moves):
+    with pytest.raises(ValueError, match=r"processor 7 is not among \[0, 1, 2\]"):
+        Steered().begin(7, [1])
+
+
+def test_frames_wait_for_room_and_keep_their_order(moves):
+    one = Steered()
+    one.begin(0, [1])
+    (outer_a, inner_a), (outer_b, inner_b) = (
+        socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for _ in range(2)
+    )
+    link = Link(
+        "cable",
+        (inner_a.fileno(), inner_b.fileno()),
+        Impairments(),
+        Impairments(),
+        0,
+        Workspace(LatenessHistogram(), one),
+    )
+    with outer_a, inner_a, outer_b, inner_b:
+        outer_b.setblocking(False)
+        for number in range(5):
+            outer_a.send(bytes([number]))
+        forward = link.directions["forward"]
+        assert forward.receive()
+        arrived = []
+        for room, waiting in ((0, 5), (2, 3), (0, 3), (9, 0)):
+            one._backlog.left = room
+            now = time.monotonic_ns()
+            forward.release(now)
+            while len(arrived) < 5 - waiting:
+                arrived.append(outer_b.recv(10)[0])
+            assert forward.pipeline.counters(now).in_flight == waiting
+            assert (forward.wake <= now) == (waiting > 0)
+        assert arrived == [0, 1, 2, 3, 4]
+
+
+def test_a_running_emulator_refuses_a_processor_that_is_not_there(emulator):
+    with pytest.raises(LabError, match="processor 100000 is not among"):
+        emulator.client.steer(100_000, [0])
+    emulator.client.steer(min(os.sched_getaffinity(0)), [max(os.sched_getaffinity(0))])

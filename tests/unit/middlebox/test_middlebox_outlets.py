@@ -1,0 +1,129 @@
+"""Which device packets leave by, and where the process runs meanwhile."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from testbed.middlebox import outlets as outlets_module
+from testbed.middlebox.outlets import QUIET, Outlets
+from testbed.middlebox.packet import INSIDE, OUTSIDE
+
+
+@pytest.fixture
+def pipes():
+    """Four pipes: the direct devices of both sides, then the steered ones."""
+    made = [os.pipe() for _ in range(4)]
+    yield made
+    for pair in made:
+        for fd in pair:
+            os.close(fd)
+
+
+@pytest.fixture
+def everywhere():
+    before = os.sched_getaffinity(0)
+    yield before
+    os.sched_setaffinity(0, before)
+
+
+def sent(outlets: Outlets, pipes, side: int) -> int:
+    """Which of the pipes a packet takes."""
+    outlets.send(side, memoryview(b"packet"))
+    found = []
+    for number, (reader, _) in enumerate(pipes):
+        os.set_blocking(reader, False)
+        try:
+            if os.read(reader, 100) == b"packet":
+                found.append(number)
+        except BlockingIOError:
+            continue
+    (one,) = found
+    return one
+
+
+def outlets_of(pipes, cpu: int) -> Outlets:
+    writers = [writer for _, writer in pipes]
+    return Outlets(writers[:2], writers[2:], cpu)
+
+
+def test_load_and_silence_choose_the_device(pipes, everywhere):
+    outlets = outlets_of(pipes, max(everywhere))
+    assert [sent(outlets, pipes, side) for side in (OUTSIDE, INSIDE)] == [0, 1]
+    outlets.loaded()
+    assert [sent(outlets, pipes, side) for side in (OUTSIDE, INSIDE)] == [2, 3]
+    outlets.slept(0.9 * QUIET)
+    assert sent(outlets, pipes, INSIDE) == 3
+    outlets.slept(QUIET)
+    assert [sent(outlets, pipes, side) for side in (OUTSIDE, INSIDE)] == [0, 1]
+
+
+def test_the_process_keeps_to_its_processor_under_load_only(pipes, everywhere):
+    outlets = outlets_of(pipes, max(everywhere))
+    assert os.sched_getaffinity(0) == everywhere
+    outlets.loaded()
+    assert os.sched_getaffinity(0) == {max(everywhere)}
+    outlets.slept(QUIET)
+    assert os.sched_getaffinity(0) == everywhere
+
+
+@pytest.fixture
+def crowd(monkeypatch):
+    """What a backlog tells, one after the other; and the naps taken meanwhile."""
+
+    class Crowd:
+        def __init__(self) -> None:
+            self.waiting: list[int] = []
+            self.naps: list[float] = []
+            self.asked = 0
+
+        def longest(self) -> int:
+            self.asked += 1
+            return self.waiting.pop(0) if len(self.waiting) > 1 else self.waiting[0]
+
+    made = Crowd()
+    monkeypatch.setattr(outlets_module, "Backlog", lambda apart_from: made)
+    monkeypatch.setattr(outlets_module.time, "sleep", made.naps.append)
+    return made
+
+
+def test_it_waits_until_the_others_have_room(pipes, everywhere, crowd):
+    outlets = outlets_of(pipes, max(everywhere))
+    outlets.loaded()
+    crowd.waiting = [900, 600, 10]
+    for _ in range(4):
+        outlets.pace(64)
+    assert crowd.asked == 3 and len(crowd.naps) == 2
+    outlets.pace(64)
+    assert crowd.asked == 3
+
+
+def test_it_does_not_wait_for_ever(pipes, everywhere, crowd):
+    outlets = outlets_of(pipes, max(everywhere))
+    outlets.loaded()
+    crowd.waiting = [900]
+    outlets.pace(1000)
+    assert 0 < sum(crowd.naps) < 0.02
+
+
+def test_it_waits_for_nobody_while_it_does_the_work_itself(pipes, everywhere, crowd):
+    outlets = outlets_of(pipes, max(everywhere))
+    crowd.waiting = [900]
+    outlets.pace(1000)
+    assert crowd.asked == 0 and crowd.naps == []
+
+
+def test_a_processor_that_was_taken_away_is_done_without(pipes, everywhere):
+    outlets = outlets_of(pipes, 1 << 16)
+    outlets.loaded()
+    outlets.loaded()
+    assert sent(outlets, pipes, INSIDE) == 1
+    assert os.sched_getaffinity(0) == everywhere
+
+
+def test_without_steered_devices_nothing_changes(pipes, everywhere):
+    outlets = Outlets([writer for _, writer in pipes[:2]])
+    outlets.loaded()
+    assert sent(outlets, pipes, INSIDE) == 1
+    assert os.sched_getaffinity(0) == everywhere
