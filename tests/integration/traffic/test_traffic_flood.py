@@ -47,7 +47,7 @@ def test_every_syn_comes_from_another_address_and_none_after_the_end(lab):
 def test_what_cannot_be_sent_is_told(lab):
     attacker, target = list(lab.nodes.values())[:2]
     with (
-        pytest.raises(LabError, match="flood .* after 0 SYNs: .*unreachable"),
+        pytest.raises(LabError, match=r"flood .* after 0 SYNs: .*unreachable"),
         SynFlood(attacker, "203.0.113.1", 80, rate=1000),
     ):
         attacker.ping(target, timeout=20)  # takes longer than the first one to be due
