@@ -13,8 +13,9 @@ NetfilterQueue. Measured of each, the median of the repetitions with the smalles
 - processor time of the router's process per packet of the TCP transfer, the kernel's work for it
   included. It is what to compare on a busy machine.
 
-Needs root; the peers need scapy, and nft (Debian package nftables) and NetfilterQueue (from PyPI,
-built with libnetfilter-queue-dev). What is missing is left out, and said.
+Needs root. The peers need scapy; and NetfilterQueue (`pip install -e .[benchmark]`, built with the
+Debian packages python3-dev, gcc and libnetfilter-queue-dev), with nft or iptables to load the rule
+that queues packets, whichever the kernel understands. What is missing is left out, and said.
 """
 
 from __future__ import annotations

@@ -13,11 +13,16 @@ import subprocess
 import sys
 
 QUEUE = 1
-RULES = f"""
+NFT_RULES = f"""
 table inet forwarder {{
     chain forward {{ type filter hook forward priority 0; queue num {QUEUE}; }}
 }}
 """
+# Kernels without nft_queue may still have the older xt_NFQUEUE.
+WAYS_TO_QUEUE = (
+    (["nft", "-f", "-"], NFT_RULES),
+    (["iptables", "-A", "FORWARD", "-j", "NFQUEUE", "--queue-num", str(QUEUE)], None),
+)
 
 
 def ready() -> None:
@@ -56,16 +61,26 @@ def with_netfilterqueue(*_: str) -> None:
         from netfilterqueue import NetfilterQueue
     except ImportError:
         sys.exit("NetfilterQueue is not installed (it needs libnetfilter-queue-dev to build)")
-    try:
-        loaded = subprocess.run(["nft", "-f", "-"], input=RULES, text=True, capture_output=True)
-    except FileNotFoundError:
-        sys.exit("there is no nft to load the rule that queues packets (Debian package nftables)")
-    if loaded.returncode:
-        sys.exit("the kernel does not take the rule that queues packets (it lacks nft_queue)")
+    queue_forwarded()
     queue = NetfilterQueue()
     queue.bind(QUEUE, lambda packet: packet.accept(), 10_000)
     ready()
     queue.run()
+
+
+def queue_forwarded() -> None:
+    """Have what this node forwards queued for a process."""
+    refusals = []
+    for argv, rules in WAYS_TO_QUEUE:
+        try:
+            loaded = subprocess.run(argv, input=rules, text=True, capture_output=True)
+        except FileNotFoundError:
+            refusals.append(f"{argv[0]} is not installed")
+            continue
+        if loaded.returncode == 0:
+            return
+        refusals.append(f"{argv[0]} cannot queue here: {loaded.stderr.strip().splitlines()[0]}")
+    sys.exit("; ".join(refusals))
 
 
 if __name__ == "__main__":

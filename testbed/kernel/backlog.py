@@ -41,6 +41,9 @@ class Backlog:
             os.close(self._fd)
             raise OSError(f"{_STATE} has no backlogs") from error
 
+    def close(self) -> None:
+        os.close(self._fd)
+
     def room(self, wanted: int) -> int:
         """How many of `wanted` packets may be written; fewer where the backlogs are filling."""
         if self._room < wanted:

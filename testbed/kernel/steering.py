@@ -9,13 +9,11 @@ Which processors they are is settled when a device is made: changing it later ta
 over the whole machine, which a lab in a user namespace does not have, and helper processes
 give up. Who wants to choose packet by packet has two devices.
 
-Nothing holds the writer back any more: when more packets wait for a processor than the host's
-net.core.netdev_max_backlog says (1000 unless it was changed), the kernel drops them, where hardly
-anybody looks. So a writer has to ask the `Backlog` now and then, and wait.
+Nothing holds the writer back any more, and the kernel drops what the receivers' processors have no
+room for: who writes has to look (`testbed.kernel.backlog`), and to wait.
 
 Source: Documentation/networking/scaling.rst, net/core/net-sysfs.c (store_rps_map),
-net/core/sysctl_net_core.c (rps_default_mask_sysctl), net/core/dev.c (enqueue_to_backlog),
-net/core/net-procfs.c (softnet_seq_show).
+net/core/sysctl_net_core.c (rps_default_mask_sysctl).
 """
 
 from __future__ import annotations
@@ -26,12 +24,12 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from testbed.kernel.backlog import Backlog
 from testbed.kernel.syscalls import mount_detached
 
 DEFAULT_MASK = "/proc/sys/net/core/rps_default_mask"
 """Of devices to come, in the namespace of the thread that opens it; from Linux 6.3 on."""
 
-_STATISTICS = "/proc/net/softnet_stat"
 _DEVICE_MASK = "class/net/{}/queues/rx-0/rps_cpus"
 _GROUP = 32  # bits between two commas of a mask
 
@@ -49,48 +47,20 @@ def open_steered(
     """Make a device in the calling thread's namespace whose packets are taken in by `cpus`.
 
     open_device: `tun.open_tun` or `tun.open_tap`, whose errors come through. Where the kernel
-    does not steer, or does not tell of a backlog, the device is there all the same.
+    does not steer, or does not tell how much waits for whom, the device is there all the same.
     """
-    if not _tells_backlog():
-        return Opened(open_device(name, index), "the kernel tells of no backlog: before Linux 5.10")
-    mask = sum(1 << cpu for cpu in set(cpus))
+    receivers = frozenset(cpus)
+    try:
+        Backlog(receivers).close()
+    except OSError as error:
+        return Opened(open_device(name, index), f"{error} (before Linux 5.10)")
+    mask = sum(1 << cpu for cpu in receivers)
     with _by_default(mask) as refused:
         fd = open_device(name, index)
     if refused:
         # Older kernels; this way takes CAP_NET_ADMIN over the whole machine.
         refused = _steer(name, mask)
     return Opened(fd, refused or None)
-
-
-class Backlog:
-    """How many packets wait for processors to take them in.
-
-    apart_from: a processor that is not asked about, such as the caller's own.
-    """
-
-    # Lines of hexadecimal fields, each 8 digits and a blank.
-    _WAITING = slice(11 * 9, 11 * 9 + 8)
-    _CPU = slice(12 * 9, 12 * 9 + 8)
-
-    def __init__(self, apart_from: int) -> None:
-        self._own = b"%08x" % apart_from
-        self._fd = os.open(_STATISTICS, os.O_RDONLY | os.O_CLOEXEC)
-
-    def longest(self) -> int:
-        """Of all these processors' queues; takes 10 us and some for each processor."""
-        lines = os.pread(self._fd, 1 << 16, 0).splitlines()
-        waiting = [line[self._WAITING] for line in lines if line[self._CPU] != self._own]
-        return int(max(waiting, default=b"0"), 16)
-
-    def close(self) -> None:
-        os.close(self._fd)
-
-
-def _tells_backlog() -> bool:
-    try:
-        return len(Path(_STATISTICS).read_text().split("\n", 1)[0].split()) > 12
-    except OSError:
-        return False
 
 
 @contextlib.contextmanager

@@ -59,7 +59,7 @@ class MiddleboxSite:
         self._fds = [
             site.namespace.call(tun.open_tun, name, indices.take(site, name)) for name in _TABLES
         ]
-        self._cpu: int | None = None
+        self._place: Place | None = None
         self._steered: list[int] = []
         self.steering = in_words(place)
         if place is not None:
@@ -76,7 +76,7 @@ class MiddleboxSite:
                 return f"none: {opened.unsteered}"
             self._steered.append(opened.fd)
             self.site.indices[name] = index
-        self._cpu = place.cpu
+        self._place = place
         return in_words(place)
 
     def requests(self) -> list[Request]:
@@ -183,7 +183,8 @@ class MiddleboxSite:
             self.mtu,
             *self._fds[:2],
             steered=self._steered,
-            cpu=self._cpu,
+            cpu=None if self._place is None else self._place.cpu,
+            receivers=() if self._place is None else self._place.others,
             outside=self._outside,
             inside=self._addresses(outer=False),
             log_directory=log_directory,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -38,6 +38,7 @@ class MiddleboxClient:
         *,
         steered: Sequence[int] = (),
         cpu: int | None = None,
+        receivers: Collection[int] = (),
         outside: Sequence[str] = (),
         inside: Sequence[str] = (),
         log_directory: int | None = None,
@@ -45,10 +46,10 @@ class MiddleboxClient:
         """Carry packets between two TUN descriptors, through `functions`, the outermost first.
 
         mtu: the smallest of the node's interfaces. steered: descriptors of a second TUN on the
-        outside and on the inside, for the packets that it sends while it runs on `cpu`, under
-        load. outside, inside: the addresses that the node itself has there. log_directory: a
-        descriptor of where its logs go. The middlebox gets descriptors of its own: the caller may
-        close these afterwards, and should.
+        outside and on the inside, steered to the processors `receivers`, for the packets that it
+        sends under load, when it runs on `cpu`. outside, inside: the addresses that the node
+        itself has there. log_directory: a descriptor of where its logs go. The middlebox gets
+        descriptors of its own: the caller may close these afterwards, and should.
         """
         logs = () if log_directory is None else (log_directory,)
         self._channel.request(
@@ -60,6 +61,7 @@ class MiddleboxClient:
             ],
             mtu=mtu,
             cpu=cpu,
+            receivers=sorted(receivers),
             outside=list(outside),
             inside=list(inside),
         )

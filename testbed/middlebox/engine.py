@@ -9,6 +9,7 @@ import select
 import signal
 import time
 from collections.abc import Sequence
+from io import FileIO
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -40,14 +41,16 @@ class _FunctionAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class _Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Arguments of `start`; the descriptors of the outside and the inside TUN come with it.
 
-    cpu: where to run under load; descriptors of a steered TUN for each side come then, too. One
-    more descriptor, if there is one, is of the directory for logs.
+    cpu: where to run under load; descriptors of a TUN for each side that is steered to the
+    processors `receivers` come then, too. One more descriptor, if there is one, is of the
+    directory for logs.
     """
 
     name: str
     functions: list[_FunctionAsked]
     mtu: int
     cpu: int | None = None
+    receivers: list[int] = []
     outside: list[str] = []
     inside: list[str] = []
 
@@ -71,7 +74,7 @@ class Engine:
     def __init__(self) -> None:
         self._timers = Timers(time.monotonic)
         self._pipeline: Pipeline | None = None
-        self._fds: tuple[int, ...] = ()
+        self._devices: tuple[FileIO, ...] = ()
         self._outlets = Outlets(())
         self._name = "middlebox"
         self._rested_at = time.monotonic()
@@ -104,17 +107,17 @@ class Engine:
                 )
             log_directory = fds[devices] if len(fds) > devices else None
             addresses = {Side.OUTSIDE: asked.outside, Side.INSIDE: asked.inside}
-            outlets = Outlets(fds[:2], fds[2:devices], asked.cpu)
+            outlets = Outlets(fds[:2], fds[2:devices], asked.cpu, asked.receivers)
             pipeline = Pipeline(outlets.send, self._timers, asked.mtu, addresses, log_directory)
             for function in asked.functions:
                 pipeline.add(find(function.name), function.options)
-        except (ValueError, LabError):
+        except (ValueError, LabError, OSError):
             _close(fds)
             raise
         for fd in fds[:devices]:
             os.set_blocking(fd, False)
         self._name = asked.name
-        self._fds = tuple(fds[:2])
+        self._devices = tuple(FileIO(fd, "rb", closefd=False) for fd in fds[:2])
         self._pipeline = pipeline
         self._outlets = outlets
         prefer_realtime()
@@ -207,18 +210,18 @@ class Engine:
     def run(self, server: ControlServer) -> None:
         """Carry packets and answer requests until the lab hangs up."""
         while True:
-            readable = self._wait([server, *self._fds])
+            readable = self._wait([server, *self._devices])
             if server in readable and not server.serve_one():
                 return
             pipeline = self._pipeline
             if pipeline is None:
                 continue
-            for side, fd in zip(Side, self._fds, strict=True):
-                if fd in readable:
-                    taken = _drain(pipeline, side, fd)
+            for side, device in zip(Side, self._devices, strict=True):
+                if device in readable:
+                    taken = _drain(pipeline, side, device)
                     if taken == _BATCH:
                         self._outlets.loaded()
-                    self._outlets.pace(taken)
+                    self._outlets.pace(taken, _BATCH)
             self._timers.fire()
             pipeline.run_errands()
 
@@ -239,17 +242,15 @@ class Engine:
         return readable
 
 
-def _drain(pipeline: Pipeline, side: Side, fd: int) -> int:
+def _drain(pipeline: Pipeline, side: Side, device: FileIO) -> int:
     """Take what a TUN device has, but no more than a batch: the other side wants its turn.
 
     How many packets it had.
     """
-    buffer = pipeline.buffer
-    into = (buffer,)
+    buffer, read = pipeline.buffer, device.readinto
     for taken in range(_BATCH):
-        try:
-            length = os.readv(fd, into)
-        except BlockingIOError:
+        length = read(buffer)
+        if length is None:
             return taken
         pipeline.receive(side, buffer, length)
     return _BATCH

@@ -11,38 +11,39 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final
 
-from testbed.kernel.steering import Backlog
+from testbed.kernel.backlog import Backlog
 
 QUIET: Final = 0.05
 """Seconds without a packet after which the steered devices have certainly handed theirs on: the
 processors of a virtual machine may stand still for tens of milliseconds."""
 
-# The kernel drops what comes when 1000 packets wait for a processor (net.core.netdev_max_backlog).
-_CROWD: Final = 400
-_STRIDE: Final = 256  # packets between two looks at how many wait
-_PAUSE: Final = 0.0001
-_MOST_PAUSES: Final = 50  # who keeps them busy for longer may be somebody else
+_BREATH: Final = 0.0001
+_MOST_BREATHS: Final = 50  # who keeps the others busy for longer may be somebody else
 
 
 class Outlets:
     """A device for each side, and perhaps a steered one beside it.
 
     direct, steered: descriptors by side. cpu: where this process runs while it uses the steered
-    ones, which are steered to all others. Packets never overtake each other: what was written to
-    a direct device has arrived, and from a steered one back to it is only after `QUIET`.
+    ones, which are steered to the processors `receivers`. Packets never overtake each other: what
+    was written to a direct device has arrived, and from a steered one back to it is only after
+    `QUIET`. Raises `OSError` where the kernel does not tell what waits for `receivers`.
     """
 
     def __init__(
-        self, direct: Sequence[int], steered: Sequence[int] = (), cpu: int | None = None
+        self,
+        direct: Sequence[int],
+        steered: Sequence[int] = (),
+        cpu: int | None = None,
+        receivers: Collection[int] = (),
     ) -> None:
         self._direct = tuple(direct)
         self._steered = tuple(steered)
         self._cpu = cpu
-        self._backlog = None if cpu is None else Backlog(apart_from=cpu)
-        self._unasked = 0
+        self._backlog = None if cpu is None else Backlog(receivers)
         self._everywhere = os.sched_getaffinity(0)
         self._in_use = self._direct
 
@@ -61,22 +62,18 @@ class Outlets:
             return
         self._in_use = self._steered
 
-    def pace(self, packets: int) -> None:
-        """Wait until other processors have room for more, where they are used.
+    def pace(self, sent: int, next_batch: int) -> None:
+        """Wait until the receivers' processors have room for so many more, where they are used.
 
-        packets: how many may have been sent since this was called last; it has to be called
-        after a few hundred.
+        sent: packets since this was called last.
         """
-        self._unasked += packets
-        if self._unasked < _STRIDE:
-            return
-        self._unasked = 0
         if self._backlog is None or self._in_use is self._direct:
             return
-        for _ in range(_MOST_PAUSES):
-            if self._backlog.longest() <= _CROWD:
+        self._backlog.filled(sent)
+        for _ in range(_MOST_BREATHS):
+            if self._backlog.room(next_batch) == next_batch:
                 return
-            time.sleep(_PAUSE)
+            time.sleep(_BREATH)
 
     def slept(self, seconds: float) -> None:
         """No packet has been sent for so long."""

@@ -84,15 +84,20 @@ def ones_complement_sum(data: bytes | bytearray | memoryview) -> int:
     return (number - 1) % 0xFFFF + 1 if number else 0
 
 
-def adjust_checksum(buffer: bytearray, at: int, delta: int) -> None:
-    """Follow a change of the checksummed data without reading it again (RFC 1624, equation 3).
+def adjusted(checksum: int, delta: int) -> int:
+    """What becomes of a checksum when the checksummed data changes (RFC 1624, equation 3).
 
     delta: the new words minus the old ones. A 32-bit field counts as one number, since 2**16 is 1
     modulo 65535; at an odd distance from the start of the checksummed data it counts 256 times. A
     wrong checksum stays wrong.
     """
+    return 0xFFFE - (0xFFFE - checksum + delta) % 0xFFFF
+
+
+def adjust_checksum(buffer: bytearray, at: int, delta: int) -> None:
+    """Follow a change of the checksummed data without reading it again, see `adjusted`."""
     (old,) = _u16(buffer, at)
-    _put16(buffer, at, 0xFFFF - ((0xFFFF - old + delta - 1) % 0xFFFF + 1))
+    _put16(buffer, at, 0xFFFE - (0xFFFE - old + delta) % 0xFFFF)
 
 
 def add_to_field(buffer: bytearray, at: int, amount: int, start: int) -> int:

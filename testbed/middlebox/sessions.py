@@ -22,6 +22,7 @@ from testbed.middlebox.packet import (
     Packet,
     Side,
     adjust_checksum,
+    adjusted,
 )
 from testbed.middlebox.segments import reverse_key
 from testbed.middlebox.timers import Timer
@@ -30,6 +31,10 @@ HAVE_PORTS: Final = frozenset({TCP, UDP})
 _BOTH: Final = 0b11
 _CLOSES: Final = FIN | RST
 _u16 = struct.Struct("!H")
+_read16, _put16 = _u16.unpack_from, _u16.pack_into
+# Both addresses and ports; of IPv4 with the header's checksum before them.
+_put_key4 = struct.Struct("!H12s").pack_into
+_put_key6 = struct.Struct("36s").pack_into
 
 
 class Line(IntEnum):
@@ -81,41 +86,57 @@ class Session:
 
     def outward(self, packet: Packet) -> None:
         """Give a packet from inside its public source; checksums follow (RFC 1624)."""
-        buffer = packet.buffer
-        if packet.version == 4:
-            buffer[12:16] = self.public_address
-            adjust_checksum(buffer, 10, self.address_delta)
-        else:
-            buffer[8:24] = self.public_address
-        at = packet.transport if self.protocol in HAVE_PORTS else packet.transport + 4
-        buffer[at : at + 2] = self.public_port
-        self._finish(packet, self.delta)
-        packet.key = self.sent_key
+        self._rewrite(packet, self.sent_key, self.public_port, self.address_delta, self.delta)
 
     def inward(self, packet: Packet) -> None:
         """Give a packet from outside its destination inside."""
-        buffer = packet.buffer
-        if packet.version == 4:
-            buffer[16:20] = self.private_address
-            adjust_checksum(buffer, 10, -self.address_delta)
+        self._rewrite(
+            packet, self.delivered_key, self.private_port, -self.address_delta, -self.delta
+        )
+
+    def _rewrite(
+        self, packet: Packet, key: bytes, identifier: bytes, address_delta: int, delta: int
+    ) -> None:
+        """Put in another key; of ICMP another identifier, too."""
+        buffer, at = packet.buffer, packet.transport
+        ports_follow = self.protocol in HAVE_PORTS and at == (20 if packet.version == 4 else 40)
+        if packet.version == 4 and ports_follow:
+            (old,) = _read16(buffer, 10)
+            _put_key4(buffer, 10, adjusted(old, address_delta), key)
+        elif ports_follow:
+            _put_key6(buffer, 8, key)
+        elif packet.version == 4:
+            buffer[12:20] = key[:8]
+            adjust_checksum(buffer, 10, address_delta)
+            _put_endpoints(buffer, at, key[8:], identifier)
         else:
-            buffer[24:40] = self.private_address
-        at = packet.transport + (2 if self.protocol in HAVE_PORTS else 4)
-        buffer[at : at + 2] = self.private_port
-        self._finish(packet, -self.delta)
-        packet.key = self.delivered_key
+            buffer[8:40] = key[:32]
+            _put_endpoints(buffer, at, key[32:], identifier)
+        if self.protocol == TCP:
+            (old,) = _read16(buffer, at + 16)
+            _put16(buffer, at + 16, adjusted(old, delta))
+        else:
+            self._finish(packet, delta)
+        packet.key = key
 
     def _finish(self, packet: Packet, delta: int) -> None:
+        """Adjust the checksum of UDP or ICMP."""
         buffer, at = packet.buffer, packet.checksum_at
         if self.protocol == UDP:
             # 0 stands for no checksum (RFC 768), and where 0 comes out its other form is sent.
-            (old,) = _u16.unpack_from(buffer, at)
+            (old,) = _read16(buffer, at)
             if old or packet.version == 6:
-                adjust_checksum(buffer, at, delta)
-                if buffer[at : at + 2] == b"\0\0":
-                    buffer[at : at + 2] = b"\xff\xff"
+                _put16(buffer, at, adjusted(old, delta) or 0xFFFF)
         else:
             adjust_checksum(buffer, at, delta)
+
+
+def _put_endpoints(buffer: bytearray, at: int, ports: bytes, identifier: bytes) -> None:
+    """Write the ports of a transport header at `at`; where it has none, of ICMP, its identifier."""
+    if ports:
+        buffer[at : at + 4] = ports
+    else:
+        buffer[at + 4 : at + 6] = identifier
 
 
 def new_session(
@@ -206,7 +227,7 @@ class Sessions:
         session.last_used = self._box.now()
         if packet.protocol == TCP:
             line = session.line
-            if line is not Line.TCP or packet.flags & _CLOSES:
+            if line is not Line.TCP or packet.buffer[packet.transport + 13] & _CLOSES:
                 line = _next_line(session, packet)
             if line is not session.line:
                 del self._lines[session.line][session]

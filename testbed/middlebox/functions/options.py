@@ -10,11 +10,14 @@ import msgspec
 from testbed.middlebox.direction import Direction, sides_of
 from testbed.middlebox.editing import OptionName, blank_option, option_name, overwrite
 from testbed.middlebox.function import PASS, Box, MiddleboxFunction, Verdict
-from testbed.middlebox.packet import MSS, SYN, TCP, WINDOW_SCALE, Packet
+from testbed.middlebox.packet import MSS, NOP, SYN, TCP, TIMESTAMPS, WINDOW_SCALE, Packet
 from testbed.middlebox.registry import function
 from testbed.middlebox.segments import MAX_WINDOW_SCALE
 
 _HAS_OPTIONS = 0x60  # the data offset byte of the shortest header with options
+_HAS_THREE_WORDS = 0x80
+# What nearly all segments of Linux after the handshake have, and nothing else.
+_PLAIN_TIMESTAMPS = bytes((NOP, NOP, TIMESTAMPS, 10))
 _LEAST_MSS = 48  # what Linux takes at least (TCP_MIN_SND_MSS)
 
 Mss = Annotated[int, msgspec.Meta(ge=_LEAST_MSS, le=65495)]
@@ -68,6 +71,7 @@ class TcpOptions(MiddleboxFunction):
         self._sides = sides_of(options.direction)
         # Most options are in SYN segments alone: others need not be looked at then.
         self._beyond_syn = bool(self._strip - {"mss", "window-scale", "tfo"})
+        self._passes_timestamps = "timestamps" not in self._strip
         self._window_scale = options.rewrite.window_scale
         self._mss = options.rewrite.mss
 
@@ -78,6 +82,12 @@ class TcpOptions(MiddleboxFunction):
             buffer[tcp + 12] < _HAS_OPTIONS
             or packet.side not in self._sides
             or not (opens or self._beyond_syn)
+        ):
+            return PASS
+        if (
+            self._passes_timestamps
+            and buffer[tcp + 12] == _HAS_THREE_WORDS
+            and buffer[tcp + 20 : tcp + 24] == _PLAIN_TIMESTAMPS
         ):
             return PASS
         for kind, at, size in packet.tcp_options():

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import KernelError
-from testbed.kernel import rtnetlink, steering, tun
+from testbed.kernel import backlog, rtnetlink, steering, tun
 from testbed.kernel.namespace import NamespaceThread
 from testbed.kernel.netlink import Netlink
 
@@ -141,41 +141,10 @@ def test_a_mask_that_was_not_taken_is_told(namespace, opened, monkeypatch, tmp_p
     assert unsteered.endswith("was set to 00000001 but reads 00000000,00000000")
 
 
-LINE = "{:08x} " * 9 + "{:08x} {:08x} {:08x} {:08x}"  # the fields since Linux 5.10
-
-
-@pytest.fixture
-def statistics(monkeypatch, tmp_path):
-    """Makes up how many packets wait for each processor."""
-    path = tmp_path / "softnet_stat"
-    monkeypatch.setattr(steering, "_STATISTICS", str(path))
-
-    def write(waiting: dict[int, int]) -> None:
-        lines = [LINE.format(*[9999] * 11, count, cpu) for cpu, count in waiting.items()]
-        path.write_text("\n".join(lines) + "\n")
-
-    return write
-
-
-@pytest.mark.parametrize(
-    ("waiting", "longest"),
-    [({0: 5, 1: 700}, 700), ({0: 1000, 1: 3}, 1000), ({0: 0, 1: 0, 5: 900, 17: 0x1F}, 0x1F)],
-)
-def test_a_backlog_tells_of_the_longest_queue_but_its_own(statistics, waiting, longest):
-    statistics(waiting)
-    backlog = steering.Backlog(apart_from=5)
-    assert backlog.longest() == longest
-    backlog.close()
-
-
-def test_the_kernel_tells_of_its_backlog():
-    backlog = steering.Backlog(apart_from=CPUS[0])
-    assert 0 <= backlog.longest() < 100_000
-    backlog.close()
-
-
-def test_a_kernel_that_does_not_tell_does_not_steer(namespace, opened, statistics, tmp_path):
-    (tmp_path / "softnet_stat").write_text(("00000000 " * 11).strip() + "\n")
+def test_a_kernel_that_does_not_tell_does_not_steer(namespace, opened, monkeypatch, tmp_path):
+    told = tmp_path / "softnet_stat"
+    told.write_text(("00000000 " * 11).strip() + "\n")
+    monkeypatch.setattr(backlog, "_STATE", str(told))
     device = opened(CPUS)
     assert "5.10" in device.unsteered
     assert arrival(namespace, device.fd, CPUS[0]) == CPUS[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from box_bench import Bench
+from box_bench import Bench, loaded
 from nat_bench import (
     POOL,
     Flow,
@@ -21,6 +21,9 @@ from nat_bench import (
     tcp,
     udp,
 )
+from scapy.layers import inet
+from scapy.layers.inet6 import IPv6, IPv6ExtHdrHopByHop
+from scapy.packet import Raw
 
 from testbed.errors import LabError
 from testbed.middlebox.packet import ACK, FIN, INSIDE, OUTSIDE, RST, SYN
@@ -47,6 +50,32 @@ def test_a_packet_goes_out_with_a_public_source_and_its_answer_comes_back(versio
     answer = bench.back(make(public.back))
     assert destination_of(answer) == one.source and source_of(answer) == one.destination
     assert ports_of(answer) == (80, 5000)
+
+
+@pytest.mark.parametrize("transport", [inet.TCP, inet.UDP])
+def test_headers_behind_options_are_translated_too(version, transport):
+    bench = NatBench()
+    one = flow(version)
+
+    def longer(source: str, destination: str, sport: int, dport: int) -> bytes:
+        if version == 4:
+            header = inet.IP(src=source, dst=destination, options=[b"\x94\x04\x00\x00"])
+        else:
+            header = IPv6(src=source, dst=destination) / IPv6ExtHdrHopByHop()
+        flags = {"flags": "S" if sport == one.port else "SA"} if transport is inet.TCP else {}
+        return bytes(header / transport(sport=sport, dport=dport, **flags) / Raw(b"data"))
+
+    ends = (one.source, one.destination, one.port, one.to_port)
+    public = POOL[version][0]
+    for side, data, wanted in (
+        (INSIDE, longer(*ends), (public, one.destination, 5000, 80)),
+        (OUTSIDE, longer(one.destination, public, 80, 5000), (*ends[1::-1], 80, 5000)),
+    ):
+        (seen,) = bench.put(side, data)
+        read = (inet.IP if version == 4 else IPv6)(bytes(seen.data))
+        found = read[transport]
+        assert (read.src, read.dst, found.sport, found.dport) == wanted
+        assert loaded(seen.data).checksum_is_right()
 
 
 def test_an_echo_request_gets_a_public_identifier_and_its_reply_comes_back(version):

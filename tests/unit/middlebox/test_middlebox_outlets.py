@@ -45,7 +45,7 @@ def sent(outlets: Outlets, pipes, side: int) -> int:
 
 def outlets_of(pipes, cpu: int) -> Outlets:
     writers = [writer for _, writer in pipes]
-    return Outlets(writers[:2], writers[2:], cpu)
+    return Outlets(writers[:2], writers[2:], cpu, [0])
 
 
 def test_load_and_silence_choose_the_device(pipes, everywhere):
@@ -69,49 +69,50 @@ def test_the_process_keeps_to_its_processor_under_load_only(pipes, everywhere):
 
 
 @pytest.fixture
-def crowd(monkeypatch):
-    """What a backlog tells, one after the other; and the naps taken meanwhile."""
+def backlog(monkeypatch):
+    """The room that there is whenever somebody looks; and the naps taken meanwhile."""
 
-    class Crowd:
+    class Rooms:
         def __init__(self) -> None:
-            self.waiting: list[int] = []
+            self.rooms = [1000]
             self.naps: list[float] = []
-            self.asked = 0
+            self.told: list[int] = []
 
-        def longest(self) -> int:
-            self.asked += 1
-            return self.waiting.pop(0) if len(self.waiting) > 1 else self.waiting[0]
+        def room(self, wanted: int) -> int:
+            return min(wanted, self.rooms.pop(0) if len(self.rooms) > 1 else self.rooms[0])
 
-    made = Crowd()
-    monkeypatch.setattr(outlets_module, "Backlog", lambda apart_from: made)
+        def filled(self, packets: int) -> None:
+            self.told.append(packets)
+
+    made = Rooms()
+    monkeypatch.setattr(outlets_module, "Backlog", lambda receivers: made)
     monkeypatch.setattr(outlets_module.time, "sleep", made.naps.append)
     return made
 
 
-def test_it_waits_until_the_others_have_room(pipes, everywhere, crowd):
+def test_it_waits_until_the_others_have_room(pipes, everywhere, backlog):
     outlets = outlets_of(pipes, max(everywhere))
     outlets.loaded()
-    crowd.waiting = [900, 600, 10]
-    for _ in range(4):
-        outlets.pace(64)
-    assert crowd.asked == 3 and len(crowd.naps) == 2
-    outlets.pace(64)
-    assert crowd.asked == 3
+    outlets.pace(64, 64)
+    assert backlog.naps == []
+    backlog.rooms = [0, 63, 64]
+    outlets.pace(7, 64)
+    assert backlog.told == [64, 7] and len(backlog.naps) == 2
 
 
-def test_it_does_not_wait_for_ever(pipes, everywhere, crowd):
+def test_it_does_not_wait_for_ever(pipes, everywhere, backlog):
     outlets = outlets_of(pipes, max(everywhere))
     outlets.loaded()
-    crowd.waiting = [900]
-    outlets.pace(1000)
-    assert 0 < sum(crowd.naps) < 0.02
+    backlog.rooms = [0]
+    outlets.pace(64, 64)
+    assert 0 < sum(backlog.naps) < 0.02
 
 
-def test_it_waits_for_nobody_while_it_does_the_work_itself(pipes, everywhere, crowd):
+def test_it_waits_for_nobody_while_it_does_the_work_itself(pipes, everywhere, backlog):
     outlets = outlets_of(pipes, max(everywhere))
-    crowd.waiting = [900]
-    outlets.pace(1000)
-    assert crowd.asked == 0 and crowd.naps == []
+    backlog.rooms = [0]
+    outlets.pace(64, 64)
+    assert backlog.told == [] and backlog.naps == []
 
 
 def test_a_processor_that_was_taken_away_is_done_without(pipes, everywhere):

@@ -113,6 +113,33 @@ def test_what_is_no_packet_is_not_loaded(data):
     assert not Packet().load(bytearray(data), len(data), OUTSIDE)
 
 
+PLAIN = [
+    bytes(ip / transport / Raw(bytes(40)))
+    for ip in (OVER_IPV4, OVER_IPV6)
+    for transport in (SEGMENT, UDP())
+]
+
+
+@given(
+    st.sampled_from(PLAIN),
+    st.dictionaries(st.integers(0, 59), st.integers(0, 255), max_size=3),
+    st.integers(40, 100),
+)
+def test_one_look_sees_what_a_thorough_one_sees(whole, damages, length):
+    data = bytearray(whole.ljust(100, b"\0"))
+    for at, value in damages.items():
+        data[at] = value
+    packet = Packet()
+    sound = packet.load(data, length, OUTSIDE)
+    thorough = Packet()
+    thorough.buffer, thorough.length, thorough.side = data, length, OUTSIDE
+    look = {4: thorough._load_ipv4, 6: thorough._load_ipv6}.get(data[0] >> 4, lambda: False)
+    assert look() == sound
+    if sound:
+        for name in ("version", "protocol", "transport", "end", "key"):
+            assert getattr(packet, name) == getattr(thorough, name)
+
+
 @pytest.mark.parametrize(
     ("data", "seen"),
     [
