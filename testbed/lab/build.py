@@ -121,14 +121,14 @@ def cable_ends(
 
 
 def open_taps(
-    link: PlannedLink, sites: dict[str, Site], indices: IndexSource, receivers: Sequence[int]
+    link: PlannedLink, sites: dict[str, Site], indices: IndexSource, receivers: Sequence[int] = ()
 ) -> str | None:
     """Make the interfaces of an emulated link; their descriptors wait in `tap_fds`.
 
-    What comes in by each is steered to one of the processors `receivers`: to one alone, so that
-    no packet overtakes another. Why that could not be, or None.
+    What comes in by each is steered to one of the processors `receivers`, if there are any: to one
+    alone, so that no packet overtakes another. Why none of it is, where it should be, or None.
     """
-    unsteered = None
+    refusals = []
     for planned in (link.a, link.b):
         site = sites[planned.node]
         index = indices.take(site, planned.name)
@@ -138,11 +138,11 @@ def open_taps(
                 fd, refusal = site.namespace.call(
                     open_steered, tun.open_tap, planned.name, index, (cpu,)
                 )
-                unsteered = refusal or unsteered
+                refusals.append(refusal)
             else:
                 fd = site.namespace.call(tun.open_tap, planned.name, index)
             site.tap_fds[planned.name] = fd
-    return unsteered
+    return refusals[0] if refusals and all(refusals) else None
 
 
 def configure(site: Site, extra: list[Request]) -> None:

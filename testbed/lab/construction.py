@@ -25,11 +25,13 @@ from testbed.lab.middlebox_node import MiddleboxSite
 from testbed.lab.netem_emulator import NetemEmulator
 from testbed.lab.node import Node
 from testbed.lab.placement import Place, in_words, places
-from testbed.topology.model import Endpoint
+from testbed.topology.model import BitsPerSecond, Endpoint
 from testbed.topology.plan_model import Plan, PlannedLink
 
 _VETH_BATCH = 64
 _ETHERNET_OVERHEAD = 14 + 2 * 4  # the header and two VLAN tags
+_SLOW: BitsPerSecond = 1e9
+_NO_FAST_LINK = "none: no link has a rate above 1 Gbit/s, or no rate"
 _LONGEST_SEGMENT = 262144  # what tcpdump takes for no limit: segments before they are cut up
 
 
@@ -144,7 +146,10 @@ class Construction:
     def _make_emulators(self) -> list[Emulator]:
         """Those that take turns at taking over links."""
         if self._emulation:
-            return [self._userspace_emulator(helper) for helper in self._emulation]
+            for helper in self._emulation:
+                place = self._places[helper.name]
+                self.steering[helper.name] = in_words(place) if place is None else _NO_FAST_LINK
+            return [UserspaceEmulator(helper.channel) for helper in self._emulation]
         if self._choice is None or self._choice.support is None:
             return []
         emulator = NetemEmulator(
@@ -153,20 +158,16 @@ class Construction:
         self._life.stack.callback(emulator.close)
         return [emulator]
 
-    def _userspace_emulator(self, helper: Helper) -> UserspaceEmulator:
-        emulator = UserspaceEmulator(helper.channel)
-        place = self._places[helper.name]
-        self.steering[helper.name] = in_words(place)
-        if place is not None:
-            self._steered[emulator] = place
-        return emulator
-
     def _open_taps(self, emulator: UserspaceEmulator, link: PlannedLink) -> None:
-        place = self._steered.get(emulator)
-        receivers = sorted(place.others) if place is not None else []
-        refusal = build.open_taps(link, self._sites, self._indices, receivers)
-        if refusal is not None:
-            self._steered.pop(emulator, None)
+        place = self._places[emulator.process]
+        if place is None or not _is_fast(link):
+            build.open_taps(link, self._sites, self._indices)
+            return
+        refusal = build.open_taps(link, self._sites, self._indices, sorted(place.others))
+        if refusal is None:
+            self._steered[emulator] = place
+            self.steering[emulator.process] = in_words(place)
+        elif emulator not in self._steered:
             self.steering[emulator.process] = f"none: {refusal}"
 
     def _emulate(self, emulator: Emulator, link: PlannedLink) -> Link:
@@ -260,6 +261,14 @@ class Construction:
 
 def _emulator_name(number: int, processes: int) -> str:
     return "the link emulator" if processes == 1 else f"the link emulator {number} of {processes}"
+
+
+def _is_fast(link: PlannedLink) -> bool:
+    """Whether an emulator that does all the kernel's work for the receivers would hold it up."""
+    return all(
+        one.rate_trace is None and (one.rate is None or one.rate > _SLOW)
+        for one in (link.forward, link.reverse)
+    )
 
 
 def _descriptors(plan: Plan) -> int:

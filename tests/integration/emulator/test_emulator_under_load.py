@@ -11,7 +11,8 @@ import struct
 
 import pytest
 
-from testbed.lab import Lab
+from testbed.kernel.steering import Opened
+from testbed.lab import Lab, build
 from testbed.topology.model import Endpoint, Impairments, Link, Node, Topology
 
 PORT = 5000
@@ -27,12 +28,16 @@ pytestmark = pytest.mark.skipif(
 )
 
 
+def pair(forward: Impairments, reverse: Impairments) -> Topology:
+    ends = (Endpoint("a", "eth0"), Endpoint("b", "eth0"))
+    link = Link(endpoints=ends, forward=forward, reverse=reverse, emulated=True)
+    nodes = {name: Node(name=name) for name in ("a", "b")}
+    return Topology(name="pair", nodes=nodes, links=(link,), emulator="userspace")
+
+
 @pytest.fixture
 def lab():
-    ends = (Endpoint("a", "eth0"), Endpoint("b", "eth0"))
-    link = Link(endpoints=ends, forward=Impairments(delay=0.005), emulated=True)
-    nodes = {name: Node(name=name) for name in ("a", "b")}
-    with Lab(Topology(name="pair", nodes=nodes, links=(link,))) as running:
+    with Lab(pair(Impairments(delay=0.005), Impairments())) as running:
         yield running
 
 
@@ -85,3 +90,28 @@ def test_a_lab_tells_which_processors_share_the_work(lab):
         assert told == "none: no processor would be left for the receivers"
     else:
         assert "under load, from processor" in told or told.startswith("none: ")
+
+
+@pytest.mark.parametrize(
+    ("rates", "steered"),
+    [((None, None), True), ((2e9, None), True), ((1e9, None), False), ((None, 1e6), False)],
+)
+def test_only_fast_links_are_steered(monkeypatch, rates, steered):
+    """A slow one would have to wake up the other processor for each of its few packets."""
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("needs two processors")
+    found = []
+
+    def open_steered(open_device, name, index, cpus):
+        found.append(tuple(cpus))
+        return Opened(open_device(name, index), "this is a test")
+
+    monkeypatch.setattr(build, "open_steered", open_steered)
+    forward, reverse = (Impairments(rate=rate) for rate in rates)
+    with Lab(pair(forward, reverse)) as lab:
+        told = lab.steering["the link emulator"]
+    assert bool(found) is steered
+    assert all(len(cpus) == 1 for cpus in found)
+    assert told == (
+        "none: this is a test" if steered else "none: no link has a rate above 1 Gbit/s, or no rate"
+    )
