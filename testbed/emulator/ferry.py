@@ -204,14 +204,14 @@ class Ferry:
     def _release_due(self, now: Nanoseconds) -> None:
         """Give everything that is due by `now` its turn: a direction one batch of frames."""
         agenda = self._agenda
+        if agenda and agenda[0][0] <= now:
+            self._head_start.over(now)
         due = []
         while agenda and agenda[0][0] <= now:
             moment, _, timed = heappop(agenda)
             if moment == timed.scheduled:
                 timed.scheduled = NEVER
                 due.append(timed)
-        if due:
-            self._head_start.over(now)
         for timed in due:
             timed.release(now)
             self.schedule(timed)

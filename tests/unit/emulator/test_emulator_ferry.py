@@ -123,3 +123,15 @@ def test_nothing_is_read_in_the_last_moments_before_a_frame_is_due(until_due, re
         assert [fd for fd, _ in ready] == ([a.fileno()] if reads else [])
         assert (time.monotonic_ns() >= due) != reads
         assert next_one.asked == 1
+
+
+def test_spinning_ends_also_for_an_entry_that_an_earlier_one_has_superseded():
+    ferry = Ferry(Steered())
+    superseded = Nothing()
+    superseded.wake = now = time.monotonic_ns()
+    ferry.schedule(superseded)
+    superseded.scheduled = now - 1
+    ferry._head_start.spin(now)
+    ferry._release_due(now)
+    assert superseded.asked == 0
+    assert not ferry._head_start.spinning
