@@ -31,13 +31,11 @@ class Steered:
     def begin(self, own: int, receivers: Collection[int]) -> None:
         """Frames are steered to the processors `receivers` from now on.
 
-        Raises `ValueError` for a processor that this process may not use, `OSError` where the
-        kernel does not tell how full the receivers' backlogs are.
+        Where this process may not use its `own` (any more), it runs where there is room for good.
+        Raises `OSError` where the kernel does not tell how full the receivers' backlogs are.
         """
-        if own not in self._everywhere:
-            raise ValueError(f"processor {own} is not among {sorted(self._everywhere)}")
         self._backlog = Backlog(receivers)
-        self._own = own
+        self._own = own if own in self._everywhere else None
 
     def room(self, frames: int) -> int:
         """How many of so many frames may be handed over now."""

@@ -63,9 +63,12 @@ def test_one_that_was_told_nothing_stays_and_never_waits(moves):
     assert one.room(64) == 64
 
 
-def test_a_processor_that_is_not_ours_is_refused(moves):
-    with pytest.raises(ValueError, match=r"processor 7 is not among \[0, 1, 2\]"):
-        Steered().begin(7, [1])
+def test_one_whose_processor_was_taken_away_stays_and_waits_for_the_receivers(moves):
+    one = Steered()
+    one.begin(7, [1])
+    one.loaded(0)
+    assert moves == []
+    assert one.room(64) == 0
 
 
 def test_frames_wait_for_room_and_keep_their_order(moves):
@@ -100,7 +103,9 @@ def test_frames_wait_for_room_and_keep_their_order(moves):
         assert arrived == [0, 1, 2, 3, 4]
 
 
-def test_a_running_emulator_refuses_a_processor_that_is_not_there(emulator):
-    with pytest.raises(LabError, match="processor 100000 is not among"):
-        emulator.client.steer(100_000, [0])
+def test_a_running_emulator_takes_it_and_refuses_nonsense(emulator, cable):
+    with pytest.raises(LabError, match="receivers"):
+        emulator.client.steer(0, ["all"])
     emulator.client.steer(min(os.sched_getaffinity(0)), [max(os.sched_getaffinity(0))])
+    cable[0].send(b"x")
+    assert cable[1].recv(10) == b"x"
