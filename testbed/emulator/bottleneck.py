@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from testbed.emulator.aqm import ControlledDelay, Discipline, RandomEarlyDetection
@@ -45,6 +46,8 @@ class Bottleneck(Element):
         self._waiting: deque[tuple[Nanoseconds, bytes]] = deque()
         self._waiting_bytes = 0
         self._free_at: Nanoseconds = 0
+        self._sent: list[bytes] = []
+        self._sent_at: list[Nanoseconds] = []
 
     @property
     def neutral(self) -> bool:
@@ -99,30 +102,32 @@ class Bottleneck(Element):
         }
 
     def take(self, frame: bytes, time: Nanoseconds) -> None:
-        queue = self._waiting
-        if queue and self._free_at <= time:
-            self.advance(time)
-        if self._discipline is not None:
-            condemned = self._discipline.condemns_arrival(
+        self.take_all((frame,), (time,))
+
+    def take_all(self, frames: Sequence[bytes], times: Sequence[Nanoseconds]) -> None:
+        queue, tally = self._waiting, self.tally
+        for arriving, time in zip(frames, times, strict=True):
+            if queue and self._free_at <= time:
+                self._transmit_waiting(time)
+            frame = arriving
+            if self._discipline is not None and self._discipline.condemns_arrival(
                 time, self._waiting_bytes, self._idle(time)
-            )
-            survivor = self._tell(frame, time) if condemned else frame
-            if survivor is None:
-                return
-            frame = survivor
-        if self._free_at <= time and not queue:
-            self._free_at = done = self._service.finish(time, len(frame))
-            self.emit(frame, done)
-            return
-        if len(queue) >= self._max_packets or self._waiting_bytes + len(frame) > self._max_bytes:
-            self.tally.drop("queue", frame, time)
-            return
-        queue.append((time, frame))
-        self._waiting_bytes += len(frame)
-        if len(queue) > self.tally.queue_high_water:
-            self.tally.queue_high_water = len(queue)
-        if len(queue) == 1:
-            self._plan_wake()
+            ):
+                survivor = self._tell(arriving, time)
+                if survivor is None:
+                    continue
+                frame = survivor
+            size = len(frame)
+            if not queue and self._free_at <= time:
+                self._transmit(frame, time)
+            elif len(queue) >= self._max_packets or self._waiting_bytes + size > self._max_bytes:
+                tally.drop("queue", frame, time)
+            else:
+                queue.append((time, frame))
+                self._waiting_bytes += size
+                if len(queue) > tally.queue_high_water:
+                    tally.queue_high_water = len(queue)
+        self._pass_on()
 
     def advance(self, now: Nanoseconds) -> None:
         """Put every frame into the transmitter whose turn came by `now`.
@@ -130,20 +135,34 @@ class Bottleneck(Element):
         Frames leave at the times at which an exact transmitter would send them, however late
         this is called.
         """
+        self._transmit_waiting(now)
+        self._pass_on()
+
+    def _transmit_waiting(self, now: Nanoseconds) -> None:
         queue, discipline = self._waiting, self._discipline
         while queue and self._free_at <= now:
             arrived, frame = queue.popleft()
             self._waiting_bytes -= len(frame)
-            start = self._free_at
             if discipline is not None and discipline.condemns_departure(
-                arrived, start, self._waiting_bytes
+                arrived, self._free_at, self._waiting_bytes
             ):
-                survivor = self._tell(frame, start)
+                survivor = self._tell(frame, self._free_at)
                 if survivor is None:
                     continue
                 frame = survivor
-            self._free_at = done = self._service.finish(start, len(frame))
-            self.emit(frame, done)
+            self._transmit(frame, self._free_at)
+
+    def _transmit(self, frame: bytes, start: Nanoseconds) -> None:
+        self._free_at = done = self._service.finish(start, len(frame))
+        self._sent.append(frame)
+        self._sent_at.append(done)
+
+    def _pass_on(self) -> None:
+        """Emit what has been sent."""
+        if self._sent:
+            frames, times = self._sent, self._sent_at
+            self._sent, self._sent_at = [], []
+            self.emit_all(frames, times)
         self._plan_wake()
 
     def _tell(self, frame: bytes, time: Nanoseconds) -> bytes | None:

@@ -20,48 +20,62 @@ LONGEST_STINT: Nanoseconds = 5_000_000
 _REST: Nanoseconds = 300_000
 #: A wait that took longer than this gave the processor away.
 _NOTICEABLE: Nanoseconds = 20_000
-#: A wait that took longer than this was not one under load.
-_QUIET: Nanoseconds = 50_000_000
+#: Read nothing in the last moments before a frame is due that is spun for: it would be late.
+_UNDISTURBED: Nanoseconds = 50_000
 
 
 class HeadStart:
     """How much before a frame is due to wake up, because waking up takes its time.
 
     The time until it is really due is spun away, so accuracy is paid for in processor time: no
-    more than a tenth of it. Frames that follow each other too closely for that are woken up for
-    in the ordinary way. How long waking up takes is learnt: a virtual machine needs 100 us, bare
-    metal 10 us.
+    more than a tenth of that which the emulator would have slept. Frames that follow each other
+    too closely for that are woken up for in the ordinary way, and when there is much to do nothing
+    is spun away. How long waking up takes at worst is learnt: in a virtual machine 50 us are usual
+    and 150 us are not rare, on bare metal it is 10 us.
     """
 
-    _LONGEST: Nanoseconds = 200_000
+    _LONGEST: Nanoseconds = 250_000
     _MARGIN: Nanoseconds = 10_000
-    _FORGET = 16
+    _FORGET = 256
+    _SHARE = 10
+    _MOST_SAVED: Nanoseconds = 1_000_000
 
     def __init__(self) -> None:
-        self._wake_up: Nanoseconds = 50_000
-        self._spinning = False
-        self._again_at: Nanoseconds = 0
+        self._wake_up: Nanoseconds = 100_000
+        self._spinning_since: Nanoseconds = 0
+        self._saved = self._MOST_SAVED
+
+    def slept(self, duration: Nanoseconds) -> None:
+        """That saves time for spinning."""
+        self._saved = min(self._saved + duration // self._SHARE, self._MOST_SAVED)
 
     def learn(self, late: Nanoseconds) -> None:
-        """A sleep ended this long after it should have: rises at once, falls slowly."""
+        """A sleep ended this long after it should have: rises at once, falls very slowly."""
         if late > self._wake_up:
             self._wake_up = min(late, self._LONGEST)
         else:
             self._wake_up -= (self._wake_up - late) // self._FORGET
 
     def before(self, due: Nanoseconds, now: Nanoseconds) -> Nanoseconds:
-        """When to wake up for a frame that is due then."""
-        return due if now < self._again_at else due - self._wake_up - self._MARGIN
+        """When to wake up, with nothing else to do from `now` on, for a frame that is due then."""
+        saved = self._saved + (due - now) // self._SHARE
+        return due - min(self._wake_up + self._MARGIN, saved)
 
-    def spin(self) -> None:
+    @property
+    def spinning(self) -> bool:
+        """Whether a frame is being spun for."""
+        return self._spinning_since > 0
+
+    def spin(self, now: Nanoseconds) -> None:
         """It is being spun."""
-        self._spinning = True
+        if not self._spinning_since:
+            self._spinning_since = now
 
     def over(self, now: Nanoseconds) -> None:
-        """The frame is due: no more head starts until this one's cost is made up for."""
-        if self._spinning:
-            self._spinning = False
-            self._again_at = now + 9 * (self._wake_up + self._MARGIN)
+        """The frame is due."""
+        if self._spinning_since:
+            self._saved = max(0, self._saved - (now - self._spinning_since))
+            self._spinning_since = 0
 
 
 class Server(Protocol):
@@ -144,29 +158,39 @@ class Ferry:
         if now - self._rested_at > LONGEST_STINT:
             time.sleep(_REST / 1e9)
             now = self._rested_at = time.monotonic_ns()
-            self._steered.loaded()
+            self._steered.loaded(now)
         next_due = self._agenda[0][0] if self._agenda else NEVER
         if next_due <= now:
-            self._head_start.over(now)
-            return self._epoll.poll(0)
+            return [] if self._head_start.spinning else self._epoll.poll(0)
         wake_at = self._head_start.before(next_due, now) if next_due < NEVER else NEVER
         if wake_at <= now:
-            self._head_start.spin()
-            return self._epoll.poll(0)
+            return self._spin(next_due, now)
         if wake_at - now < QUANTUM:
             time.sleep(QUANTUM / 1e9)
             self._rested_at = time.monotonic_ns()
+            self._head_start.slept(self._rested_at - now)
             return self._epoll.poll(0)
         self._set_alarm(wake_at)
         ready = self._epoll.poll()
         woken = time.monotonic_ns()
+        self._head_start.slept(woken - now)
         if woken - now > _NOTICEABLE:
             self._rested_at = woken
-            if woken - now > _QUIET:
-                self._steered.idle()
+            self._steered.slept(woken)
         if woken >= wake_at:
             self._head_start.learn(woken - wake_at)
         return ready
+
+    def _spin(self, due: Nanoseconds, now: Nanoseconds) -> list[tuple[int, int]]:
+        """Let the time until then pass without sleep; gives what is readable meanwhile."""
+        self._head_start.spin(now)
+        # In vain, but what it takes is then in the processor's caches: 10 us.
+        self._agenda[0][2].release(now)
+        if due - now > _UNDISTURBED:
+            return self._epoll.poll(0)
+        while time.monotonic_ns() < due:
+            pass
+        return []
 
     def _set_alarm(self, moment: Nanoseconds) -> None:
         if moment == self._alarm_at:
@@ -186,6 +210,8 @@ class Ferry:
             if moment == timed.scheduled:
                 timed.scheduled = NEVER
                 due.append(timed)
+        if due:
+            self._head_start.over(now)
         for timed in due:
             timed.release(now)
             self.schedule(timed)

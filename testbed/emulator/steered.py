@@ -6,14 +6,19 @@ import contextlib
 import os
 from collections.abc import Collection
 
+from testbed.emulator.element import SECOND, Nanoseconds
 from testbed.kernel.backlog import Backlog
+
+#: So long after it had no time to sleep, an emulator is no longer under load.
+_QUIET: Nanoseconds = SECOND // 10
 
 
 class Steered:
     """Nothing, until it is told of a processor of its own and of those of the receivers.
 
-    Under load it keeps to its own, where the receivers' work does not interrupt it, and never
-    hands over more frames than the receivers' processors have room for.
+    Under load it keeps to its own, where the receivers' work does not interrupt it; at other times
+    it runs where there is room. It never hands over more frames than the receivers' processors
+    have room for.
     """
 
     def __init__(self) -> None:
@@ -21,6 +26,7 @@ class Steered:
         self._own: int | None = None
         self._everywhere = os.sched_getaffinity(0)
         self._kept = False
+        self._loaded_at: Nanoseconds = 0
 
     def begin(self, own: int, receivers: Collection[int]) -> None:
         """Frames are steered to the processors `receivers` from now on.
@@ -41,15 +47,16 @@ class Steered:
         if self._backlog is not None:
             self._backlog.filled(frames)
 
-    def loaded(self) -> None:
+    def loaded(self, now: Nanoseconds) -> None:
         """There has been no time to sleep."""
+        self._loaded_at = now
         if self._own is not None and not self._kept:
             self._move({self._own})
             self._kept = True
 
-    def idle(self) -> None:
-        """There has been nothing to do for a while."""
-        if self._kept:
+    def slept(self, now: Nanoseconds) -> None:
+        """There has been time to sleep."""
+        if self._kept and now - self._loaded_at > _QUIET:
             self._move(self._everywhere)
             self._kept = False
 

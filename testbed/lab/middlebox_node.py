@@ -4,8 +4,8 @@
 
 and the same the other way. What is addressed to the node itself never gets there: the local
 table is asked first (ip-rule(8)), unless a function claims the node's own outside addresses: then
-their packets take the way through the box too. Under load the engine sends by a second TUN on
-each side, whose packets other processors take in (`testbed.kernel.steering`).
+packets to them, from either side, take the way through the box too. Under load the engine sends by
+a second TUN on each side, whose packets other processors take in (`testbed.kernel.steering`).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from testbed.lab.helper import Helper
 from testbed.lab.placement import Place, in_words
 from testbed.middlebox.client import MiddleboxClient
 from testbed.middlebox.registry import find
-from testbed.topology.plan_model import Plan
+from testbed.topology.plan_model import Plan, PlannedInterface
 
 OUTSIDE_TUN, INSIDE_TUN = "tun-out", "tun-in"
 _STEERED_TUNS = {OUTSIDE_TUN: "tun-out-steered", INSIDE_TUN: "tun-in-steered"}
@@ -95,20 +95,27 @@ class MiddleboxSite:
                 for family in _FAMILIES
             ]
         for interface in planned.interfaces:
-            side = OUTSIDE_TUN if interface.name in planned.outside else INSIDE_TUN
+            table = _TABLES[self._side(interface)]
             requests += [
-                rtnetlink.add_interface_rule(family, interface.name, _TABLES[side], _RULE_PRIORITY)
+                rtnetlink.add_interface_rule(family, interface.name, table, _RULE_PRIORITY)
                 for family in _FAMILIES
             ]
         return requests + self._claim_requests()
+
+    def _side(self, interface: PlannedInterface) -> str:
+        """The TUN that takes what comes in there."""
+        return OUTSIDE_TUN if interface.name in self.site.planned.outside else INSIDE_TUN
 
     def _claim_requests(self) -> list[Request]:
         """What takes packets to addresses of the node's own into the box before it gets them."""
         if not any(find(one.name).claims_own_addresses for one in self.functions):
             return []
-        # What the box sends out comes from these addresses, by a device that does not have them.
-        names = (OUTSIDE_TUN, *_STEERED_TUNS.values()) if self._steered else (OUTSIDE_TUN,)
+        # What the box sends comes from these addresses, by devices that do not have them. A packet
+        # for which a socket of the node's own was found early would not be led into the box, but
+        # dropped (net/ipv4/ip_forward.c, ip_forward).
+        names = (*_TABLES, *_STEERED_TUNS.values()) if self._steered else _TABLES
         settings = {f"net.ipv4.conf.{name}.accept_local": "1" for name in names}
+        settings["net.ipv4.ip_early_demux"] = "0"
         self.site.namespace.call(sysctl.write, settings)
         requests = [
             request
@@ -120,10 +127,10 @@ class MiddleboxSite:
             + self._neighbour_requests()
             + [
                 rtnetlink.add_claim_rule(
-                    host, interface, protocol, _TABLES[OUTSIDE_TUN], _CLAIM_PRIORITY
+                    host, interface.name, protocol, _TABLES[self._side(interface)], _CLAIM_PRIORITY
                 )
                 for host in self._outside
-                for interface in self.site.planned.outside
+                for interface in self.site.planned.interfaces
                 for protocol in _CLAIMED_PROTOCOLS[rtnetlink.family_of(host)]
             ]
         )

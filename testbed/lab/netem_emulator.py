@@ -18,11 +18,11 @@ from testbed.kernel.netem_probe import NetemSupport
 from testbed.kernel.netlink import Netlink
 from testbed.kernel.process import deadline_in, time_left
 from testbed.kernel.rtnetlink import LinkEnd
+from testbed.lab.build import CARRIER_SECONDS
 from testbed.lab.netem_link import HopsInForce, Middle
 from testbed.lab.schedule import Schedule
 from testbed.topology.model import Impairments, ScheduledChange
 
-_CARRIER_SECONDS = 10.0
 _QUIET = {
     "net.ipv6.conf.all.disable_ipv6": "1",
     "net.ipv6.conf.default.disable_ipv6": "1",
@@ -144,9 +144,9 @@ class NetemEmulator:
     def await_carriers(self) -> None:
         """Return when frames can pass through every link; the ends must be up.
 
-        Raises `ReadBackError` after 10 s.
+        Raises `ReadBackError` after `CARRIER_SECONDS`.
         """
-        deadline = deadline_in(_CARRIER_SECONDS)
+        deadline = deadline_in(CARRIER_SECONDS)
         wanted = [name for link in self._links.values() for name in link.middle.names]
         with self._namespace.call(Netlink) as netlink:
             netlink.subscribe(state.RTNLGRP_LINK)
@@ -158,7 +158,7 @@ class NetemEmulator:
                 if not netlink.wait_for_change(time_left(deadline)):
                     raise ReadBackError(
                         f"the interface {idle[0]} in the middle of a link carries no frames "
-                        f"{_CARRIER_SECONDS:g} s after it was set up."
+                        f"{CARRIER_SECONDS:g} s after it was set up."
                     )
 
     def set(self, name: str, direction: DirectionName, impairments: Impairments) -> None:

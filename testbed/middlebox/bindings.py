@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from testbed.middlebox.function import Box
@@ -41,14 +41,17 @@ class PublicPorts:
 class Binding:
     """A public address, perhaps with a port, that belongs to somebody inside for a while.
 
-    key: whom it belongs to. kept: whether it outlives its last session. users: how many sessions
-    use it now. unused_since: when the last one ended.
+    key: whom it belongs to. owner: for a port, the private address and port behind it. remotes: how
+    many sessions go to each address outside. kept: whether it outlives its last session. users: how
+    many sessions use it now. unused_since: when the last one ended.
     """
 
     key: bytes
     protocol: int
     address: bytes
     port: int = 0
+    owner: bytes = b""
+    remotes: Counter[bytes] = field(default_factory=Counter)
     kept: bool = True
     users: int = 0
     unused_since: float = 0.0

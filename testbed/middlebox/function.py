@@ -83,7 +83,7 @@ class MiddleboxFunction:
     packets with an unusable transport header included). drains: whether it goes on seeing packets
     while it is disabled, because connections that it has begun depend on it; such a function
     looks at `enabled` before it begins anything new. claims_own_addresses: whether it also wants
-    what comes from outside to the node's own addresses there, which otherwise goes past the box.
+    what comes to the node's own addresses on its outside, which otherwise goes past the box.
     keeps_log: whether it writes to `log_directory`.
     """
 

@@ -15,19 +15,19 @@ from testbed.middlebox.packet import (
     ACK,
     FIN,
     ICMP,
-    INSIDE,
-    OUTSIDE,
     RST,
     SYN,
     TCP,
     UDP,
     Packet,
+    Side,
     adjust_checksum,
     adjusted,
 )
 from testbed.middlebox.segments import reverse_key
 from testbed.middlebox.timers import Timer
 
+HAVE_PORTS: Final = frozenset({TCP, UDP})
 _BOTH: Final = 0b11
 _CLOSES: Final = FIN | RST
 _u16 = struct.Struct("!H")
@@ -53,8 +53,9 @@ class Session:
     outward_key, inward_key: of packets that come from inside, and from outside, as they come;
     an ICMP identifier stands for both ports. sent_key, delivered_key: `Packet.key` of the same two
     when they are translated. delta: what the checksum's data grows by, outward;
-    address_delta: the address's part in it. answered: whether anything came from outside. ended:
-    the sides that have sent a FIN, as bits; both after a RST.
+    address_delta: the address's part in it. hairpins: whether it goes to a public endpoint of
+    somebody inside. opener: the side that began it. answered: whether the other one has sent
+    anything. ended: the sides that have sent a FIN, as bits; both after a RST.
     """
 
     protocol: int
@@ -72,8 +73,16 @@ class Session:
     last_used: float
     address_delta: int
     delta: int
+    opener: Side
+    hairpins: bool = False
     answered: bool = False
     ended: int = 0
+
+    @property
+    def remote_address(self) -> bytes:
+        """Of the endpoint outside, or what stands for it there."""
+        width = len(self.private_address)
+        return self.outward_key[width : 2 * width]
 
     def outward(self, packet: Packet) -> None:
         """Give a packet from inside its public source; checksums follow (RFC 1624)."""
@@ -90,7 +99,7 @@ class Session:
     ) -> None:
         """Put in another key; of ICMP another identifier, too."""
         buffer, at = packet.buffer, packet.transport
-        ports_follow = self.protocol in _HAVE_PORTS and at == (20 if packet.version == 4 else 40)
+        ports_follow = self.protocol in HAVE_PORTS and at == (20 if packet.version == 4 else 40)
         if packet.version == 4 and ports_follow:
             (old,) = _read16(buffer, 10)
             _put_key4(buffer, 10, adjusted(old, address_delta), key)
@@ -130,19 +139,16 @@ def _put_endpoints(buffer: bytearray, at: int, ports: bytes, identifier: bytes) 
         buffer[at + 4 : at + 6] = identifier
 
 
-_HAVE_PORTS: Final = frozenset({TCP, UDP})
-
-
 def new_session(
     packet: Packet, key: bytes, mapping: Binding, pair: Binding | None, now: float
 ) -> Session:
-    """The session that a packet from inside begins; key: its own, an ICMP identifier as ports."""
+    """The session that a packet begins; key: of those from inside, an ICMP identifier as ports."""
     protocol = packet.protocol
     width = (len(key) - 4) // 2
     port = _u16.pack(mapping.port)
-    remote_port = key[-2:] if protocol in _HAVE_PORTS else port
+    remote_port = key[-2:] if protocol in HAVE_PORTS else port
     inward_key = key[width : 2 * width] + mapping.address + remote_port + port
-    length = None if protocol in _HAVE_PORTS else -4  # of ICMP, `Packet.key` has the addresses only
+    length = None if protocol in HAVE_PORTS else -4  # of ICMP, `Packet.key` has the addresses only
     address_delta = int.from_bytes(mapping.address, "big") - int.from_bytes(key[:width], "big")
     port_delta = mapping.port - int.from_bytes(key[-4:-2], "big")
     return Session(
@@ -159,6 +165,7 @@ def new_session(
         pair=pair,
         line=_FIRST_LINE.get(protocol, Line.ICMP),
         last_used=now,
+        opener=packet.side,
         # Modulo 65535, the sum of an address's words is the address itself.
         address_delta=address_delta % 0xFFFF,
         delta=(port_delta if protocol == ICMP else address_delta + port_delta) % 0xFFFF,
@@ -270,14 +277,14 @@ def _next_line(session: Session, packet: Packet) -> Line:
         session.ended = _BOTH
     elif flags & FIN:
         session.ended |= 1 << packet.side
-    elif packet.side is INSIDE and flags & (SYN | ACK) == SYN and session.ended == _BOTH:
-        session.ended = 0  # the client makes use of its port again
+    elif flags & (SYN | ACK) == SYN and session.ended == _BOTH and packet.side is session.opener:
+        session.ended = 0  # it makes use of its port again
         session.answered = False
     if session.ended == _BOTH:
         return Line.TRANSITORY
     if session.line is Line.TCP:
         return Line.TCP
-    if packet.side is OUTSIDE:
+    if packet.side is not session.opener:
         session.answered = True
         return Line.TRANSITORY
     return Line.TCP if session.answered and not flags & SYN else Line.TRANSITORY

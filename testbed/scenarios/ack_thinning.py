@@ -8,7 +8,7 @@ from typing import Any, Literal
 from testbed.scenarios.experiment import Experiment
 from testbed.scenarios.observations import connection_in, pure_acks
 from testbed.scenarios.registry import Judgement, Measurements, scenario
-from testbed.topology.vary import with_function, with_node
+from testbed.topology.vary import with_function_if
 from testbed.traffic import transfer
 
 CLIENT, ROUTER, SERVER = "client", "router", "server"
@@ -50,10 +50,7 @@ def judge(parameters: Mapping[str, Any], measured: Measurements) -> Judgement:
 )
 def ack_thinning(experiment: Experiment, keep: Keep = "1/4") -> Measurements:
     """A modem thins acknowledgements out in front of a narrow way up."""
-    if keep == "all":
-        topology = with_node(experiment.topology, ROUTER, functions=())
-    else:
-        topology = with_function(experiment.topology, ROUTER, FUNCTION, keep=keep)
+    topology = with_function_if(keep != "all", experiment.topology, ROUTER, FUNCTION, keep=keep)
     with experiment.lab(topology) as lab:
         found = transfer(lab[CLIENT], lab[SERVER], _SIZE, direction="download")
     before = connection_in(experiment.captures[f"{CLIENT}:eth0"]).by_initiator

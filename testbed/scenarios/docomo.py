@@ -21,7 +21,7 @@ from testbed.scenarios.registry import Judgement, Measurements, scenario
 from testbed.scenarios.result import Presentation, Result, RunRecord
 from testbed.scenarios.vantage import path_ladder
 from testbed.topology.model import Topology
-from testbed.topology.vary import with_function, with_link, with_node
+from testbed.topology.vary import with_function_if, with_link, with_node
 from testbed.traffic import Responder, exchange
 
 GATEWAY, ROUTER, SERVER = COLUMNS = ("gateway", "router", "server")
@@ -145,7 +145,7 @@ def docomo(
     of that year, no tail loss probe, which would come 100 ms sooner (RFC 8985 section 7).
     """
     topology = _variant(experiment.topology, proxy, path)
-    round_trip = sum(link.forward.delay + link.reverse.delay for link in topology.links)
+    round_trip = topology.round_trip
     measured: Measurements = {}
     with (
         experiment.lab(topology) as lab,
@@ -166,11 +166,8 @@ def docomo(
 
 
 def _variant(topology: Topology, proxy: Proxy, path: Path_) -> Topology:
-    if proxy == "off":
-        topology = with_node(topology, ROUTER, functions=())
-    else:
-        handling = "hold" if proxy == "hold" else "drop"
-        topology = with_function(topology, ROUTER, FUNCTION, handshake_data=handling)
+    options = {"handshake_data": "hold" if proxy == "hold" else "drop"}
+    topology = with_function_if(proxy != "off", topology, ROUTER, FUNCTION, **options)
     if path == "mobile-2009":
         topology = with_node(topology, GATEWAY, routes=(), sysctls=_WITHOUT_TAIL_LOSS_PROBE)
         topology = with_link(topology, GATEWAY, ROUTER, delay=_MOBILE_2009_ONE_WAY)

@@ -81,7 +81,7 @@ def docomo_synproxy(
     topology = experiment.topology
     if synproxy == "off":
         topology = with_node(topology, ROUTER, kernel=None)
-    round_trip = sum(link.forward.delay + link.reverse.delay for link in topology.links)
+    round_trip = topology.round_trip
     with (
         experiment.lab(topology) as lab,
         Responder(lab[SERVER], request=_REQUEST_BYTES, response=_RESPONSE_BYTES) as responder,

@@ -133,7 +133,7 @@ def fast_open(
     topology = with_function(experiment.topology, BOX, FUNCTION, mode=mode)
     settings = {**topology.nodes[SERVER].sysctls, _SYSCTL: _SERVERS[server]}
     topology = with_node(topology, SERVER, sysctls=settings)
-    round_trip = sum(link.forward.delay + link.reverse.delay for link in topology.links)
+    round_trip = topology.round_trip
     with (
         experiment.lab(topology) as lab,
         Responder(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from testbed.scenarios.experiment import Experiment
 from testbed.scenarios.observations import connection_in
 from testbed.scenarios.registry import Judgement, Measurements, scenario
-from testbed.topology.vary import with_function, with_node
+from testbed.topology.vary import with_function_if, with_node
 from testbed.trace import Connection
 from testbed.trace.segments import difference
 from testbed.traffic import transfer
@@ -55,10 +55,8 @@ def flow_disorder(
     experiment: Experiment, disorder: Disorder = "none", sack: Sack = 1
 ) -> Measurements:
     """Segments overtake each other or come twice; nothing is lost."""
-    if disorder == "none":
-        topology = with_node(experiment.topology, ROUTER, functions=())
-    else:
-        topology = with_function(experiment.topology, ROUTER, FUNCTION, **_DISORDERS[disorder])
+    options = _DISORDERS[disorder]
+    topology = with_function_if(bool(options), experiment.topology, ROUTER, FUNCTION, **options)
     topology = with_node(topology, CLIENT, sysctls={"net.ipv4.tcp_sack": str(sack)})
     with experiment.lab(topology) as lab:
         found = transfer(lab[CLIENT], lab[SERVER], _SIZE)

@@ -14,7 +14,7 @@ from typing import Any, Literal
 import msgspec
 
 from testbed.errors import ScenarioError
-from testbed.middlebox.functions import nat as nat_function
+from testbed.middlebox.nat_options import NatOptions
 from testbed.scenarios.experiment import Experiment
 from testbed.scenarios.kernel_nat import NAT_LABELS, Nat, with_kernel_nat
 from testbed.scenarios.observations import connection_in, keepalive_probes
@@ -124,6 +124,6 @@ def _with_nat(topology: Topology, nat: Nat, on_timeout: OnTimeout) -> Topology:
         return with_function(topology, NAT, FUNCTION, on_timeout=on_timeout)
     rules, loose = _KERNEL[on_timeout]
     given = [one.options for one in topology.nodes[NAT].functions if one.name == FUNCTION]
-    options = msgspec.convert(given[0] if given else {}, nat_function.Nat.Options)
+    options = msgspec.convert(given[0] if given else {}, NatOptions)
     seconds = math.ceil(options.idle_timeout)
     return with_kernel_nat(topology, NAT, rules, {_LOOSE: loose, _ESTABLISHED: str(seconds)})

@@ -86,7 +86,7 @@ def option_stripping(experiment: Experiment, strip: Strip = "nothing") -> Measur
         FUNCTION,
         strip=[] if strip == "nothing" else [strip],
     )
-    round_trip = sum(link.forward.delay + link.reverse.delay for link in topology.links)
+    round_trip = topology.round_trip
     with experiment.lab(topology) as lab:
         found = transfer(lab[CLIENT], lab[SERVER], _SIZE)
     sent = connection_in(experiment.captures[f"{CLIENT}:eth0"])

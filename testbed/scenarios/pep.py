@@ -8,7 +8,7 @@ from typing import Any, Literal
 from testbed.scenarios.experiment import Experiment
 from testbed.scenarios.observations import connection_in
 from testbed.scenarios.registry import Judgement, Measurements, scenario
-from testbed.topology.vary import with_link, with_node
+from testbed.topology.vary import with_function_if, with_link
 from testbed.trace import Connection
 from testbed.trace.segments import difference
 from testbed.traffic import transfer
@@ -49,9 +49,7 @@ def pep(
     experiment: Experiment, accelerator: Accelerator = "on", loss: Loss = "none"
 ) -> Measurements:
     """A download over a satellite, with and without a splitting accelerator in front of it."""
-    topology = experiment.topology
-    if accelerator == "off":
-        topology = with_node(topology, ROUTER, functions=())
+    topology = with_function_if(accelerator == "on", experiment.topology, ROUTER, FUNCTION)
     lost = 0.01 if loss == "1%" else 0.0
     topology = with_link(topology, ROUTER, CLIENT, direction="forward", loss=lost)
     with experiment.lab(topology) as lab:

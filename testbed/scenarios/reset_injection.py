@@ -14,7 +14,7 @@ from testbed.lab import Lab
 from testbed.scenarios.experiment import Experiment
 from testbed.scenarios.observations import connection_in
 from testbed.scenarios.registry import Judgement, Measurements, scenario
-from testbed.topology.vary import with_function, with_node
+from testbed.topology.vary import with_function_if
 from testbed.trace import Connection
 from testbed.trace.segments import RST
 from testbed.traffic import Responder, exchange
@@ -66,10 +66,8 @@ def judge(parameters: Mapping[str, Any], measured: Measurements) -> Judgement:
 )
 def reset_injection(experiment: Experiment, reset: Reset = "exact") -> Measurements:
     """A box sends resets in the name of both ends: which ones do they believe?"""
-    if reset == "none":
-        topology = with_node(experiment.topology, ROUTER, functions=())
-    else:
-        topology = with_function(experiment.topology, ROUTER, FUNCTION, sequence=reset)
+    injects = reset != "none"
+    topology = with_function_if(injects, experiment.topology, ROUTER, FUNCTION, sequence=reset)
     with experiment.lab(topology) as lab:
         outcome = _ask(lab)
     resets, challenges = _answers(connection_in(experiment.captures[f"{CLIENT}:eth0"]))

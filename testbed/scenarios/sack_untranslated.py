@@ -13,7 +13,7 @@ from testbed.scenarios.experiment import Experiment
 from testbed.scenarios.observations import connection_in, detection_time
 from testbed.scenarios.registry import Judgement, Measurements, scenario
 from testbed.topology.model import DropRule, Topology
-from testbed.topology.vary import with_function, with_link, with_node
+from testbed.topology.vary import with_function_if, with_link, with_node
 from testbed.trace import Connection
 from testbed.trace.segments import difference
 from testbed.traffic import transfer
@@ -73,10 +73,8 @@ def sack_untranslated(
 def _variant(topology: Topology, box: Box, sack: Sack) -> Topology:
     rules = tuple(DropRule(data_segment=number) for number in _LOST)
     topology = with_link(topology, CLIENT, ROUTER, direction="forward", drop=rules)
-    if box == "none":
-        topology = with_node(topology, ROUTER, functions=())
-    else:
-        topology = with_function(topology, ROUTER, FUNCTION, translate_sack=box == "translates")
+    options = {"translate_sack": box == "translates"}
+    topology = with_function_if(box != "none", topology, ROUTER, FUNCTION, **options)
     if sack == "off":
         topology = with_node(topology, CLIENT, sysctls={"net.ipv4.tcp_sack": "0"})
     return topology

@@ -82,7 +82,7 @@ def satellite(
     topology = with_node(experiment.topology, SERVER, routes=(route,))
     if receive_buffer == "small":
         topology = with_node(topology, CLIENT, sysctls={"net.ipv4.tcp_rmem": _SMALL_BUFFER})
-    round_trip = sum(link.forward.delay + link.reverse.delay for link in topology.links)
+    round_trip = topology.round_trip
     with experiment.lab(topology) as lab:
         found = transfer(lab[CLIENT], lab[SERVER], size, direction="download")
     return {

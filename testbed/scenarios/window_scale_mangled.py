@@ -14,7 +14,7 @@ from typing import Any, Literal
 from testbed.scenarios.experiment import Experiment
 from testbed.scenarios.observations import connection_in
 from testbed.scenarios.registry import Judgement, Measurements, scenario
-from testbed.topology.vary import with_function, with_node
+from testbed.topology.vary import with_function_if, with_node
 from testbed.trace import Connection
 from testbed.trace.segments import RST, SYN
 from testbed.traffic import transfer
@@ -63,13 +63,9 @@ def window_scale_mangled(
     size: int = 20_000,
 ) -> Measurements:
     """The crawl behind a box that zeroes the window scale of one side only."""
-    if mangled == "neither":
-        topology = with_node(experiment.topology, ROUTER, functions=())
-    else:
-        direction = _DIRECTIONS[mangled]
-        topology = with_function(
-            experiment.topology, ROUTER, FUNCTION, scale=0, direction=direction
-        )
+    options = {"scale": 0, "direction": _DIRECTIONS.get(mangled)}
+    mangles = mangled != "neither"
+    topology = with_function_if(mangles, experiment.topology, ROUTER, FUNCTION, **options)
     if scaling == "off":
         topology = with_node(topology, CLIENT, sysctls={"net.ipv4.tcp_window_scaling": "0"})
     with experiment.lab(topology) as lab:

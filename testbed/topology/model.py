@@ -334,3 +334,8 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
     emulator_processes: int = 1
     max_lateness: Seconds = 0.005
     seed: int = 0
+
+    @property
+    def round_trip(self) -> Seconds:
+        """Propagation there and back over all links, where they make up one path."""
+        return sum(link.forward.delay + link.reverse.delay for link in self.links)

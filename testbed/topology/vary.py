@@ -69,6 +69,15 @@ def with_function(topology: Topology, node: str, function: str, **options: Any) 
     return with_node(topology, node, functions=tuple(functions))
 
 
+def with_function_if(
+    wanted: bool, topology: Topology, node: str, function: str, **options: Any
+) -> Topology:
+    """`with_function` where it is wanted, otherwise the node without any function."""
+    if wanted:
+        return with_function(topology, node, function, **options)
+    return with_node(topology, node, functions=())
+
+
 def _link_between(topology: Topology, a: str, b: str) -> int:
     for name in (a, b):
         if name not in topology.nodes:

@@ -1,6 +1,7 @@
 """Real TCP endpoints in the nodes of a lab, with a clock for each phase."""
 
 from testbed.traffic.bulk import Transfer, transfer
+from testbed.traffic.flood import SynFlood
 from testbed.traffic.request_response import Exchange, Responder, exchange, fast_open_exchange
 from testbed.traffic.sampling import Sample, Stream, stream
 from testbed.traffic.silence import AfterSilence, exchange_after_silence
@@ -11,6 +12,7 @@ __all__ = [
     "Responder",
     "Sample",
     "Stream",
+    "SynFlood",
     "Transfer",
     "exchange",
     "exchange_after_silence",

@@ -25,6 +25,7 @@ REDUCED: dict[str, dict[str, str]] = {
     "pmtu-black-hole": {"patience": "3.5"},
     "reset-injection": {},
     "sack-untranslated": {},
+    "syn-flood": {"clients": "6"},
     "window-scale-mangled": {"mangled": "neither,syn", "transfer_way": "download", "size": "4000"},
 }
 

@@ -197,9 +197,14 @@ def test_addresses_outside_the_pool_are_the_nodes_own_until_they_are_in_it(famil
     with shared(f'{{pool: ["{first}"]}}') as lab:
         client, server, nat = lab["client"], lab["server"], lab["nat"]
         with nat.listen(address=second) as listener, nat.listen(address=first) as hidden:
+            listener.settimeout(20)
             with server.socket(listener.family) as sock:
                 sock.settimeout(20)
                 sock.connect(listener.getsockname()[:2])
+                accepted, _ = listener.accept()
+                with accepted:
+                    sock.sendall(b"request")
+                    assert accepted.recv(100) == b"request"
             with server.socket(listener.family) as sock:
                 sock.settimeout(0.3)
                 with pytest.raises(TimeoutError):
@@ -217,6 +222,101 @@ def _await_count(nat: Node, counter: str) -> None:
     while not nat.function("nat").counters().get(counter):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_filtering_that_depends_on_nobody_lets_strangers_in(family):
+    with (
+        shared("{filtering: endpoint-independent}") as lab,
+        bound(lab["server"], family) as server,
+        bound(lab["server"], family) as stranger,
+        bound(lab["client"], family) as client,
+    ):
+        client.sendto(b"query", server.getsockname()[:2])
+        _, public = server.recvfrom(100)
+        stranger.sendto(b"hello", public[:2])
+        data, sender = client.recvfrom(100)
+        assert data == b"hello" and sender[1] == stranger.getsockname()[1]
+        client.sendto(b"who is it?", sender[:2])
+        assert stranger.recvfrom(100)[0] == b"who is it?"
+        assert lab["nat"].function("nat").counters()["sessions-from-outside"] == 1
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_hosts_inside_meet_by_public_endpoints(lab, family):
+    """UDP hole punching between neighbours: a server tells each the other's public endpoint."""
+    with (
+        bound(lab["server"], family) as server,
+        bound(lab["client"], family) as one,
+        bound(lab["other"], family) as two,
+    ):
+        public = []
+        for host in (one, two):
+            host.sendto(b"who am I?", server.getsockname()[:2])
+            public.append(server.recvfrom(100)[1][:2])
+        one.sendto(b"knock", public[1])  # filtered: the other one has not said anything yet
+        two.sendto(b"knock", public[0])
+        data, sender = one.recvfrom(100)
+        assert data == b"knock" and sender[:2] == public[1]
+        one.sendto(b"hello", public[1])
+        data, sender = two.recvfrom(100)
+        assert data == b"hello" and sender[:2] == public[0]
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_a_service_inside_is_reached_by_its_public_endpoint_from_both_sides(family):
+    with (
+        shared("{filtering: endpoint-independent}") as lab,
+        lab["server"].listen(address=_address(lab["server"], family)) as far,
+        reusing(lab["other"], family) as opener,
+    ):
+        opener.connect(far.getsockname()[:2])  # makes the mapping
+        connection, public = far.accept()
+        with connection, reusing(lab["other"], family, opener.getsockname()[1]) as service:
+            service.listen()
+            for caller in ("client", "server"):
+                with lab[caller].socket(service.family) as sock:
+                    sock.settimeout(20)
+                    sock.connect(public[:2])
+                    accepted, seen = service.accept()
+                    accepted.settimeout(20)
+                    with accepted, ThreadPoolExecutor(1) as pool:
+                        sent = pool.submit(sock.sendall, bytes(200_000))
+                        received = 0
+                        while received < 200_000:
+                            received += len(accepted.recv(1 << 20))
+                        sent.result(20)
+                    assert (seen[0] in PUBLIC[family]) == (caller == "client")
+        assert lab["nat"].counters().missing == 0
+
+
+def _address(node: Node, family: int) -> str:
+    return node.address6 if family == 6 else node.address
+
+
+def reusing(node: Node, family: int, port: int = 0) -> socket.socket:
+    """A TCP socket that shares its port with others."""
+    sock = node.socket(socket.AF_INET6 if family == 6 else socket.AF_INET)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    sock.bind((_address(node, family), port))
+    sock.settimeout(20)
+    return sock
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_the_nodes_own_addresses_stay_its_own_for_hosts_inside(lab, family):
+    nat, client = lab["nat"], lab["client"]
+    public = sorted(PUBLIC[family])[0]
+    assert client.ping(public) > 0
+    with nat.listen(address=public) as listener, client.socket(listener.family) as sock:
+        sock.settimeout(20)
+        listener.settimeout(20)
+        sock.connect(listener.getsockname()[:2])
+        accepted, (address, *_) = listener.accept()
+        with accepted:
+            sock.sendall(b"request")
+            assert accepted.recv(100) == b"request"
+            assert address == _address(client, family)
 
 
 def test_a_reset_after_the_timeout_works_over_ipv6_too():

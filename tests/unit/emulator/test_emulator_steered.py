@@ -15,6 +15,8 @@ from testbed.emulator.steered import Steered
 from testbed.errors import LabError
 from testbed.topology.model import Impairments
 
+MS = 1_000_000
+
 
 class Room:
     """A backlog of which the test says how much it takes."""
@@ -43,19 +45,20 @@ def test_it_keeps_to_its_own_processor_under_load_alone(moves):
     one = Steered()
     one.begin(1, [2])
     assert moves == []
-    one.loaded()
-    one.loaded()
+    one.loaded(1000 * MS)
+    one.loaded(2000 * MS)
+    one.slept(2001 * MS)
     assert moves == [{1}]
-    one.idle()
-    one.idle()
-    one.loaded()
+    one.slept(3000 * MS)
+    one.slept(4000 * MS)
+    one.loaded(5000 * MS)
     assert moves == [{1}, {0, 1, 2}, {1}]
 
 
 def test_one_that_was_told_nothing_stays_and_never_waits(moves):
     one = Steered()
-    one.loaded()
-    one.idle()
+    one.loaded(0)
+    one.slept(1000 * MS)
     assert moves == []
     assert one.room(64) == 64
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import struct
+import sys
+from types import FunctionType, ModuleType
 from typing import Any
 
 from testbed.middlebox.packet import ACK, FIN, INSIDE, OUTSIDE, SYN, Packet, Side
@@ -190,3 +193,15 @@ def loaded(data: bytes | bytearray, side: Side = OUTSIDE) -> Packet:
     packet = Packet()
     assert packet.load(bytearray(data), len(data), side)
     return packet
+
+
+def size_of(root: object) -> int:
+    """Bytes of all that can be reached from an object, code left aside."""
+    seen, waiting, total = set(), [root], 0
+    while waiting:
+        one = waiting.pop()
+        if id(one) not in seen and not isinstance(one, type | ModuleType | FunctionType):
+            seen.add(id(one))
+            total += sys.getsizeof(one)
+            waiting += gc.get_referents(one)
+    return total

@@ -5,15 +5,12 @@ A new function joins by an entry in `AT_WORK`, which makes it do all that it can
 
 from __future__ import annotations
 
-import gc
 import random
-import sys
 from collections import Counter
-from types import FunctionType, ModuleType
 from typing import Any
 
 import pytest
-from box_bench import IPV4_KEY, LINUX, Bench, checksums_are_right
+from box_bench import IPV4_KEY, LINUX, Bench, checksums_are_right, size_of
 from hostile_packets import corpus, harmed, reply_to, right
 
 from testbed.middlebox.packet import ACK, INSIDE, OUTSIDE, SYN, add_to_field, adjust_checksum
@@ -50,6 +47,15 @@ AT_WORK: dict[str, dict[str, Any]] = {
 }
 # Other ways of working, as (function, options).
 ALSO: dict[str, tuple[str, dict[str, Any]]] = {
+    # Its public addresses are those that the corpus talks to from inside.
+    "nat, open, hairpinning": (
+        "nat",
+        {
+            "pool": ["10.0.1.1", "2001:db8:1::1"],
+            "filtering": "endpoint-independent",
+            "session_limit": LIMIT,
+        },
+    ),
     "setup-proxy with cookies": ("setup-proxy", AT_WORK["setup-proxy"] | {"cookies": True}),
 }
 CASES = {name: (name, options) for name, options in AT_WORK.items()} | ALSO
@@ -67,6 +73,7 @@ FULL: dict[str, str | None] = {
     "flow-disorder": "evicted",
     "fragments": None,
     "nat": "evicted",
+    "nat, open, hairpinning": "evicted",
     "options": None,
     "pep": "evicted",
     "pmtu-black-hole": None,
@@ -77,18 +84,6 @@ FULL: dict[str, str | None] = {
     "trace-log": None,
     "window-scale-mangler": None,
 }
-
-
-def size_of(root: object) -> int:
-    """Bytes of all that can be reached from an object, code left aside."""
-    seen, waiting, total = set(), [root], 0
-    while waiting:
-        one = waiting.pop()
-        if id(one) not in seen and not isinstance(one, type | ModuleType | FunctionType):
-            seen.add(id(one))
-            total += sys.getsizeof(one)
-            waiting += gc.get_referents(one)
-    return total
 
 
 def test_every_function_is_in_the_tables():

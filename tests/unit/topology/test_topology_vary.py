@@ -9,7 +9,7 @@ import pytest
 from testbed.errors import TopologyError
 from testbed.topology.load import load, loads
 from testbed.topology.model import Function
-from testbed.topology.vary import with_function, with_link, with_node
+from testbed.topology.vary import with_function, with_function_if, with_link, with_node
 
 DOCOMO = load(Path(__file__).parents[3] / "topologies" / "docomo.yaml")
 
@@ -49,6 +49,19 @@ def test_a_function_changes_or_is_added() -> None:
     more = with_function(DOCOMO, "router", "nat", ports=5)
     assert [function.name for function in more.nodes["router"].functions] == ["setup-proxy", "nat"]
     assert DOCOMO.nodes["router"].functions[0].options == {"handshake_data": "drop"}
+
+
+def test_a_function_that_is_not_wanted_leaves_none() -> None:
+    held = {"handshake_data": "hold"}
+    with_it = with_function_if(True, DOCOMO, "router", "setup-proxy", **held)
+    assert with_it == with_function(DOCOMO, "router", "setup-proxy", **held)
+    without = with_function_if(False, DOCOMO, "router", "setup-proxy", **held)
+    assert without.nodes["router"].functions == ()
+
+
+def test_the_round_trip_of_a_path_is_that_of_its_links() -> None:
+    slow = with_link(DOCOMO, "gateway", "router", delay=0.05)
+    assert slow.round_trip == pytest.approx(DOCOMO.round_trip - 0.02 + 0.1)
 
 
 def test_what_is_not_there_is_named() -> None:
