@@ -27,7 +27,7 @@ ISOLATED = [
 @pytest.mark.timeout(240)
 @pytest.mark.parametrize(
     ("number", "rounds"),
-    [(signal.SIGKILL, 60), (signal.SIGINT, 30), (signal.SIGTERM, 10)],
+    [(signal.SIGKILL, 100), (signal.SIGINT, 30), (signal.SIGTERM, 10)],
     ids=lambda value: getattr(value, "name", value),
 )
 def test_labs_ended_at_random_moments_leave_nothing(number, rounds):

@@ -307,7 +307,7 @@ def reusing(node: Node, family: int, port: int = 0) -> socket.socket:
 def test_the_nodes_own_addresses_stay_its_own_for_hosts_inside(lab, family):
     nat, client = lab["nat"], lab["client"]
     public = sorted(PUBLIC[family])[0]
-    assert client.ping(public) > 0
+    assert client.ping(public, timeout=10) > 0
     with nat.listen(address=public) as listener, client.socket(listener.family) as sock:
         sock.settimeout(20)
         listener.settimeout(20)
