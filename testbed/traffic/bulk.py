@@ -82,8 +82,13 @@ def transfer(
     family: int = 4,
     port: int = 0,
     timeout: float = 60.0,
+    asked: bool = False,
 ) -> Transfer:
     """Carry `size` bytes from client to server (`upload`) or back (`download`).
+
+    asked: a download begins with a byte from the client, as most protocols do. Without it the
+    server speaks first, and behind SYN cookies that may be never (RFC 4987 section 3.6): who loses
+    the ACK of the handshake has nothing to repeat it with.
 
     Raises `LabError` when it does not finish, and when a byte is missing, doubled or changed.
     """
@@ -94,6 +99,8 @@ def transfer(
         if uploads:
             receiver.receive(sock)
         else:
+            if asked:
+                sock.recv(1)
             sender.send(sock, size)
 
     address = server.address6 if family == 6 else server.address
@@ -109,6 +116,8 @@ def transfer(
             if uploads:
                 sender.send(sock, size)
             else:
+                if asked:
+                    sock.sendall(b"?")
                 receiver.receive(sock)
                 sock.shutdown(socket.SHUT_WR)
         except OSError as error:

@@ -35,6 +35,14 @@ def test_a_transfer_takes_the_time_that_its_size_needs(direction, sender, family
     assert done.info.bytes_sent >= SIZE
 
 
+@pytest.mark.parametrize("asked", [False, True])
+def test_a_server_speaks_first_unless_it_is_asked(asked):
+    with Lab(PATH) as lab:
+        done = transfer(lab["client"], lab["server"], SIZE, direction="download", asked=asked)
+    assert done.size == SIZE
+    assert done.info.bytes_received == asked + 1  # the FIN counts as well
+
+
 def test_loss_costs_retransmissions_but_no_bytes():
     lossy = with_link(PATH, "client", "server", loss=0.02)
     with Lab(lossy) as lab:
