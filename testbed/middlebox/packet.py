@@ -97,7 +97,7 @@ def adjusted(checksum: int, delta: int) -> int:
 def adjust_checksum(buffer: bytearray, at: int, delta: int) -> None:
     """Follow a change of the checksummed data without reading it again, see `adjusted`."""
     (old,) = _u16(buffer, at)
-    _put16(buffer, at, 0xFFFE - (0xFFFE - old + delta) % 0xFFFF)
+    _put16(buffer, at, adjusted(old, delta))
 
 
 def add_to_field(buffer: bytearray, at: int, amount: int, start: int) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import socket
 import struct
@@ -11,6 +10,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from emulator_of_lab import emulator_of
 
 from testbed.emulator.fate import HEADER
 from testbed.kernel import tun
@@ -74,15 +74,6 @@ def udp(lab) -> Iterator[tuple[socket.socket, socket.socket]]:
         receiver.settimeout(10)
         sender.connect((lab["b"].address, PORT))
         yield sender, receiver
-
-
-def emulator_of(lab: Lab) -> int:
-    (pid,) = (
-        process.pid
-        for process in lab._life.group._started
-        if re.search(r"testbed\.emulator", " ".join(process.argv))
-    )
-    return pid
 
 
 def arrival(receiver: socket.socket) -> int:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import re
 import signal
 import socket
 import struct
 
 import pytest
+from emulator_of_lab import emulator_of
 
 from testbed.kernel.steering import Opened
 from testbed.lab import Lab, build
@@ -39,15 +39,6 @@ def pair(forward: Impairments, reverse: Impairments) -> Topology:
 def lab():
     with Lab(pair(Impairments(delay=0.005), Impairments())) as running:
         yield running
-
-
-def emulator_of(lab: Lab) -> int:
-    (pid,) = (
-        process.pid
-        for process in lab._life.group._started
-        if re.search(r"testbed\.emulator", " ".join(process.argv))
-    )
-    return pid
 
 
 def flood(lab: Lab) -> list[int]:

@@ -1,0 +1,15 @@
+"""Finding a running lab's emulator, to stop or to watch it."""
+
+from __future__ import annotations
+
+from testbed.lab import Lab
+
+
+def emulator_of(lab: Lab) -> int:
+    """The number of the process; there must be exactly one."""
+    (pid,) = (
+        process.pid
+        for process in lab._life.group._started
+        if "testbed.emulator" in " ".join(process.argv)
+    )
+    return pid
