@@ -22,9 +22,9 @@ from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
 
-from testbed.kernel import rtnetlink, state
 from testbed.kernel.namespace import NamespaceThread
-from testbed.kernel.netlink import Netlink
+from testbed.kernel.netlink import rtnetlink, state
+from testbed.kernel.netlink.socket import Netlink
 from testbed.lab import Lab
 from testbed.topology.model import Endpoint, Link, Node, NodeKind, Topology
 

@@ -46,7 +46,7 @@ from emulation_paths import LabEmulator, Unavailable
 from emulation_result import Results, lines
 
 from testbed.errors import TestbedError
-from testbed.kernel import uml
+from testbed.kernel.uml import boot as uml
 
 UML = "netem in User-Mode Linux"
 UML_MEASUREMENTS, UML_MOST_RATE = ("delay", "rate", "queue"), 100

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from testbed.emulator.counters import Lateness, LinkCounters
+from testbed.emulator.netem.probe import probe_netem
 from testbed.errors import TestbedError
 from testbed.kernel.namespace import NamespaceThread
-from testbed.kernel.netem_probe import probe_netem
 from testbed.lab import Lab, Node
 from testbed.topology.model import (
     Endpoint,

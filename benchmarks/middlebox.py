@@ -32,7 +32,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from testbed.errors import TestbedError
-from testbed.kernel.process import Process
+from testbed.kernel.processes.process import Process
 from testbed.lab import Lab
 from testbed.topology.model import Endpoint, Function, Link, Node, Topology
 
@@ -151,7 +151,7 @@ def engine() -> int | None:
             command = status.with_name("cmdline").read_bytes()
         except OSError:
             continue
-        if parent == os.getpid() and b"testbed.middlebox" in command:
+        if parent == os.getpid() and b"testbed.middlebox.process" in command:
             return int(status.parent.name)
     return None
 

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from testbed.errors import TestbedError
     from testbed.lab import Lab
     from testbed.report.ladder import ladder_from_files
-    from testbed.topology.load import load, loads
     from testbed.topology.model import Topology
-    from testbed.topology.plan import plan
+    from testbed.topology.planning.plan import plan
+    from testbed.topology.yaml.load import load, loads
     from testbed.trace import read_trace
 
 __version__ = "0.1.0"
@@ -40,9 +40,9 @@ _HOMES = {
     "TestbedError": "testbed.errors",
     "Topology": "testbed.topology.model",
     "ladder_from_files": "testbed.report.ladder",
-    "load": "testbed.topology.load",
-    "loads": "testbed.topology.load",
-    "plan": "testbed.topology.plan",
+    "load": "testbed.topology.yaml.load",
+    "loads": "testbed.topology.yaml.load",
+    "plan": "testbed.topology.planning.plan",
     "read_trace": "testbed.trace",
 }
 

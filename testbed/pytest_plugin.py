@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from testbed.kernel.findings import Feature, Finding
+    from testbed.doctor.findings import Feature, Finding
     from testbed.lab import Lab
-    from testbed.topology.plan_model import Plan
+    from testbed.topology.planning.plan_model import Plan
 
 _KEEP, _REQUIRE = "--testbed-keep", "--testbed-require"
 _DIRECTORY = "results/pytest"
@@ -90,9 +90,9 @@ def _enter(stack: contextlib.ExitStack, plan: Plan) -> Lab:
 def _plan(request: pytest.FixtureRequest) -> Plan:
     from testbed.errors import LabError
     from testbed.middlebox.registry import function_options
-    from testbed.topology.load import load
     from testbed.topology.model import Topology
-    from testbed.topology.plan import plan
+    from testbed.topology.planning.plan import plan
+    from testbed.topology.yaml.load import load
 
     marker = request.node.get_closest_marker("topology")
     if hasattr(request, "param"):
@@ -126,10 +126,10 @@ def _find(request: pytest.FixtureRequest, source: object) -> Path:
 
 def _skip_unless_possible(config: pytest.Config, plan: Plan) -> None:
     """Skip a test whose lab needs what this machine does not have."""
+    from testbed.doctor.findings import judge, obstacles
+    from testbed.doctor.probe import probe
     from testbed.errors import PrivilegeError
-    from testbed.kernel import userns
-    from testbed.kernel.findings import judge, obstacles
-    from testbed.kernel.probe import probe
+    from testbed.kernel.processes import userns
 
     if _findings not in config.stash:
         config.stash[_findings] = judge(probe())

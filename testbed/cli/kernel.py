@@ -25,7 +25,7 @@ def rerun(kernel: Kernel, command: str | None) -> int | None:
 
     What the command is told to write arrives, and so does the folder of results.
     """
-    from testbed.kernel import uml
+    from testbed.kernel.uml import boot as uml
 
     if kernel is Kernel.HOST or uml.inside():
         return None

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
-    from testbed.kernel.findings import Feature, Finding
+    from testbed.doctor.findings import Feature, Finding
 
 _FEATURES: dict[Feature, str] = {
     "emulation": "emulated links and middleboxes",
@@ -34,8 +34,8 @@ def doctor(json: JsonOption = False) -> None:
 
     The exit status is 1 when no lab can be built here.
     """
-    from testbed.kernel.findings import judge, obstacles
-    from testbed.kernel.probe import probe
+    from testbed.doctor.findings import judge, obstacles
+    from testbed.doctor.probe import probe
 
     findings = judge(probe())
     stopped = obstacles(findings)
@@ -52,7 +52,7 @@ def doctor(json: JsonOption = False) -> None:
 def _verdict(findings: Sequence[Finding]) -> Text:
     from rich.text import Text
 
-    from testbed.kernel.findings import obstacles
+    from testbed.doctor.findings import obstacles
 
     if stopped := obstacles(findings):
         reasons = ", ".join(finding.what for finding in stopped)

@@ -45,7 +45,7 @@ def run(
     json: JsonOption = False,
 ) -> None:
     """Run a scenario over its matrix; exit status 1 when the matrix does not come out."""
-    from testbed.kernel import userns
+    from testbed.kernel.processes import userns
     from testbed.scenarios import registry, runner
     from testbed.scenarios.show import render
 

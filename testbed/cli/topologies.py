@@ -18,7 +18,7 @@ from testbed.cli.output import (
 from testbed.errors import TestbedError
 
 if TYPE_CHECKING:
-    from testbed.topology.plan_model import Plan
+    from testbed.topology.planning.plan_model import Plan
 
 TopologyArgument = Annotated[
     Path, typer.Argument(metavar="TOPOLOGY", help="The YAML file of a topology.")
@@ -72,7 +72,7 @@ def schema(
     import msgspec
 
     from testbed.middlebox.registry import function_options
-    from testbed.topology.schema import json_schema
+    from testbed.topology.yaml.schema import json_schema
 
     described = json_schema(function_options())
     if out is None:
@@ -83,7 +83,7 @@ def schema(
 
 def _plan(path: Path) -> Plan:
     from testbed.middlebox.registry import function_options
-    from testbed.topology.load import load
-    from testbed.topology.plan import plan
+    from testbed.topology.planning.plan import plan
+    from testbed.topology.yaml.load import load
 
     return plan(load(path, functions=function_options()))

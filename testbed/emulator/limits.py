@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from testbed.topology.check_impairments import impossible
+from testbed.topology.checks.impairments import impossible
 from testbed.topology.model import Impairments, KernelAqm
 
 

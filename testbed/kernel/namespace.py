@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import ParamSpec, TypeVar
 
 from testbed.errors import KernelError, LabError, PrivilegeError, TestbedError
-from testbed.kernel import userns
+from testbed.kernel.processes import userns
 from testbed.kernel.syscalls import CLONE_NEWNET, setns, unshare
 
 P = ParamSpec("P")

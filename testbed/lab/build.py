@@ -9,15 +9,22 @@ from collections.abc import Iterator, Sequence
 from itertools import count, islice
 
 from testbed.errors import KernelError, ReadBackError
-from testbed.kernel import ethtool, rtnetlink, state, sysctl, tun
+from testbed.kernel import sysctl
+from testbed.kernel.devices import tun
+from testbed.kernel.devices.steering import open_steered
 from testbed.kernel.namespace import Namespace
-from testbed.kernel.netlink import Netlink, Request
-from testbed.kernel.process import deadline_in, time_left
-from testbed.kernel.steering import open_steered
+from testbed.kernel.netlink import ethtool, rtnetlink, state
+from testbed.kernel.netlink.socket import Netlink, Request
+from testbed.kernel.processes.process import deadline_in, time_left
 from testbed.kernel.tcp_info import route_settings
 from testbed.lab.defaults import PINNED_SYSCTLS
 from testbed.topology.model import RouteMetrics
-from testbed.topology.plan_model import PlannedInterface, PlannedLink, PlannedNode, PlannedRoute
+from testbed.topology.planning.plan_model import (
+    PlannedInterface,
+    PlannedLink,
+    PlannedNode,
+    PlannedRoute,
+)
 
 BRIDGE = "bridge"
 #: Links take milliseconds; the kernel queues this behind whatever else it does to interfaces, on a

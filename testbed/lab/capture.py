@@ -14,9 +14,9 @@ from typing import IO
 import msgspec
 
 from testbed.errors import CaptureError
-from testbed.kernel import ungrouped
 from testbed.kernel.namespace import Namespace
-from testbed.kernel.process import (
+from testbed.kernel.processes import ungrouped
+from testbed.kernel.processes.process import (
     Process,
     ProcessGroup,
     await_readable,

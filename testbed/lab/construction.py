@@ -8,16 +8,16 @@ import resource
 import time
 from pathlib import Path
 
+from testbed.emulator.choice import Choice, choose
 from testbed.emulator.emulator import Emulator
-from testbed.emulator.userspace import UserspaceEmulator
+from testbed.emulator.fate_file import FateFile
+from testbed.emulator.userspace.client import UserspaceEmulator
 from testbed.errors import CaptureError, LabError
-from testbed.kernel.arrival_stamps import stamped
-from testbed.kernel.netlink import Netlink
-from testbed.kernel.process import find_program
+from testbed.kernel.devices.arrival_stamps import stamped
+from testbed.kernel.netlink.socket import Netlink
+from testbed.kernel.processes.process import find_program
 from testbed.lab import build, ruleset
 from testbed.lab.capture import Capture
-from testbed.lab.choice import Choice, choose
-from testbed.lab.fate_file import FateFile
 from testbed.lab.helper import Helper, start_helper
 from testbed.lab.life import Life
 from testbed.lab.link import Link, check_impairments, link_name
@@ -26,7 +26,7 @@ from testbed.lab.netem_emulator import NetemEmulator
 from testbed.lab.node import Node
 from testbed.lab.placement import Place, in_words, places
 from testbed.topology.model import BitsPerSecond, Endpoint
-from testbed.topology.plan_model import Plan, PlannedLink
+from testbed.topology.planning.plan_model import Plan, PlannedLink
 
 _VETH_BATCH = 64
 _ETHERNET_OVERHEAD = 14 + 2 * 4  # the header and two VLAN tags
@@ -96,12 +96,16 @@ class Construction:
             if self._choice.emulator == "userspace":
                 processes = min(self.plan.topology.emulator_processes, emulated)
                 self._emulation = [
-                    self._start_helper("testbed.emulator", _emulator_name(number, processes))
+                    self._start_helper(
+                        "testbed.emulator.userspace", _emulator_name(number, processes)
+                    )
                     for number in range(1, processes + 1)
                 ]
         for node in self.plan.nodes.values():
             if node.kind == "middlebox":
-                helper = self._start_helper("testbed.middlebox", f"the middlebox '{node.name}'")
+                helper = self._start_helper(
+                    "testbed.middlebox.process", f"the middlebox '{node.name}'"
+                )
                 self._middleboxes[node.name] = helper
         helpers = [*self._emulation, *self._middleboxes.values()]
         found = places(os.sched_getaffinity(0), len(helpers), first=os.getpid())

@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable
 
 from testbed.emulator.counters import DirectionCounters
-from testbed.kernel.process import deadline_in, time_left
+from testbed.kernel.processes.process import deadline_in, time_left
 from testbed.lab.link import Link
 from testbed.lab.node import Node
 

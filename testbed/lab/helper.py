@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import testbed
-from testbed.kernel.control import ControlChannel
 from testbed.kernel.namespace import Namespace
-from testbed.kernel.process import Process, ProcessGroup
+from testbed.kernel.processes.control import ControlChannel
+from testbed.kernel.processes.process import Process, ProcessGroup
 
 _PACKAGE_ROOT = str(Path(testbed.__file__).resolve().parent.parent)
 _LAST_WORDS = 2.0

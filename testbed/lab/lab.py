@@ -18,10 +18,10 @@ from testbed.lab.link import Link
 from testbed.lab.node import Node
 from testbed.lab.waiting import await_to_the_end, wait_to_the_end
 from testbed.middlebox.registry import function_options
-from testbed.topology.load import load
 from testbed.topology.model import Topology
-from testbed.topology.plan import plan
-from testbed.topology.plan_model import Plan
+from testbed.topology.planning.plan import plan
+from testbed.topology.planning.plan_model import Plan
+from testbed.topology.yaml.load import load
 
 
 class Lab:

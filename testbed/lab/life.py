@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 
 from testbed.errors import LabError, ProcessDied, TestbedError
 from testbed.kernel.namespace import Namespace, NamespaceThread
-from testbed.kernel.process import Process, ProcessGroup, deadline_in, time_left
+from testbed.kernel.processes.process import Process, ProcessGroup, deadline_in, time_left
 from testbed.lab.sockets import Sockets
 from testbed.lab.watch import Watch
 

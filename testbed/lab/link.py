@@ -11,11 +11,11 @@ import msgspec
 
 from testbed.emulator.counters import LinkCounters
 from testbed.emulator.emulator import Emulator
+from testbed.emulator.fate_file import FateFile
 from testbed.errors import CaptureError, InvalidValue, LabError, ReadBackError
-from testbed.lab.fate_file import FateFile
-from testbed.topology.impairments import parse_changes
 from testbed.topology.model import Impairments, ScheduledChange
-from testbed.topology.plan_model import PlannedLink
+from testbed.topology.planning.plan_model import PlannedLink
+from testbed.topology.yaml.impairments import parse_changes
 
 Direction = Literal["forward", "reverse"]
 

@@ -5,7 +5,8 @@
 and the same the other way. What is addressed to the node itself never gets there: the local
 table is asked first (ip-rule(8)), unless a function claims the node's own outside addresses: then
 packets to them, from either side, take the way through the box too. Under load the engine sends by
-a second TUN on each side, whose packets other processors take in (`testbed.kernel.steering`).
+a second TUN on each side, whose packets other processors take in
+(`testbed.kernel.devices.steering`).
 """
 
 from __future__ import annotations
@@ -16,15 +17,17 @@ import socket
 from pathlib import Path
 
 from testbed.errors import LabError
-from testbed.kernel import rtnetlink, sysctl, tun
-from testbed.kernel.netlink import Request
-from testbed.kernel.steering import open_steered
+from testbed.kernel import sysctl
+from testbed.kernel.devices import tun
+from testbed.kernel.devices.steering import open_steered
+from testbed.kernel.netlink import rtnetlink
+from testbed.kernel.netlink.socket import Request
 from testbed.lab.build import IndexSource, Site
 from testbed.lab.helper import Helper
 from testbed.lab.placement import Place, in_words
 from testbed.middlebox.client import MiddleboxClient
 from testbed.middlebox.registry import find
-from testbed.topology.plan_model import Plan, PlannedInterface
+from testbed.topology.planning.plan_model import Plan, PlannedInterface
 
 OUTSIDE_TUN, INSIDE_TUN = "tun-out", "tun-in"
 _STEERED_TUNS = {OUTSIDE_TUN: "tun-out-steered", INSIDE_TUN: "tun-in-steered"}

@@ -6,18 +6,19 @@ import threading
 from collections.abc import Callable, Sequence
 from itertools import count
 
-from testbed.emulator import netem
 from testbed.emulator.counters import AppliedChange, Lateness, LinkCounters
 from testbed.emulator.limits import refuse_impossible
-from testbed.emulator.link import DirectionName, after, directions_of
-from testbed.emulator.netem import HEAD_START, LONG_HEAD_START, HeadStart
+from testbed.emulator.netem import description as netem
+from testbed.emulator.netem.description import HEAD_START, LONG_HEAD_START, HeadStart
+from testbed.emulator.netem.probe import NetemSupport
+from testbed.emulator.userspace.link import DirectionName, after, directions_of
 from testbed.errors import LabError, ReadBackError
-from testbed.kernel import redirect, state, sysctl
+from testbed.kernel import sysctl
 from testbed.kernel.namespace import Namespace
-from testbed.kernel.netem_probe import NetemSupport
-from testbed.kernel.netlink import Netlink
-from testbed.kernel.process import deadline_in, time_left
-from testbed.kernel.rtnetlink import LinkEnd
+from testbed.kernel.netlink import redirect, state
+from testbed.kernel.netlink.rtnetlink import LinkEnd
+from testbed.kernel.netlink.socket import Netlink
+from testbed.kernel.processes.process import deadline_in, time_left
 from testbed.lab.build import CARRIER_SECONDS
 from testbed.lab.netem_link import HopsInForce, Middle
 from testbed.lab.schedule import Schedule

@@ -4,7 +4,8 @@
 
 What comes in by `a` goes out by x0, what comes in by x1 goes out by y0, and so on, both ways. So
 each direction passes three ways out, none of them the sender's own, and each of these has the
-qdiscs of one hop (testbed.emulator.netem): from A to B chance at x0, queue at y0, way at b.
+qdiscs of one hop (testbed.emulator.netem.description): from A to B chance at x0, queue at y0, way
+at b.
 """
 
 from __future__ import annotations
@@ -14,12 +15,12 @@ from collections.abc import Iterator
 import msgspec
 
 from testbed.emulator.counters import CAUSES, DirectionCounters
-from testbed.emulator.link import DirectionName
-from testbed.emulator.netem import Hops
+from testbed.emulator.netem.description import Hops
+from testbed.emulator.userspace.link import DirectionName
 from testbed.errors import KernelError, ReadBackError
-from testbed.kernel import qdisc, redirect, rtnetlink, state
-from testbed.kernel.netlink import Netlink, Request
-from testbed.kernel.rtnetlink import LinkEnd
+from testbed.kernel.netlink import qdisc, redirect, rtnetlink, state
+from testbed.kernel.netlink.rtnetlink import LinkEnd
+from testbed.kernel.netlink.socket import Netlink, Request
 
 # No frame is too large for the middle: it is for the ends to refuse one.
 _LARGEST_MTU = 65535

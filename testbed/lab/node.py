@@ -14,7 +14,7 @@ import msgspec
 from testbed.errors import CommandFailed, LabError
 from testbed.kernel import sysctl
 from testbed.kernel.namespace import Namespace
-from testbed.kernel.process import Process, await_readable, deadline_in, time_left
+from testbed.kernel.processes.process import Process, await_readable, deadline_in, time_left
 from testbed.lab.life import Life
 from testbed.lab.ping import open_socket, ping
 from testbed.middlebox.client import FunctionHandle, MiddleboxClient
@@ -24,7 +24,7 @@ from testbed.middlebox.statistics import (
     check_kind,
     tcp_statistics,
 )
-from testbed.topology.plan_model import Plan, PlannedNode
+from testbed.topology.planning.plan_model import Plan, PlannedNode
 
 if TYPE_CHECKING:
     from testbed.middlebox.counters import BoxCounters

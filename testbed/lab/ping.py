@@ -9,7 +9,7 @@ import struct
 import time
 
 from testbed.errors import LabError
-from testbed.kernel.process import await_readable, deadline_in, time_left
+from testbed.kernel.processes.process import await_readable, deadline_in, time_left
 
 _sequence = itertools.count(1)
 _ECHO_V4, _REPLY_V4, _UNREACHABLE_V4 = 8, 0, 3

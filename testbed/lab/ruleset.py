@@ -6,7 +6,7 @@ import tempfile
 from typing import Final
 
 from testbed.errors import CommandFailed, KernelError
-from testbed.kernel.process import ProcessGroup, find_program
+from testbed.kernel.processes.process import ProcessGroup, find_program
 from testbed.lab.build import Site
 from testbed.topology.model import Ruleset
 

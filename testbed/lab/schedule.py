@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 
 from testbed.emulator.counters import AppliedChange
 from testbed.errors import LabError, TestbedError
-from testbed.kernel.process import deadline_in, time_left
+from testbed.kernel.processes.process import deadline_in, time_left
 from testbed.topology.model import ScheduledChange
 
 _LONGEST = 30 * 24 * 3600.0

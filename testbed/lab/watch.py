@@ -7,7 +7,7 @@ import selectors
 import threading
 from collections.abc import Callable
 
-from testbed.kernel.process import Process
+from testbed.kernel.processes.process import Process
 
 
 class Watch:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from testbed.errors import LabError
-from testbed.kernel.control import ControlChannel
+from testbed.kernel.processes.control import ControlChannel
 from testbed.middlebox.counters import BoxCounters, FunctionState
 from testbed.middlebox.registry import nearest
 from testbed.topology.model import Function

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final, Literal, TypeAlias
 
-from testbed.middlebox.packet import INSIDE, OUTSIDE, Side
+from testbed.wire.packet import INSIDE, OUTSIDE, Side
 
 Direction: TypeAlias = Literal["both", "inward", "outward"]
 """`inward` are packets from the outside, `outward` those from the inside."""

@@ -8,8 +8,8 @@ from typing import Any, ClassVar, Protocol
 
 import msgspec
 
-from testbed.middlebox.packet import Packet, Side
 from testbed.middlebox.timers import Timer
+from testbed.wire.packet import Packet, Side
 
 
 class Verdict:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
-from testbed.middlebox.packet import ICMP, ICMPV6, OPAQUE, RST, TCP, Packet
-from testbed.middlebox.segments import icmp_error, reset_for
+from testbed.wire.packet import ICMP, ICMPV6, OPAQUE, RST, TCP, Packet
+from testbed.wire.segments import icmp_error, reset_for
 
 _IPV6_FRAGMENT: Final = 44
 _INFORMS: Final = {ICMP: frozenset({0, 8, 13, 14}), ICMPV6: frozenset(range(128, 256))}

@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 
 from testbed.errors import TraceError
-from testbed.report.journeys import (
+from testbed.trace import Connection, Segment, Trace, read_trace
+from testbed.trace.journeys import (
     Fate,
     Journey,
     Vantage,
@@ -21,7 +22,6 @@ from testbed.report.journeys import (
     follow,
     initiator_is_left,
 )
-from testbed.trace import Connection, Segment, Trace, read_trace
 from testbed.trace.segments import ACK, FIN, RST, SYN
 
 SILENCE_MS = 150.0

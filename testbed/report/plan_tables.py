@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from testbed.topology.model import Impairments, Queue, RouteMetrics
-from testbed.topology.plan_model import Plan, PlannedLink, PlannedNode, PlannedRoute
+from testbed.topology.planning.plan_model import Plan, PlannedLink, PlannedNode, PlannedRoute
 from testbed.topology.units import (
     format_duration,
     format_probability,

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 import testbed
-from testbed.kernel.process import find_program
+from testbed.kernel.processes.process import find_program
 from testbed.lab import Lab
 
 # Settings that change what TCP does on the wire.

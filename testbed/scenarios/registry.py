@@ -19,8 +19,8 @@ import testbed
 from testbed.errors import ScenarioError
 from testbed.middlebox.registry import function_options
 from testbed.scenarios.parameters import Parameter, parameters_of
-from testbed.topology.load import load
 from testbed.topology.model import Topology
+from testbed.topology.yaml.load import load
 
 if TYPE_CHECKING:
     from testbed.scenarios.result import Presentation, Result
@@ -115,10 +115,10 @@ def scenario(name: str, **settings: Any) -> Callable[[RunFunction], RunFunction]
 
 
 def scenarios() -> dict[str, Scenario]:
-    """All scenarios by name: the modules of this folder, and those of other distributions."""
-    package = importlib.import_module("testbed.scenarios")
+    """All scenarios by name: the modules of the catalogue, and those of other distributions."""
+    package = importlib.import_module("testbed.scenarios.catalogue")
     modules = [
-        importlib.import_module(f"testbed.scenarios.{module.name}")
+        importlib.import_module(f"{package.__name__}.{module.name}")
         for module in pkgutil.iter_modules(package.__path__)
     ]
     modules += [point.load() for point in entry_points(group=ENTRY_POINTS)]

@@ -2,9 +2,9 @@
 
 from testbed.trace.connections import Connection, Direction, End, Handshake, HandshakeRtt
 from testbed.trace.fates import Fate, read_fates
-from testbed.trace.options import Options
 from testbed.trace.reader import Capture, Trace, read_trace
 from testbed.trace.segments import Endpoint, Flow, Segment
+from testbed.wire.options import Options
 
 __all__ = [
     "Capture",

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from testbed.trace.options import Options, parse_options
 from testbed.trace.pcap import Buffer
+from testbed.wire.options import Options, parse_options
 
 FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = (1 << bit for bit in range(8))
 

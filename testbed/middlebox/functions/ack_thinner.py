@@ -11,11 +11,11 @@ import msgspec
 from testbed.middlebox.direction import Direction, sides_of
 from testbed.middlebox.function import HOLD, PASS, Box, MiddleboxFunction, Verdict
 from testbed.middlebox.limits import Count, Duration
-from testbed.middlebox.packet import ACK, PSH, SACK, TCP, Packet, Side
 from testbed.middlebox.registry import function
-from testbed.middlebox.segments import MODULUS
 from testbed.middlebox.timers import Timer
 from testbed.middlebox.tracking import Flow, Tracker
+from testbed.wire.packet import ACK, PSH, SACK, TCP, Packet, Side
+from testbed.wire.segments import MODULUS
 
 _FLAGS = 0xFF & ~PSH
 _IDLE = 300.0  # seconds; nothing is lost with a flow that holds nothing

@@ -7,11 +7,11 @@ from typing import Literal
 import msgspec
 
 from testbed.middlebox.direction import Direction, sides_of
-from testbed.middlebox.editing import traffic_class
 from testbed.middlebox.function import PASS, MiddleboxFunction, Verdict, drop
 from testbed.middlebox.functions.ecn_bleach import ECN_FIELD
-from testbed.middlebox.packet import ACK, TCP, Packet
 from testbed.middlebox.registry import function
+from testbed.wire.edit import traffic_class
+from testbed.wire.packet import ACK, TCP, Packet
 
 _SETUP = drop("ecn-setup")
 _CAPABLE = drop("ecn-capable")

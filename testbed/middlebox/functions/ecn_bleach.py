@@ -7,10 +7,10 @@ from typing import Literal
 import msgspec
 
 from testbed.middlebox.direction import Direction, sides_of
-from testbed.middlebox.editing import overwrite, set_traffic_class, traffic_class
 from testbed.middlebox.function import PASS, MiddleboxFunction, Verdict
-from testbed.middlebox.packet import TCP, Packet
 from testbed.middlebox.registry import function
+from testbed.wire.edit import overwrite, set_traffic_class, traffic_class
+from testbed.wire.packet import TCP, Packet
 
 ECN_FIELD = 0x03  # of the traffic class (RFC 3168 section 5)
 CONGESTION_EXPERIENCED = 0x03

@@ -12,10 +12,12 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from testbed.middlebox.editing import FAST_OPEN, blank_option, option_name
 from testbed.middlebox.flow_table import FlowTable
 from testbed.middlebox.function import PASS, Box, MiddleboxFunction, Verdict, drop
-from testbed.middlebox.packet import (
+from testbed.middlebox.registry import function
+from testbed.topology.model import Seconds
+from testbed.wire.edit import FAST_OPEN, blank_option, option_name
+from testbed.wire.packet import (
     ACK,
     FIN,
     RST,
@@ -26,9 +28,7 @@ from testbed.middlebox.packet import (
     adjust_checksum,
     ones_complement_sum,
 )
-from testbed.middlebox.registry import function
-from testbed.middlebox.segments import reverse_key
-from testbed.topology.model import Seconds
+from testbed.wire.segments import reverse_key
 
 _DROPPED: Final = drop("fast-open")
 _NON_SYN: Final = drop("non-syn")

@@ -11,10 +11,10 @@ import msgspec
 from testbed.middlebox.direction import Direction, sides_of
 from testbed.middlebox.function import HOLD, PASS, Box, MiddleboxFunction, Verdict
 from testbed.middlebox.limits import Count, Duration
-from testbed.middlebox.packet import FIN, RST, SYN, TCP, UDP, Packet, Side
 from testbed.middlebox.registry import function
 from testbed.middlebox.timers import Timer
 from testbed.middlebox.tracking import Flow, Tracker
+from testbed.wire.packet import FIN, RST, SYN, TCP, UDP, Packet, Side
 
 _IDLE = 300.0  # seconds; a flow that is silent longer begins to count anew
 

@@ -15,12 +15,12 @@ from typing import Annotated, Final
 import msgspec
 
 from testbed.middlebox.flow_table import FlowTable
-from testbed.middlebox.fragment import Fragment, fragment_of, holds_all_headers
 from testbed.middlebox.function import HOLD, PASS, Box, MiddleboxFunction, Verdict, drop
 from testbed.middlebox.limits import Count, Duration
-from testbed.middlebox.packet import OPAQUE, Packet, Side
 from testbed.middlebox.registry import function
 from testbed.middlebox.timers import Timer
+from testbed.wire.fragment import Fragment, fragment_of, holds_all_headers
+from testbed.wire.packet import OPAQUE, Packet, Side
 
 _OVERHEAD: Final = 128  # bytes of memory that a held fragment costs beside its own
 

@@ -8,11 +8,11 @@ from typing import Annotated
 import msgspec
 
 from testbed.middlebox.direction import Direction, sides_of
-from testbed.middlebox.editing import OptionName, blank_option, option_name, overwrite
 from testbed.middlebox.function import PASS, Box, MiddleboxFunction, Verdict
-from testbed.middlebox.packet import MSS, NOP, SYN, TCP, TIMESTAMPS, WINDOW_SCALE, Packet
 from testbed.middlebox.registry import function
-from testbed.middlebox.segments import MAX_WINDOW_SCALE
+from testbed.wire.edit import OptionName, blank_option, option_name, overwrite
+from testbed.wire.packet import MSS, NOP, SYN, TCP, TIMESTAMPS, WINDOW_SCALE, Packet
+from testbed.wire.segments import MAX_WINDOW_SCALE
 
 _HAS_OPTIONS = 0x60  # the data offset byte of the shortest header with options
 _HAS_THREE_WORDS = 0x80

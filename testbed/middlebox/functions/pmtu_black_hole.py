@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import msgspec
 
 from testbed.middlebox.function import PASS, MiddleboxFunction, Verdict, drop
-from testbed.middlebox.packet import Packet
 from testbed.middlebox.refusal import TOO_BIG, error_about
 from testbed.middlebox.registry import function
+from testbed.wire.packet import Packet
 
 _TOO_BIG = drop("too-big")
 _DONT_FRAGMENT = 0x40

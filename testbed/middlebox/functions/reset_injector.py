@@ -10,10 +10,10 @@ import msgspec
 from testbed.middlebox.direction import Direction, sides_of
 from testbed.middlebox.function import PASS, Box, MiddleboxFunction, Verdict
 from testbed.middlebox.limits import Count, Duration
-from testbed.middlebox.packet import ACK, TCP, Packet
 from testbed.middlebox.registry import function
-from testbed.middlebox.segments import reset, reverse_key
 from testbed.middlebox.tracking import Flow, Tracker
+from testbed.wire.packet import ACK, TCP, Packet
+from testbed.wire.segments import reset, reverse_key
 
 _AWAY = {"exact": 0, "in-window": 1, "outside-window": -(1 << 30)}
 

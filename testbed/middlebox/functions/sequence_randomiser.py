@@ -11,7 +11,9 @@ import msgspec
 from testbed.middlebox.direction import Direction, sides_of
 from testbed.middlebox.function import PASS, Box, MiddleboxFunction, Verdict
 from testbed.middlebox.limits import Count, Duration
-from testbed.middlebox.packet import (
+from testbed.middlebox.registry import function
+from testbed.middlebox.tracking import Flow, Tracker
+from testbed.wire.packet import (
     ACK,
     FIN,
     ICMP,
@@ -26,9 +28,7 @@ from testbed.middlebox.packet import (
     add_to_field,
     adjust_checksum,
 )
-from testbed.middlebox.registry import function
-from testbed.middlebox.segments import MODULUS, quoted_segment, reverse_key
-from testbed.middlebox.tracking import Flow, Tracker
+from testbed.wire.segments import MODULUS, quoted_segment, reverse_key
 
 _OPENS = SYN | ACK | RST | FIN  # of these only SYN is set in a segment that opens
 _HAS_OPTIONS = 0x60

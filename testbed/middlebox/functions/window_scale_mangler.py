@@ -7,11 +7,11 @@ from typing import Annotated
 import msgspec
 
 from testbed.middlebox.direction import Direction, sides_of
-from testbed.middlebox.editing import overwrite
 from testbed.middlebox.function import PASS, MiddleboxFunction, Verdict
-from testbed.middlebox.packet import SYN, TCP, WINDOW_SCALE, Packet
 from testbed.middlebox.registry import function
-from testbed.middlebox.segments import MAX_WINDOW_SCALE
+from testbed.wire.edit import overwrite
+from testbed.wire.packet import SYN, TCP, WINDOW_SCALE, Packet
+from testbed.wire.segments import MAX_WINDOW_SCALE
 
 
 @function("window-scale-mangler")

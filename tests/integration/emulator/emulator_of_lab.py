@@ -10,6 +10,6 @@ def emulator_of(lab: Lab) -> int:
     (pid,) = (
         process.pid
         for process in lab._life.group._started
-        if "testbed.emulator" in " ".join(process.argv)
+        if "testbed.emulator.userspace" in " ".join(process.argv)
     )
     return pid

@@ -13,8 +13,8 @@ import pytest
 from emulator_of_lab import emulator_of
 
 from testbed.emulator.fate import HEADER
-from testbed.kernel import tun
-from testbed.kernel.arrival_stamps import stamped
+from testbed.kernel.devices import tun
+from testbed.kernel.devices.arrival_stamps import stamped
 from testbed.kernel.namespace import NamespaceThread
 from testbed.lab import Lab
 from testbed.topology.model import Endpoint, Impairments, Link, Node, Topology

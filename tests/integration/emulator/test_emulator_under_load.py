@@ -11,7 +11,7 @@ import struct
 import pytest
 from emulator_of_lab import emulator_of
 
-from testbed.kernel.steering import Opened
+from testbed.kernel.devices.steering import Opened
 from testbed.lab import Lab, build
 from testbed.topology.model import Endpoint, Impairments, Link, Node, Topology
 

@@ -280,8 +280,8 @@ def _main_with(function: str) -> str:
     """A program that is `testbed plan`, loading the topology by another function."""
     return (
         f"import sys, time\n{function}\n"
-        "import testbed.topology.load\n"
-        "testbed.topology.load.load = load\n"
+        "import testbed.topology.yaml.load\n"
+        "testbed.topology.yaml.load.load = load\n"
         "sys.argv[1:] = ['plan', 'x.yaml']\n"
         "from testbed.cli import main\n"
         "main()\n"

@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 from faces_ordinary_user import NOBODY, OrdinaryUser
 
-from testbed.kernel.steering import DEFAULT_MASK
+from testbed.kernel.devices.steering import DEFAULT_MASK
 from testbed.trace import read_trace
 
 _TOPOLOGY = (Path(__file__).parents[3] / "topologies" / "docomo.yaml").read_text()
 
 _EXCHANGE = """
 import json, os, sys
-from testbed.kernel import userns
+from testbed.kernel.processes import userns
 userns.enter_if_needed()
 from testbed import Lab, loads, TestbedError
 from testbed.kernel.tcp_info import congestion_control

@@ -11,10 +11,12 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import KernelError, LabError, MissingProgram
-from testbed.kernel import rtnetlink, state, sysctl, tun
+from testbed.kernel import sysctl
+from testbed.kernel.devices import tun
 from testbed.kernel.namespace import NamespaceThread
-from testbed.kernel.netlink import Netlink
-from testbed.kernel.process import ProcessGroup, await_readable
+from testbed.kernel.netlink import rtnetlink, state
+from testbed.kernel.netlink.socket import Netlink
+from testbed.kernel.processes.process import ProcessGroup, await_readable
 from testbed.kernel.tcp_info import route_settings
 
 
@@ -184,15 +186,15 @@ def test_a_group_that_has_ended_starts_nothing_more(group, namespace):
 
 def test_a_pid_namespace_that_cannot_be_made_is_told(group, namespace, monkeypatch):
     monkeypatch.setattr(
-        "testbed.kernel.process.find_program", lambda name, package=None: f"/bin/{name}"
+        "testbed.kernel.processes.process.find_program", lambda name, package=None: f"/bin/{name}"
     )
-    monkeypatch.setattr("testbed.kernel.process.sys.executable", "/bin/false")
+    monkeypatch.setattr("testbed.kernel.processes.process.sys.executable", "/bin/false")
     with pytest.raises(KernelError, match=r"pid namespace .* could not be made"):
         group.start(namespace, ["true"])
 
 
 def test_unshare_is_missed_with_its_package(group, namespace, monkeypatch):
-    monkeypatch.setattr("testbed.kernel.process.shutil.which", lambda *_, **__: None)
+    monkeypatch.setattr("testbed.kernel.processes.process.shutil.which", lambda *_, **__: None)
     with pytest.raises(MissingProgram, match=r"'unshare' was not found.*util-linux"):
         group.start(namespace, ["/bin/true"])
 

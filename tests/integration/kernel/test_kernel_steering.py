@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import KernelError
-from testbed.kernel import backlog, rtnetlink, steering, tun
+from testbed.kernel.devices import backlog, steering, tun
 from testbed.kernel.namespace import NamespaceThread
-from testbed.kernel.netlink import Netlink
+from testbed.kernel.netlink import rtnetlink
+from testbed.kernel.netlink.socket import Netlink
 
 CPUS = sorted(os.sched_getaffinity(0))
 INDEX, PORT = 50, 9000

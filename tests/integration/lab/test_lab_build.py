@@ -20,11 +20,12 @@ from testbed.errors import (
     TestbedError,
     TopologyError,
 )
-from testbed.kernel import ethtool, state, sysctl
+from testbed.kernel import sysctl
+from testbed.kernel.netlink import ethtool, state
 from testbed.lab import Lab
 from testbed.lab import build as building
 from testbed.topology.model import Endpoint, Impairments, Interface, Node, Topology
-from testbed.topology.plan import plan
+from testbed.topology.planning.plan import plan
 
 
 def test_both_ends_answer_over_ipv4_ipv6_and_by_name():
@@ -254,7 +255,7 @@ def test_an_unknown_congestion_control():
 
 
 def test_tcpdump_is_missed_before_anything_is_built(monkeypatch):
-    monkeypatch.setattr("testbed.kernel.process.shutil.which", lambda *_, **__: None)
+    monkeypatch.setattr("testbed.kernel.processes.process.shutil.which", lambda *_, **__: None)
     with (
         pytest.raises(MissingProgram, match=r"'tcpdump' was not found.*apt-get install tcpdump"),
         Lab(pair(captures=["a"])),
@@ -290,7 +291,7 @@ def test_the_limit_of_open_files_is_told_before_anything_is_built():
 def test_without_privileges_the_error_says_what_is_needed():
     code = (
         "import sys\n"
-        "from testbed.kernel.confine import drop_privileges\n"
+        "from testbed.kernel.processes.confine import drop_privileges\n"
         "from testbed.lab import Lab\n"
         "drop_privileges()\n"
         "try:\n    Lab(sys.argv[1]).__enter__()\n"
@@ -388,7 +389,7 @@ def test_a_difference_is_an_error(monkeypatch, module, name, change, told):
 
 
 def test_impairments_that_differ_are_an_error(monkeypatch):
-    from testbed.emulator.userspace import UserspaceEmulator
+    from testbed.emulator.userspace.client import UserspaceEmulator
 
     monkeypatch.setattr(
         UserspaceEmulator, "read_back", lambda *_: (Impairments(), Impairments(loss=0.5))

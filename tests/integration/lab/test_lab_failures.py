@@ -14,7 +14,7 @@ import pytest
 from lab_topologies import boxed, pair
 
 from testbed.errors import CaptureError, PrivilegeError, ProcessDied
-from testbed.kernel.process import await_readable
+from testbed.kernel.processes.process import await_readable
 from testbed.lab import Lab, construction
 from testbed.lab.helper import start_helper
 
@@ -69,8 +69,8 @@ def patience():
 @pytest.mark.parametrize(
     ("victim", "told"),
     [
-        ("testbed.emulator", "The link emulator was killed by signal 9"),
-        ("testbed.middlebox", "The middlebox 'box' was killed by signal 9"),
+        ("testbed.emulator.userspace", "The link emulator was killed by signal 9"),
+        ("testbed.middlebox.process", "The middlebox 'box' was killed by signal 9"),
         ("tcpdump", "The capture of client:eth0 was killed by signal 9"),
     ],
 )
@@ -102,7 +102,7 @@ def test_a_death_is_noticed_soon(patience):
         listener = lab["b"].listen()
         patience.start(listener.accept)
         began = time.monotonic()
-        os.kill(helpers(lab)["testbed.emulator"], signal.SIGKILL)
+        os.kill(helpers(lab)["testbed.emulator.userspace"], signal.SIGKILL)
         woken = patience.all_woken_within(30)
         took = time.monotonic() - began
     assert woken
@@ -156,7 +156,7 @@ def test_an_emulator_that_dies_while_the_lab_is_built(monkeypatch):
 
 
 def test_a_helper_that_cannot_be_started_leaves_nothing(monkeypatch):
-    monkeypatch.setattr("testbed.kernel.process.sys.executable", "/bin/false")
+    monkeypatch.setattr("testbed.kernel.processes.process.sys.executable", "/bin/false")
     with pytest.raises(PrivilegeError, match="pid namespace for the lab's programs"):
         Lab(pair(emulated=True)).__enter__()
 
@@ -169,7 +169,7 @@ def await_stopped(pid: int) -> None:
 
 def test_an_emulator_that_hangs_is_told_and_not_asked_again():
     with Lab(pair(emulated=True)) as lab:
-        pid = helpers(lab)["testbed.emulator"]
+        pid = helpers(lab)["testbed.emulator.userspace"]
         os.kill(pid, signal.SIGSTOP)
         await_stopped(pid)
         channel = lab.link("a", "b")._emulator._channel

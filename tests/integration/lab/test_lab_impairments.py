@@ -14,7 +14,6 @@ from lab_topologies import link, pair
 
 from testbed.errors import CaptureError, LabError, ProcessDied
 from testbed.lab import Lab
-from testbed.topology.load import loads
 from testbed.topology.model import (
     Chance,
     Codel,
@@ -32,6 +31,7 @@ from testbed.topology.model import (
     ScheduledChange,
     Topology,
 )
+from testbed.topology.yaml.load import loads
 from testbed.trace import read_fates
 
 PORT = 4000

@@ -8,9 +8,9 @@ import subprocess
 import pytest
 
 from testbed.errors import KernelError, MissingProgram
-from testbed.kernel.userns import needed
+from testbed.kernel.processes.userns import needed
 from testbed.lab import Lab
-from testbed.topology.load import load
+from testbed.topology.yaml.load import load
 
 pytestmark = pytest.mark.skipif(needed(), reason="building labs needs privileges")
 

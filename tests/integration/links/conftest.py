@@ -16,10 +16,10 @@ from typing import NamedTuple
 
 import pytest
 
+from testbed.emulator.netem.probe import probe_netem
 from testbed.errors import TestbedError
-from testbed.kernel import uml
 from testbed.kernel.namespace import NamespaceThread
-from testbed.kernel.netem_probe import probe_netem
+from testbed.kernel.uml import boot as uml
 from testbed.lab import Lab
 from testbed.topology.model import Endpoint, Impairments, Link, Node, Topology
 

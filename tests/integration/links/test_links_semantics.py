@@ -18,7 +18,7 @@ import pytest
 from links_helpers import UDP_OVER_ETHERNET, early, mean_gap, within_chance
 
 from testbed.errors import LabError, TestbedError
-from testbed.kernel import uml
+from testbed.kernel.uml import boot as uml
 from testbed.topology.model import (
     Chance,
     Codel,

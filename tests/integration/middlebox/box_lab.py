@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from testbed.lab import Lab
 from testbed.middlebox.registry import function_options
-from testbed.topology.load import loads
+from testbed.topology.yaml.load import loads
 
 SECONDS = 50.0
 MEGABYTE = random.Random(1).randbytes(1 << 20)

@@ -13,7 +13,7 @@ import pytest
 from middlebox_path import needs_a_lab
 
 from testbed.lab import Lab
-from testbed.middlebox.outlets import QUIET
+from testbed.middlebox.process.outlets import QUIET
 from testbed.scenarios.environment import observe
 from testbed.topology.model import Endpoint, Link, Node, Topology
 

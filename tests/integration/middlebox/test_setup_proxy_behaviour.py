@@ -26,7 +26,7 @@ from box_lab import (
 
 from testbed.lab import Lab
 from testbed.middlebox.registry import function_options
-from testbed.topology.load import loads
+from testbed.topology.yaml.load import loads
 
 IP_RECVTTL = 12  # include/uapi/linux/in.h
 TCPI_OPT_TIMESTAMPS, TCPI_OPT_SACK, TCPI_OPT_WSCALE = 1, 2, 4  # include/uapi/linux/tcp.h

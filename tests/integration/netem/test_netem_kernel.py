@@ -8,9 +8,9 @@ import time
 
 import pytest
 
+from testbed.emulator.netem.probe import probe_netem
 from testbed.errors import LabError, ReadBackError, TestbedError, TopologyError
 from testbed.kernel.namespace import NamespaceThread
-from testbed.kernel.netem_probe import probe_netem
 from testbed.lab import Lab
 from testbed.scenarios.environment import observe
 from testbed.topology.model import (

@@ -11,7 +11,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from testbed.kernel.userns import needed
+from testbed.kernel.processes.userns import needed
 from testbed.scenarios.registry import find
 from testbed.scenarios.runner import run
 from testbed.trace import read_trace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from testbed.kernel.userns import needed
+from testbed.kernel.processes.userns import needed
 from testbed.scenarios import registry, runner
 from testbed.topology.vary import with_link
 

@@ -11,9 +11,9 @@ import pytest
 from rich.console import Console
 
 from testbed.scenarios import registry, runner
-from testbed.scenarios.lte_trace import offered_bits
+from testbed.scenarios.catalogue.lte_trace import offered_bits
+from testbed.scenarios.catalogue.satellite import flights
 from testbed.scenarios.result import Result
-from testbed.scenarios.satellite import flights
 from testbed.scenarios.show import render
 from testbed.topology.model import RateTrace
 from testbed.topology.vary import with_link

@@ -15,7 +15,7 @@ from testbed.errors import ScenarioError
 from testbed.lab import Lab, Node
 from testbed.middlebox.registry import function_options
 from testbed.scenarios import registry, runner
-from testbed.topology.load import loads
+from testbed.topology.yaml.load import loads
 from testbed.trace import read_trace
 from testbed.traffic import exchange_after_silence, transfer
 

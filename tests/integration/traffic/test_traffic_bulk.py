@@ -6,8 +6,8 @@ import pytest
 
 from testbed.errors import LabError
 from testbed.lab import Lab
-from testbed.topology.load import loads
 from testbed.topology.vary import with_link, with_node
+from testbed.topology.yaml.load import loads
 from testbed.traffic import bulk, transfer
 
 PATH = loads("""

@@ -9,9 +9,9 @@ import pytest
 
 from testbed.errors import LabError
 from testbed.lab import Lab
-from testbed.topology.load import loads
 from testbed.topology.model import DropRule
 from testbed.topology.vary import with_link
+from testbed.topology.yaml.load import loads
 from testbed.trace import Connection, read_trace
 from testbed.traffic import Responder, exchange
 from testbed.traffic.service import Service, receive_exactly

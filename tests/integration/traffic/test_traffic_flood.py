@@ -9,10 +9,10 @@ from collections.abc import Iterator
 import pytest
 
 from testbed.errors import LabError
-from testbed.kernel.userns import needed
+from testbed.kernel.processes.userns import needed
 from testbed.lab import Lab
 from testbed.scenarios.registry import topology_path
-from testbed.topology.load import load
+from testbed.topology.yaml.load import load
 from testbed.trace.segments import SYN
 from testbed.traffic import SynFlood
 

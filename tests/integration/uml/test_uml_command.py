@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import MissingProgram
-from testbed.kernel import uml
+from testbed.kernel.uml import boot as uml
 
 pytestmark = pytest.mark.skipif(
     shutil.which("linux.uml") is None or uml.inside(),

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from testbed.kernel import uml
+from testbed.kernel.uml import boot as uml
 
 NOBODY = 65534
 

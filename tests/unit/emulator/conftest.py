@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from emulator_process import Started, attach
 
-from testbed.emulator.pipeline import Pipeline
+from testbed.emulator.elements.pipeline import Pipeline
 from testbed.topology.model import Impairments
 
 MS = 1_000_000

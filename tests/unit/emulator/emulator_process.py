@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 
 from testbed.emulator.counters import DirectionCounters
-from testbed.emulator.userspace import UserspaceEmulator
-from testbed.kernel.control import ControlChannel
+from testbed.emulator.userspace.client import UserspaceEmulator
+from testbed.kernel.processes.control import ControlChannel
 from testbed.topology.model import Impairments
 
 DEADLINE = 30.0
@@ -25,7 +25,13 @@ class Started:
         ours, theirs = socket.socketpair()
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "testbed.emulator", "--control", str(theirs.fileno())],
+                [
+                    sys.executable,
+                    "-m",
+                    "testbed.emulator.userspace",
+                    "--control",
+                    str(theirs.fileno()),
+                ],
                 pass_fds=[theirs.fileno()],
                 stderr=subprocess.PIPE,
             )

@@ -7,7 +7,7 @@ import random
 import pytest
 from emulator_frames import ethernet, internet_checksum, ipv4, tcp
 
-from testbed.emulator.aqm import ControlledDelay, RandomEarlyDetection
+from testbed.emulator.elements.aqm import ControlledDelay, RandomEarlyDetection
 from testbed.topology.model import Codel, Impairments, KernelAqm, Queue, QueueLimit, Red
 
 MS = 1_000_000

@@ -7,8 +7,8 @@ import math
 import pytest
 
 from testbed.emulator.counters import LatenessHistogram
-from testbed.emulator.departures import Departures
-from testbed.emulator.element import NEVER, seeded
+from testbed.emulator.elements.departures import Departures
+from testbed.emulator.elements.element import NEVER, seeded
 from testbed.topology.model import Impairments, Queue, QueueLimit
 
 MS = 1_000_000

@@ -10,9 +10,9 @@ import time
 import pytest
 
 from testbed.emulator.counters import LatenessHistogram
-from testbed.emulator.ferry import Ferry, HeadStart
-from testbed.emulator.link import Link, Workspace
-from testbed.emulator.steered import Steered
+from testbed.emulator.userspace.ferry import Ferry, HeadStart
+from testbed.emulator.userspace.link import Link, Workspace
+from testbed.emulator.userspace.steered import Steered
 from testbed.topology.model import Impairments
 
 MS = 1_000_000

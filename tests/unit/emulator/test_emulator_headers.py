@@ -7,8 +7,8 @@ from emulator_frames import UNICAST, ethernet, internet_checksum, ipv4, ipv6, tc
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.emulator.ecn import marked
-from testbed.emulator.headers import Headers
+from testbed.emulator.elements.ecn import marked
+from testbed.wire.frame import Headers
 
 VLAN = b"\x81\x00\x00\x07"
 QINQ = b"\x88\xa8\x00\x09"

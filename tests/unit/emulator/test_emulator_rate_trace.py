@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from testbed.errors import InvalidValue
 from testbed.topology.model import Impairments, Queue, QueueLimit, RateTrace
-from testbed.topology.rate_trace import MOST_LINES, parse_rate_trace
+from testbed.topology.values.rate_trace import MOST_LINES, parse_rate_trace
 
 MS = 1_000_000
 FULL = bytes(1514)

@@ -7,9 +7,9 @@ from emulator_frames import MULTICAST, UNICAST, ethernet, ipv4, segment, tcp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from testbed.emulator.headers import Headers
-from testbed.emulator.script import MOST_CONNECTIONS, Connections, flags_of
+from testbed.emulator.elements.script import MOST_CONNECTIONS, Connections, flags_of
 from testbed.topology.model import DropRule, Impairments
+from testbed.wire.frame import Headers
 
 FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
 DATA = b"d" * 100

@@ -8,10 +8,10 @@ import time
 
 import pytest
 
-from testbed.emulator import steered
 from testbed.emulator.counters import LatenessHistogram
-from testbed.emulator.link import Link, Workspace
-from testbed.emulator.steered import Steered
+from testbed.emulator.userspace import steered
+from testbed.emulator.userspace.link import Link, Workspace
+from testbed.emulator.userspace.steered import Steered
 from testbed.errors import LabError
 from testbed.topology.model import Impairments
 

@@ -6,7 +6,7 @@ import statistics
 
 import pytest
 
-from testbed.emulator.jitter import TABLE_SIZE, normal_table, pareto_table
+from testbed.emulator.elements.jitter import TABLE_SIZE, normal_table, pareto_table
 from testbed.topology.model import Impairments, Jitter, Reorder
 
 MS = 1_000_000

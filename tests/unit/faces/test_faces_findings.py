@@ -7,8 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from testbed.kernel.findings import Finding, judge, obstacles
-from testbed.kernel.probe import QDISCS, Inside, Machine
+from testbed.doctor.findings import Finding, judge, obstacles
+from testbed.doctor.probe import QDISCS, Inside, Machine
 
 _GOOD = Inside(
     qdiscs=dict.fromkeys(QDISCS, True),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import PrivilegeError
-from testbed.kernel import capabilities, userns
+from testbed.kernel.processes import capabilities, userns
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from testbed.kernel import arrival_stamps
-from testbed.kernel.arrival_stamps import MOST_BEHIND, REMEMBERED, ArrivalStamps, stamp_arrivals
+from testbed.kernel.devices import arrival_stamps
+from testbed.kernel.devices.arrival_stamps import (
+    MOST_BEHIND,
+    REMEMBERED,
+    ArrivalStamps,
+    stamp_arrivals,
+)
 
 
 class Interface:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from testbed.kernel import backlog
-from testbed.kernel.backlog import Backlog
+from testbed.kernel.devices import backlog
+from testbed.kernel.devices.backlog import Backlog
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import threading
 import pytest
 
 from testbed.errors import LabError, ProcessDied
-from testbed.kernel.control import ControlChannel, ControlServer
+from testbed.kernel.processes.control import ControlChannel, ControlServer
 
 
 @pytest.fixture

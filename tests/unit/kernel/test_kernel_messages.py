@@ -12,9 +12,9 @@ from pyroute2.netlink.rtnl.ndmsg import ndmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
 from testbed.errors import KernelError
-from testbed.kernel import rtnetlink
-from testbed.kernel.rtnetlink import LinkEnd, Metrics
-from testbed.kernel.shape import Shape, number
+from testbed.kernel.netlink import rtnetlink
+from testbed.kernel.netlink.rtnetlink import LinkEnd, Metrics
+from testbed.kernel.netlink.shape import Shape, number
 
 CREATE = 0x401 | 0x200  # NLM_F_REQUEST | NLM_F_CREATE | NLM_F_EXCL
 
@@ -131,7 +131,7 @@ def test_a_name_that_no_interface_can_have_is_refused(name):
 
 def test_a_value_that_looks_like_another_mark_stays_what_it_is():
     # Filling in one field must not be taken for the mark of the next.
-    from testbed.kernel.shape import NUMBERS
+    from testbed.kernel.netlink.shape import NUMBERS
 
     message = decoded(ifinfmsg, rtnetlink.set_link(NUMBERS[1], "eth0", master=6))
     assert message["index"] == NUMBERS[1]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from testbed.kernel.uml import Ending, modules_in_order
+from testbed.kernel.uml.boot import Ending, modules_in_order
 
 
 def test_dependencies_come_first_and_once(tmp_path: Path):

@@ -8,11 +8,11 @@ import sys
 from types import FunctionType, ModuleType
 from typing import Any
 
-from testbed.middlebox.packet import ACK, FIN, INSIDE, OUTSIDE, SYN, Packet, Side
-from testbed.middlebox.pipeline import Pipeline
+from testbed.middlebox.process.pipeline import Pipeline
 from testbed.middlebox.registry import find
-from testbed.middlebox.segments import HandshakeOptions, reverse_key, tcp_segment
 from testbed.middlebox.timers import Timers
+from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, SYN, Packet, Side
+from testbed.wire.segments import HandshakeOptions, reverse_key, tcp_segment
 
 IPV4_KEY = bytes((10, 0, 1, 1, 10, 0, 2, 2)) + struct.pack("!HH", 40000, 80)
 IPV6_KEY = (

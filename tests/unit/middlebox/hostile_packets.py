@@ -13,8 +13,8 @@ from typing import NamedTuple
 from box_bench import CLIENT_ISN, IPV4_KEY, IPV6_KEY, LINUX, SERVER_ISN, loaded
 from nat_bench import ip, with_checksum
 
-from testbed.middlebox.packet import ACK, FIN, INSIDE, OUTSIDE, PSH, RST, SYN, Packet, Side
-from testbed.middlebox.segments import icmp_error, reverse_key, tcp_segment
+from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, PSH, RST, SYN, Packet, Side
+from testbed.wire.segments import icmp_error, reverse_key, tcp_segment
 
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
 _CHECKSUM_AT = {ICMP: 2, TCP: 16, UDP: 6, ICMPV6: 2}

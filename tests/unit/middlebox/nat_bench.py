@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from box_bench import Bench, Seen, word_sum
 
-from testbed.middlebox.packet import ACK, FIN, INSIDE, OUTSIDE, SYN
-from testbed.middlebox.segments import icmp_error, tcp_segment
+from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, SYN
+from testbed.wire.segments import icmp_error, tcp_segment
 
 POOL = {4: ("192.0.2.1", "192.0.2.2", "192.0.2.3"), 6: ("2001:db8::1", "2001:db8::2")}
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
@@ -94,7 +94,7 @@ def echo(one: Flow, *, identifier: int, reply: bool = False) -> bytearray:
 
 def error(data: bytes | bytearray, source: str, cut: int | None = None) -> bytearray:
     """An unreachable error from `source` about a packet, quoting it or its first bytes."""
-    from testbed.middlebox.packet import Packet
+    from testbed.wire.packet import Packet
 
     packet = Packet()
     assert packet.load(bytearray(data), len(data), OUTSIDE)

@@ -13,9 +13,9 @@ import pytest
 from box_bench import IPV4_KEY, LINUX, Bench, checksums_are_right, size_of
 from hostile_packets import corpus, harmed, reply_to, right
 
-from testbed.middlebox.packet import ACK, INSIDE, OUTSIDE, SYN, add_to_field, adjust_checksum
 from testbed.middlebox.registry import functions
-from testbed.middlebox.segments import tcp_segment
+from testbed.wire.packet import ACK, INSIDE, OUTSIDE, SYN, add_to_field, adjust_checksum
+from testbed.wire.segments import tcp_segment
 
 LIMIT = 50  # of every table of the functions below
 AT_WORK: dict[str, dict[str, Any]] = {

@@ -19,7 +19,7 @@ from box_bench import (
     Seen,
 )
 
-from testbed.middlebox.packet import (
+from testbed.wire.packet import (
     ACK,
     FIN,
     INSIDE,
@@ -30,7 +30,7 @@ from testbed.middlebox.packet import (
     add_to_field,
     adjust_checksum,
 )
-from testbed.middlebox.segments import HandshakeOptions, reverse_key, tcp_segment
+from testbed.wire.segments import HandshakeOptions, reverse_key, tcp_segment
 
 M = 0xFFFFFFFF
 FIRST = (CLIENT_ISN + 1) & M

@@ -6,15 +6,15 @@ import pytest
 from box_bench import IPV4_KEY, IPV6_KEY, checksums_are_right, loaded
 
 from testbed.middlebox.direction import sides_of
-from testbed.middlebox.editing import (
+from testbed.wire.edit import (
     blank_option,
     option_name,
     overwrite,
     set_traffic_class,
     traffic_class,
 )
-from testbed.middlebox.packet import ACK, INSIDE, OUTSIDE
-from testbed.middlebox.segments import tcp_segment
+from testbed.wire.packet import ACK, INSIDE, OUTSIDE
+from testbed.wire.segments import tcp_segment
 
 KEYS = pytest.mark.parametrize("key", [IPV4_KEY, IPV6_KEY], ids=["ipv4", "ipv6"])
 

@@ -9,9 +9,9 @@ import pytest
 from box_bench import CLIENT_ISN, IPV4_KEY, IPV6_KEY, LINUX, SERVER_ISN, Bench
 
 from testbed.errors import LabError
-from testbed.middlebox.packet import ACK, FIN, INSIDE, OUTSIDE, RST, SYN
-from testbed.middlebox.segments import reverse_key, tcp_segment
 from testbed.middlebox.statistics import TcpStatistics, check_kind, tcp_statistics
+from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, RST, SYN
+from testbed.wire.segments import reverse_key, tcp_segment
 
 COOKIE = bytes(range(8))
 REQUEST = b"\x22\x02\x01\x01"

@@ -7,8 +7,8 @@ import struct
 import pytest
 from box_bench import IPV4_KEY, IPV6_KEY, Bench, Seen
 
-from testbed.middlebox.packet import ACK, FIN, INSIDE, OUTSIDE
-from testbed.middlebox.segments import reverse_key, tcp_segment
+from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE
+from testbed.wire.segments import reverse_key, tcp_segment
 
 
 @pytest.fixture(params=[IPV4_KEY, IPV6_KEY], ids=["ipv4", "ipv6"])

@@ -17,8 +17,8 @@ from box_bench import (
     loaded,
 )
 
-from testbed.middlebox.packet import ACK, FIN, INSIDE, OUTSIDE, PSH, RST, SYN
-from testbed.middlebox.segments import HandshakeOptions, icmp_error, reverse_key, tcp_segment
+from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, PSH, RST, SYN
+from testbed.wire.segments import HandshakeOptions, icmp_error, reverse_key, tcp_segment
 
 MODULUS = 1 << 32
 STAMPS = HandshakeOptions(timestamps=(5, 6)).encode()

@@ -10,7 +10,7 @@ import pytest
 from box_bench import Bench, Seen, word_sum
 
 from testbed.errors import LabError
-from testbed.middlebox.packet import INSIDE, OUTSIDE, Side
+from testbed.wire.packet import INSIDE, OUTSIDE, Side
 
 ADDRESSES4 = bytes((10, 0, 1, 1, 10, 0, 2, 2))
 ADDRESSES6 = bytes.fromhex("20010db800010000000000000000000120010db8000200000000000000000002")

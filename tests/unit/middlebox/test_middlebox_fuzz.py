@@ -19,8 +19,8 @@ from box_bench import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from testbed.middlebox import openings
-from testbed.middlebox.packet import (
+from testbed.middlebox.functions.setup_proxy import openings
+from testbed.wire.packet import (
     ACK,
     FIN,
     INSIDE,
@@ -31,7 +31,7 @@ from testbed.middlebox.packet import (
     Packet,
     Side,
 )
-from testbed.middlebox.segments import icmp_error, reverse_key, tcp_segment
+from testbed.wire.segments import icmp_error, reverse_key, tcp_segment
 
 OPTIONS = st.fixed_dictionaries(
     {},

@@ -26,7 +26,7 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrHopByHop
 from scapy.packet import Raw
 
 from testbed.errors import LabError
-from testbed.middlebox.packet import ACK, FIN, INSIDE, OUTSIDE, RST, SYN
+from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, RST, SYN
 
 
 @pytest.fixture(params=[4, 6], ids=["ipv4", "ipv6"])

@@ -22,7 +22,7 @@ from nat_bench import (
     udp,
 )
 
-from testbed.middlebox.packet import INSIDE, OUTSIDE, SYN
+from testbed.wire.packet import INSIDE, OUTSIDE, SYN
 
 ROUTER = {4: "203.0.113.9", 6: "2001:db8:9::9"}
 

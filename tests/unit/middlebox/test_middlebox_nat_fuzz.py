@@ -7,7 +7,7 @@ import random
 from box_bench import checksums_are_right
 from nat_bench import NatBench, echo, error, flow, inside, source_of, tcp, udp
 
-from testbed.middlebox.packet import ACK, FIN, INSIDE, OUTSIDE, RST, SYN, Packet, Side
+from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, RST, SYN, Packet, Side
 
 PACKETS = 6000
 LIMIT = 60

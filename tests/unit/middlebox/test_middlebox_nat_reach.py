@@ -24,7 +24,7 @@ from nat_bench import (
     udp,
 )
 
-from testbed.middlebox.packet import ACK, FIN, INSIDE, OUTSIDE, RST, SYN
+from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, RST, SYN
 
 ANYBODY, ADDRESS, ENDPOINT = (
     "endpoint-independent",

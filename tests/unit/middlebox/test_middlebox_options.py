@@ -8,8 +8,8 @@ import pytest
 from box_bench import IPV4_KEY, IPV6_KEY, LINUX, Bench, Seen
 
 from testbed.errors import LabError
-from testbed.middlebox.packet import ACK, INSIDE, OUTSIDE, SYN, Side
-from testbed.middlebox.segments import HandshakeOptions, reverse_key, tcp_segment
+from testbed.wire.packet import ACK, INSIDE, OUTSIDE, SYN, Side
+from testbed.wire.segments import HandshakeOptions, reverse_key, tcp_segment
 
 TFO = b"\x22\x0aCOOKIEOK\x01\x01"
 MPTCP = b"\x1e\x04\x00\x81"

@@ -6,9 +6,9 @@ import os
 
 import pytest
 
-from testbed.middlebox import outlets as outlets_module
-from testbed.middlebox.outlets import QUIET, Outlets
-from testbed.middlebox.packet import INSIDE, OUTSIDE
+from testbed.middlebox.process import outlets as outlets_module
+from testbed.middlebox.process.outlets import QUIET, Outlets
+from testbed.wire.packet import INSIDE, OUTSIDE
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from scapy.layers.inet6 import (
 )
 from scapy.packet import Raw
 
-from testbed.middlebox.packet import (
+from testbed.wire.packet import (
     ACK,
     ICMP,
     ICMPV6,
@@ -33,8 +33,8 @@ from testbed.middlebox.packet import (
     adjust_checksum,
     ones_complement_sum,
 )
-from testbed.middlebox.packet import UDP as UDP_NUMBER
-from testbed.middlebox.segments import (
+from testbed.wire.packet import UDP as UDP_NUMBER
+from testbed.wire.segments import (
     HandshakeOptions,
     icmp_error,
     quoted_segment,

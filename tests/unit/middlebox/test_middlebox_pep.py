@@ -16,8 +16,8 @@ from box_bench import (
     Seen,
 )
 
-from testbed.middlebox.packet import ACK, FIN, INSIDE, OUTSIDE, PSH, RST, SYN
-from testbed.middlebox.segments import reverse_key, tcp_segment
+from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, PSH, RST, SYN
+from testbed.wire.segments import reverse_key, tcp_segment
 
 MODULUS = 1 << 32
 FIRST, ANSWER = (CLIENT_ISN + 1) % MODULUS, SERVER_ISN + 1

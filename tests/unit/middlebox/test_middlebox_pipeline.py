@@ -20,9 +20,9 @@ from testbed.middlebox.function import (
     Verdict,
     drop,
 )
-from testbed.middlebox.packet import ACK, INSIDE, OUTSIDE, TCP, UDP, Packet
 from testbed.middlebox.registry import find, function, function_options
-from testbed.middlebox.segments import reverse_key, tcp_segment
+from testbed.wire.packet import ACK, INSIDE, OUTSIDE, TCP, UDP, Packet
+from testbed.wire.segments import reverse_key, tcp_segment
 
 GO_IN = tcp_segment(IPV4_KEY, seq=1, flags=ACK, payload=b"in")
 GO_OUT = tcp_segment(reverse_key(IPV4_KEY), seq=1, flags=ACK, payload=b"out")

@@ -13,11 +13,11 @@ import pytest
 from box_bench import CLIENT_ISN, IPV4_KEY, LINUX, SERVER_ISN, Seen
 
 from testbed.errors import LabError, ProcessDied
-from testbed.kernel.control import ControlChannel
+from testbed.kernel.processes.control import ControlChannel
 from testbed.middlebox.client import MiddleboxClient
-from testbed.middlebox.packet import ACK, INSIDE, OUTSIDE, SYN, Side
-from testbed.middlebox.segments import reverse_key, tcp_segment
 from testbed.topology.model import Function
+from testbed.wire.packet import ACK, INSIDE, OUTSIDE, SYN, Side
+from testbed.wire.segments import reverse_key, tcp_segment
 
 SECONDS = 20.0
 PROXY = Function("setup-proxy", {"handshake_data": "drop"})
@@ -28,7 +28,13 @@ class Box:
 
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
-        argv = [sys.executable, "-m", "testbed.middlebox", "--control", str(theirs.fileno())]
+        argv = [
+            sys.executable,
+            "-m",
+            "testbed.middlebox.process",
+            "--control",
+            str(theirs.fileno()),
+        ]
         self.process = subprocess.Popen(argv, pass_fds=[theirs.fileno()])
         theirs.close()
         self.channel = ControlChannel(ours, "the middlebox")

@@ -8,9 +8,9 @@ import socket
 import pytest
 from test_middlebox_process import Box
 
-from testbed.kernel.confine import prefer_realtime
-from testbed.middlebox import engine as engine_module
-from testbed.middlebox.engine import Engine
+from testbed.kernel.processes.confine import prefer_realtime
+from testbed.middlebox.process import engine as engine_module
+from testbed.middlebox.process.engine import Engine
 
 
 def may_be_realtime() -> bool:

@@ -17,9 +17,9 @@ from box_bench import (
     loaded,
 )
 
-from testbed.middlebox import openings
-from testbed.middlebox.packet import ACK, FIN, INSIDE, OUTSIDE, PSH, RST, SYN
-from testbed.middlebox.segments import HandshakeOptions, icmp_error, reverse_key, tcp_segment
+from testbed.middlebox.functions.setup_proxy import openings
+from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, PSH, RST, SYN
+from testbed.wire.segments import HandshakeOptions, icmp_error, reverse_key, tcp_segment
 
 FIRST = (CLIENT_ISN + 1) & 0xFFFFFFFF
 

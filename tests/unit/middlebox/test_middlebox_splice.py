@@ -20,9 +20,9 @@ from box_bench import (
 from hypothesis import given
 from hypothesis import strategies as st
 
-from testbed.middlebox.packet import ACK, FIN, INSIDE, OUTSIDE, PSH, RST, SYN, TCP
-from testbed.middlebox.segments import HandshakeOptions, icmp_error, reverse_key, tcp_segment
-from testbed.middlebox.splice import Splice
+from testbed.middlebox.functions.setup_proxy.splice import Splice
+from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, PSH, RST, SYN, TCP
+from testbed.wire.segments import HandshakeOptions, icmp_error, reverse_key, tcp_segment
 
 M = 0xFFFFFFFF
 FIRST = (CLIENT_ISN + 1) & M

@@ -7,9 +7,9 @@ import struct
 import pytest
 from box_bench import IPV4_KEY, IPV6_KEY, LINUX, Bench
 
-from testbed.middlebox.editing import set_traffic_class
-from testbed.middlebox.packet import ACK, INSIDE, OUTSIDE, SYN, Packet
-from testbed.middlebox.segments import icmp_error, reverse_key, tcp_segment
+from testbed.wire.edit import set_traffic_class
+from testbed.wire.packet import ACK, INSIDE, OUTSIDE, SYN, Packet
+from testbed.wire.segments import icmp_error, reverse_key, tcp_segment
 
 ECE, CWR = 0x40, 0x80
 CE, ECT = 3, 2

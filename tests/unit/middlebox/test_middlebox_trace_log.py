@@ -11,10 +11,15 @@ import pytest
 from box_bench import IPV4_KEY, IPV6_KEY, Bench
 
 from testbed.errors import LabError
-from testbed.middlebox.functions.trace_log import TraceLog
-from testbed.middlebox.packet import ACK, FIN, OUTSIDE, RST, SYN
-from testbed.middlebox.segments import tcp_segment
-from testbed.middlebox.trace_files import MEMORY_LIMIT, DirectoryStore, MemoryStore, RotatingLog
+from testbed.middlebox.functions.trace_log.files import (
+    MEMORY_LIMIT,
+    DirectoryStore,
+    MemoryStore,
+    RotatingLog,
+)
+from testbed.middlebox.functions.trace_log.function import TraceLog
+from testbed.wire.packet import ACK, FIN, OUTSIDE, RST, SYN
+from testbed.wire.segments import tcp_segment
 
 
 @pytest.fixture

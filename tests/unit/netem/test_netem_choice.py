@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
+from testbed.emulator.choice import choose, netem_problems, userspace_problems
+from testbed.emulator.netem.probe import NetemSupport
 from testbed.errors import TopologyError
-from testbed.kernel.netem_probe import NetemSupport
-from testbed.lab.choice import choose, netem_problems, userspace_problems
 from testbed.topology.model import (
     DropRule,
     Endpoint,

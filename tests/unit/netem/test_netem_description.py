@@ -6,9 +6,9 @@ import statistics
 
 import pytest
 
-from testbed.emulator import netem
-from testbed.kernel import queue_qdiscs as queues
-from testbed.kernel.netem_qdisc import CERTAIN, INSTANT, TABLE_SCALE, BurstLoss, StateLoss
+from testbed.emulator.netem import description as netem
+from testbed.kernel.netlink import queue_qdiscs as queues
+from testbed.kernel.netlink.netem_qdisc import CERTAIN, INSTANT, TABLE_SCALE, BurstLoss, StateLoss
 from testbed.topology.model import (
     Chance,
     Codel,

@@ -6,9 +6,9 @@ import struct
 
 import pytest
 
-from testbed.kernel import queue_qdiscs as queues
-from testbed.kernel.netem_qdisc import INSTANT, BurstLoss, Netem, StateLoss
-from testbed.kernel.netlink import attribute, attributes
+from testbed.kernel.netlink import queue_qdiscs as queues
+from testbed.kernel.netlink.netem_qdisc import INSTANT, BurstLoss, Netem, StateLoss
+from testbed.kernel.netlink.socket import attribute, attributes
 
 FULL = Netem(
     limit=1000,

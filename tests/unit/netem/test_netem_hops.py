@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from testbed.emulator import netem
+from testbed.emulator.netem import description as netem
 from testbed.errors import KernelError
-from testbed.kernel.netlink import Request
+from testbed.kernel.netlink.socket import Request
 from testbed.lab.netem_link import HopsInForce, Path
 from testbed.topology.model import Impairments
 

@@ -11,13 +11,13 @@ from rich.console import Console
 
 from testbed.errors import ScenarioError, TopologyError
 from testbed.scenarios import registry, runner
-from testbed.scenarios.docomo import judge as judge_docomo
+from testbed.scenarios.catalogue.docomo import judge as judge_docomo
 from testbed.scenarios.environment import Environment
 from testbed.scenarios.parameters import parameters_of, parse_assignments
 from testbed.scenarios.registry import Judgement, Scenario
 from testbed.scenarios.result import Cell, Result, medians
 from testbed.scenarios.show import matrix, render
-from testbed.topology.load import loads
+from testbed.topology.yaml.load import loads
 
 NOWHERE = Environment(
     kernel="6",

@@ -8,8 +8,7 @@ import msgspec
 import pytest
 
 from testbed.errors import TopologyError
-from testbed.topology.check import check
-from testbed.topology.load import loads
+from testbed.topology.checks.topology import check
 from testbed.topology.model import (
     Endpoint,
     Function,
@@ -23,7 +22,8 @@ from testbed.topology.model import (
     RouteMetrics,
     Topology,
 )
-from testbed.topology.plan import plan
+from testbed.topology.planning.plan import plan
+from testbed.topology.yaml.load import loads
 
 
 def link(a: str, b: str, **more: Any) -> Link:

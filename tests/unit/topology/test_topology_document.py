@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import TopologyError
-from testbed.topology.document import MAX_BYTES, MappingNode, parse, plain, read_text
+from testbed.topology.yaml.document import MAX_BYTES, MappingNode, parse, plain, read_text
 
 
 def refused(text: str) -> str:

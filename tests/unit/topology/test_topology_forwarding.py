@@ -10,8 +10,8 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from testbed.topology.model import Endpoint, Link, Node, NodeKind, Topology
-from testbed.topology.plan import plan
-from testbed.topology.plan_model import Plan
+from testbed.topology.planning.plan import plan
+from testbed.topology.planning.plan_model import Plan
 from testbed.topology.segments import switch_loops
 
 GIVEN_SUBNETS = (

@@ -12,13 +12,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from testbed.errors import TopologyError
-from testbed.topology import grammar
-from testbed.topology.document import parse, plain
-from testbed.topology.load import loads
 from testbed.topology.model import Topology
-from testbed.topology.plan import plan
-from testbed.topology.schema import json_schema
-from testbed.topology.shapes import (
+from testbed.topology.planning.plan import plan
+from testbed.topology.values.shapes import (
     Either,
     Items,
     Named,
@@ -29,6 +25,10 @@ from testbed.topology.shapes import (
     Table,
     Variants,
 )
+from testbed.topology.yaml import grammar
+from testbed.topology.yaml.document import parse, plain
+from testbed.topology.yaml.load import loads
+from testbed.topology.yaml.schema import json_schema
 
 VALIDATOR = jsonschema.Draft202012Validator(json_schema())
 FUZZ = settings(

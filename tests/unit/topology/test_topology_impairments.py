@@ -9,9 +9,7 @@ from typing import Any
 import pytest
 
 from testbed.errors import InvalidValue, TopologyError
-from testbed.topology.check import check
-from testbed.topology.impairments import MAX_TRACE_BYTES, parse_changes
-from testbed.topology.load import load, loads
+from testbed.topology.checks.topology import check
 from testbed.topology.model import (
     Chance,
     Codel,
@@ -30,8 +28,10 @@ from testbed.topology.model import (
     Reorder,
     ScheduledChange,
 )
-from testbed.topology.plan import plan
+from testbed.topology.planning.plan import plan
 from testbed.topology.vary import with_link
+from testbed.topology.yaml.impairments import MAX_TRACE_BYTES, parse_changes
+from testbed.topology.yaml.load import load, loads
 
 TINY = Path(__file__).with_name("tiny.trace")
 HEAD = "name: t\nnodes: {a: , b: }\n"

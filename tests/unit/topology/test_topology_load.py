@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import TopologyError
-from testbed.topology.load import load, loads
 from testbed.topology.model import Endpoint, Impairments, Queue, QueueLimit, Route, RouteMetrics
+from testbed.topology.yaml.load import load, loads
 
 PAIR = "name: t\nnodes: {a: , b: }\nlinks:\n  - endpoints: [a:eth0, b:eth0]\n"
 HEAD = "name: t\nnodes:\n  a:\n  b:\n  r: {kind: router}\n"

@@ -9,8 +9,8 @@ import msgspec
 import pytest
 
 from testbed.errors import TopologyError
-from testbed.topology.load import loads
-from testbed.topology.schema import json_schema
+from testbed.topology.yaml.load import loads
+from testbed.topology.yaml.schema import json_schema
 
 
 class Proxy(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import TopologyError
-from testbed.topology.load import load, loads
 from testbed.topology.model import Endpoint, Link, Node, Topology
-from testbed.topology.plan import plan
-from testbed.topology.plan_model import Plan, PlannedNeighbour
+from testbed.topology.planning.plan import plan
+from testbed.topology.planning.plan_model import Plan, PlannedNeighbour
+from testbed.topology.yaml.load import load, loads
 
 TOPOLOGIES = sorted((Path(__file__).parents[3] / "topologies").glob("*.yaml"))
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 
 from testbed.errors import TopologyError
-from testbed.topology.addressing import BLOCKS, Prefix
-from testbed.topology.aggregate import aggregate, build_trie
-from testbed.topology.load import loads
-from testbed.topology.plan import plan
-from testbed.topology.plan_model import PlannedNode
+from testbed.topology.planning.addressing import BLOCKS, Prefix
+from testbed.topology.planning.aggregate import aggregate, build_trie
+from testbed.topology.planning.plan import plan
+from testbed.topology.planning.plan_model import PlannedNode
+from testbed.topology.yaml.load import loads
 
 LINE = (
     "links: [{{endpoints: [a, r]}}, {{endpoints: [r, q]}}, {{endpoints: [q, b]}}]\n"

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import TopologyError
-from testbed.topology.load import load
 from testbed.topology.model import KernelFunctions, Ruleset
+from testbed.topology.yaml.load import load
 
 
 def written(folder: Path, node: str) -> Path:

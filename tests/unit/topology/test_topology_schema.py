@@ -9,12 +9,12 @@ import pytest
 import yaml
 
 from testbed.errors import TopologyError
-from testbed.topology import grammar, link_grammar
-from testbed.topology.document import parse, plain
-from testbed.topology.load import loads
-from testbed.topology.reference import reference_markdown
-from testbed.topology.schema import json_schema
-from testbed.topology.shapes import Record
+from testbed.topology.values.shapes import Record
+from testbed.topology.yaml import grammar, link_grammar
+from testbed.topology.yaml.document import parse, plain
+from testbed.topology.yaml.load import loads
+from testbed.topology.yaml.reference import reference_markdown
+from testbed.topology.yaml.schema import json_schema
 
 ROOT = Path(__file__).parents[3]
 SCHEMA = json_schema()
@@ -131,7 +131,7 @@ def test_structural_faults_are_refused_by_both(name: str) -> None:
 def test_the_reference_is_current() -> None:
     page = ROOT / "docs" / "topology.md"
     assert page.read_text() == reference_markdown(), (
-        "run: python -m testbed.topology.reference > docs/topology.md"
+        "run: python -m testbed.topology.yaml.reference > docs/topology.md"
     )
 
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import TopologyError
-from testbed.topology.load import load, loads
 from testbed.topology.model import Function
 from testbed.topology.vary import with_function, with_function_if, with_link, with_node
+from testbed.topology.yaml.load import load, loads
 
 DOCOMO = load(Path(__file__).parents[3] / "topologies" / "docomo.yaml")
 

@@ -14,7 +14,7 @@ from scapy.packet import Raw
 from scapy.utils import PcapReader
 
 from testbed.trace import read_trace
-from testbed.trace.options import Options, parse_options
+from testbed.wire.options import Options, parse_options
 
 # Given, lest scapy asks the network for them.
 MACS = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}

@@ -1,0 +1,161 @@
+"""What this kernel and these privileges can do, as plain data.
+
+Everything that needs a namespace is tried by a child process in namespaces of its own, so that
+neither this process nor the host is touched. (Trying a qdisc may make the kernel load its
+module, like any use of it.)
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import shutil
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+
+import testbed
+from testbed.errors import KernelError, MissingProgram
+from testbed.kernel.processes import userns
+from testbed.kernel.processes.process import find_program
+
+QDISCS = ("netem", "tbf", "htb", "fq", "fq_codel", "codel", "red", "pie", "cake")
+
+_SECONDS = 30.0
+_PACKAGE_ROOT = str(Path(testbed.__file__).resolve().parent.parent)
+_DOCKER_SOCKET = "/var/run/docker.sock"
+
+
+class Inside(msgspec.Struct, kw_only=True):
+    """What the child process found; an error text is None where the thing worked.
+
+    missing_capabilities: before it moved into a user namespace. rootless: whether it did so.
+    What comes after the first failure is not tried and keeps its default.
+    """
+
+    missing_capabilities: tuple[str, ...] = ()
+    rootless: bool = False
+    user_namespace: str | None = None
+    network_namespace: str | None = None
+    pid_namespace: str | None = None
+    tun: str | None = None
+    steering: str | None = None
+    arrival_stamps: bool = False
+    qdiscs: dict[str, bool] = {}
+    congestion_controls: tuple[str, ...] = ()
+    allowed_congestion_controls: tuple[str, ...] = ()
+    default_congestion_control: str = ""
+    route_congestion_control: str | None = None
+    realtime: bool = False
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """What was found on this machine, for this user.
+
+    programs: name and version (or path), None where it is not installed. forbidding: sysctls that
+    keep ordinary users from labs, see `userns.forbidding_settings`. docker: None when an engine
+    answers, else why not. open_files: the hard limit, None for no limit.
+    """
+
+    kernel: str
+    python: str
+    processors: int
+    user: int
+    inside: Inside
+    programs: dict[str, str | None]
+    forbidding: dict[str, tuple[str, str]]
+    docker: str | None
+    open_files: int | None
+
+
+def probe() -> Machine:
+    """Look at this machine; takes half a second. Needs no privileges and changes nothing.
+
+    Raises `KernelError` when the child process ends without an answer.
+    """
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return Machine(
+        kernel=os.uname().release,
+        python=platform.python_version(),
+        processors=len(os.sched_getaffinity(0)),
+        user=os.getuid(),
+        inside=_look_inside(),
+        programs={
+            "tcpdump": _version("tcpdump"),
+            "unshare": _path("unshare"),
+            "tshark": _path("tshark"),
+        },
+        forbidding=userns.forbidding_settings(),
+        docker=_ask_docker(),
+        open_files=None if hard == resource.RLIM_INFINITY else hard,
+    )
+
+
+def _look_inside() -> Inside:
+    path = os.pathsep.join(filter(None, [_PACKAGE_ROOT, os.environ.get("PYTHONPATH")]))
+    try:
+        child = subprocess.run(
+            [sys.executable, "-P", "-m", "testbed.doctor.probe_inside"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_SECONDS,
+            check=False,
+            env={**os.environ, "PYTHONPATH": path},
+        )
+    except subprocess.TimeoutExpired:
+        raise KernelError(f"The probe of this machine did not end within {_SECONDS:g} s.") from None
+    try:
+        return msgspec.json.decode(child.stdout, type=Inside)
+    except msgspec.DecodeError:
+        words = child.stderr.decode(errors="replace").strip()
+        raise KernelError(
+            f"The probe of this machine ended with status {child.returncode}: {words}"
+        ) from None
+
+
+def _path(name: str) -> str | None:
+    try:
+        return find_program(name)
+    except MissingProgram:
+        return None
+
+
+def _version(name: str) -> str | None:
+    """The first line that the program tells with --version, its path where it tells none."""
+    path = _path(name)
+    if path is None:
+        return None
+    try:
+        told = subprocess.run(
+            [path, "--version"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return path
+    first, _, _ = told.stdout.decode(errors="replace").partition("\n")
+    return first.strip() or path
+
+
+def _ask_docker() -> str | None:
+    """None when the engine answers a ping, else why not."""
+    address = os.environ.get("DOCKER_HOST", f"unix://{_DOCKER_SOCKET}")
+    if not address.startswith("unix://"):
+        return f"not asked: DOCKER_HOST is {address}"
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(2.0)
+        try:
+            sock.connect(address.removeprefix("unix://"))
+            sock.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
+            answer = sock.recv(64)
+        except OSError as error:
+            client = "" if shutil.which("docker") else "not installed; "
+            return f"{client}{address}: {error.strerror or error}"
+    return None if b" 200 " in answer else f"{address}: answers {answer[:32]!r}"

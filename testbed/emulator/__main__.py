@@ -1,3 +1,0 @@
-from testbed.emulator.process import main
-
-main()

@@ -1,0 +1,91 @@
+"""Which emulator a topology gets, decided before anything is built."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from testbed.emulator.limits import refuse_impossible
+from testbed.emulator.netem.description import link_refusals, needed_kinds, stages
+from testbed.emulator.netem.probe import NetemSupport, probe_netem
+from testbed.errors import TopologyError
+from testbed.kernel.namespace import Namespace
+from testbed.topology.model import Link, Topology
+
+_OTHER_KERNEL = "or another kernel: `testbed --kernel uml ...`"
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """support: what this kernel can do, where netem is chosen."""
+
+    emulator: Literal["userspace", "netem"]
+    support: NetemSupport | None = None
+
+
+def choose(topology: Topology, namespace: Namespace) -> Choice:
+    """The emulator asked for; for `auto` netem if it can do everything, else userspace.
+
+    namespace: where to try what the kernel can do; nothing else may be going on there. Raises
+    `TopologyError` with every reason why it cannot be, and the ways out.
+    """
+    links = [link for link in topology.links if link.needs_emulator]
+    if topology.emulator == "userspace":
+        _refuse(userspace_problems(links))
+        return Choice("userspace")
+    kinds = {kind for link in links for each in stages(link) for kind in needed_kinds(each)}
+    support = namespace.call(probe_netem, kinds)
+    problems = netem_problems(topology, links, support)
+    if topology.emulator == "netem":
+        _refuse(problems)
+    if not problems:
+        return Choice("netem", support)
+    others = userspace_problems(links)
+    if others:
+        _refuse([*(f"userspace: {line}" for line in others), *(f"netem: {x}" for x in problems)])
+    return Choice("userspace")
+
+
+def netem_problems(topology: Topology, links: Iterable[Link], support: NetemSupport) -> list[str]:
+    """Why the links cannot be made of this kernel's qdiscs; empty when they can."""
+    problems = []
+    if support.missing:
+        problems.append(
+            f"This kernel has no {', '.join(support.missing)}, which links by netem need; use "
+            f"`emulator: userspace` {_OTHER_KERNEL}."
+        )
+    elif topology.seed and not support.seeded:
+        problems.append(
+            f"This kernel's netem cannot be given the seed {topology.seed}: only Linux 6.6 and "
+            "later can; use `emulator: userspace`, which replays exactly, or leave the seed out."
+        )
+    return problems + _told_of_links((link, link_refusals(link)) for link in links)
+
+
+def userspace_problems(links: Iterable[Link]) -> list[str]:
+    """Why the links cannot be made by the userspace emulator; empty when they can."""
+    return _told_of_links((link, _userspace_refusals(link)) for link in links)
+
+
+def _userspace_refusals(link: Link) -> Iterable[str]:
+    found = []
+    for impairments in stages(link):
+        try:
+            refuse_impossible(impairments)
+        except ValueError as error:
+            found.append(f"{error} ({_OTHER_KERNEL})" if impairments.queue.aqm else str(error))
+    return dict.fromkeys(found)
+
+
+def _told_of_links(refusals: Iterable[tuple[Link, Iterable[str]]]) -> list[str]:
+    return [
+        f"link {link.endpoints[0]} to {link.endpoints[1]}: {reason}"
+        for link, reasons in refusals
+        for reason in reasons
+    ]
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise TopologyError(problems)

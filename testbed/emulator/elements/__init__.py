@@ -1,0 +1,1 @@
+"""One impairment per module, as an element of a chain."""

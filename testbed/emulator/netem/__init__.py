@@ -1,0 +1,1 @@
+"""The emulator that is made of the kernel's qdiscs."""

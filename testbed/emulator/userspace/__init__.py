@@ -1,0 +1,1 @@
+"""The emulator that is a process of ours."""

@@ -1,0 +1,3 @@
+from testbed.emulator.userspace.process import main
+
+main()

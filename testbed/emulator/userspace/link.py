@@ -1,0 +1,215 @@
+"""A link in the emulator: two frame descriptors and a pipeline from each to the other."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, TypeAlias
+
+import msgspec
+
+from testbed.emulator.counters import LatenessHistogram
+from testbed.emulator.elements.element import NEVER, Nanoseconds
+from testbed.emulator.elements.pipeline import Pipeline
+from testbed.emulator.fate import FateLog, LogFile
+from testbed.emulator.limits import refuse_impossible
+from testbed.emulator.userspace.steered import Steered
+from testbed.kernel.devices.arrival_stamps import ArrivalStamps
+from testbed.topology.model import Impairments, ScheduledChange
+
+DirectionName: TypeAlias = Literal["forward", "reverse"]
+
+#: Frames moved before another direction gets its turn.
+BATCH = 64
+#: The longest frame a TAP can give: the largest MTU, Ethernet header and two VLAN tags.
+LONGEST_FRAME = 65535 + 14 + 8
+
+
+class Workspace(NamedTuple):
+    """What all links of a process share: where it is noted how late frames are handed over, and
+    how many may be."""
+
+    lateness: LatenessHistogram
+    steered: Steered
+
+
+class Direction:
+    """Reads frames from `source`, takes them through the pipeline, writes them to `target`.
+
+    workspace: what it shares with others. stamps: when the frames came; without them, they came
+    when they are read.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        source: int,
+        target: int,
+        workspace: Workspace,
+        stamps: ArrivalStamps | None = None,
+    ) -> None:
+        self.pipeline = pipeline
+        self.source = source
+        self.target = target
+        self._lateness, self._steered = workspace
+        self._stamps = stamps
+        self._latest: Nanoseconds = 0
+        #: When the ferry means to call `release`.
+        self.scheduled: Nanoseconds = NEVER
+
+    @property
+    def wake(self) -> Nanoseconds:
+        """When `release` must be called next."""
+        return self.pipeline.wake
+
+    def receive(self) -> bool:
+        """Read up to BATCH frames; False when the source will never give one again."""
+        frames: list[bytes] = []
+        read, source = os.read, self.source
+        drained, alive = False, True
+        try:
+            while len(frames) < BATCH:
+                frames.append(read(source, LONGEST_FRAME))
+        except BlockingIOError:
+            drained = True
+        except OSError:
+            alive = False  # EBADFD: the interface is gone
+        if frames:
+            self._take(frames, self._arrivals(len(frames), drained))
+        return alive
+
+    def _arrivals(self, frames: int, drained: bool) -> Sequence[Nanoseconds]:
+        """When the frames that have just been read came; not before those that were read before."""
+        found = self._stamps.of(frames, drained) if self._stamps is not None else None
+        if found is None:
+            found = [time.monotonic_ns()] * frames
+        elif found[0] < self._latest:
+            found = [max(moment, self._latest) for moment in found]
+        self._latest = found[-1]
+        return found
+
+    def _take(self, frames: Sequence[bytes], arrivals: Sequence[Nanoseconds]) -> None:
+        tally = self.pipeline.tally
+        tally.packets_in += len(frames)
+        tally.bytes_in += sum(map(len, frames))
+        if tally.log is None:
+            self.pipeline.take_all(frames, arrivals)
+            return
+        for frame, arrival in zip(frames, arrivals, strict=True):
+            waiting = self.pipeline.waiting(arrival)
+            self.pipeline.take(tally.log.number(frame, arrival, waiting), arrival)
+
+    def release(self, now: Nanoseconds) -> None:
+        """Write up to BATCH frames that are due by `now`."""
+        pipeline = self.pipeline
+        pipeline.advance(now)
+        departing = pipeline.departures.pop_due(now, self._steered.room(BATCH))
+        if not departing:
+            return
+        self._steered.handed_over(len(departing))
+        write, clock, target = os.write, time.monotonic_ns, self.target
+        tally, log = pipeline.tally, pipeline.tally.log
+        latenesses: list[Nanoseconds] = []
+        sent = size = 0
+        for due, frame in departing:
+            moment = clock()
+            latenesses.append(moment - due)
+            try:
+                size += write(target, frame)
+            except OSError:
+                tally.drop("tap", frame, moment)
+                continue
+            sent += 1
+            if log is not None:
+                log.sent(frame, due, moment)
+        tally.packets_out += sent
+        tally.bytes_out += size
+        self._lateness.record(latenesses)
+
+
+class Link:
+    """Two directions over the descriptors `fds`, which belong to the link from now on.
+
+    workspace: what it shares with others. log: where the fate of every frame is to be written, if
+    anywhere. stamps: when frames come to each of `fds`, if that is known.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        fds: tuple[int, int],
+        forward: Impairments,
+        reverse: Impairments,
+        seed: int,
+        workspace: Workspace,
+        log: LogFile | None = None,
+        stamps: tuple[ArrivalStamps, ArrivalStamps] | None = None,
+    ) -> None:
+        self.name = name
+        self.log = log
+        self._asked: dict[DirectionName, Impairments] = {"forward": forward, "reverse": reverse}
+        there, back = stamps if stamps is not None else (None, None)
+        self.directions: dict[DirectionName, Direction] = {
+            "forward": Direction(Pipeline(seed, name, "forward"), *fds, workspace, there),
+            "reverse": Direction(Pipeline(seed, name, "reverse"), *fds[::-1], workspace, back),
+        }
+        self._configure(self._asked)
+        if log is not None:
+            for direction, carried in self.directions.items():
+                carried.pipeline.tally.log = FateLog(log, direction)
+        for fd in fds:
+            os.set_blocking(fd, False)
+
+    def set(self, direction: DirectionName, impairments: Impairments) -> None:
+        """Change one direction; what is unchanged in it keeps its state.
+
+        Raises `ValueError` for what cannot be, having changed nothing.
+        """
+        self._configure({**self._asked, direction: impairments})
+
+    def cut(self, direction: DirectionName | None, engaged: bool) -> None:
+        """Pull the cable out, or put it back, in one direction or both."""
+        for name in directions_of(direction):
+            self.directions[name].pipeline.cut(engaged)
+
+    def apply(self, change: ScheduledChange) -> None:
+        """Do what a schedule asks for. Raises `ValueError` as `set` does."""
+        self._configure(after(self._asked, change))
+        if change.cut is not None:
+            self.cut(change.direction, change.cut)
+
+    def rehearse(self, changes: Sequence[ScheduledChange]) -> None:
+        """Raise `ValueError` if these changes would come to something impossible."""
+        asked = self._asked
+        for change in changes:
+            asked = after(asked, change)
+            for impairments in asked.values():
+                refuse_impossible(impairments)
+
+    def _configure(self, asked: dict[DirectionName, Impairments]) -> None:
+        # Both directions: a limit in bandwidth-delay products depends on both delays.
+        for impairments in asked.values():
+            refuse_impossible(impairments)
+        both = asked["forward"].delay + asked["reverse"].delay
+        for name, direction in self.directions.items():
+            direction.pipeline.configure(asked[name], both, time.monotonic_ns())
+        self._asked = asked
+
+
+def directions_of(direction: DirectionName | None) -> tuple[DirectionName, ...]:
+    return ("forward", "reverse") if direction is None else (direction,)
+
+
+def after(
+    asked: dict[DirectionName, Impairments], change: ScheduledChange
+) -> dict[DirectionName, Impairments]:
+    """The impairments after a change; a field that does not exist or fit is a `ValueError`."""
+    unknown = set(change.changes) - set(Impairments.__struct_fields__)
+    if unknown:
+        raise ValueError(f"there is no impairment {' or '.join(sorted(unknown))}")
+    changed = {
+        name: msgspec.convert({**msgspec.to_builtins(asked[name]), **change.changes}, Impairments)
+        for name in directions_of(change.direction)
+    }
+    return {**asked, **changed}

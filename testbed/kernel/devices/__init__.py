@@ -1,0 +1,1 @@
+"""TUN and TAP devices, and how the kernel deals with what they are written."""

@@ -1,0 +1,1 @@
+"""Netlink: requests, answers, and what they say of links, routes and qdiscs."""

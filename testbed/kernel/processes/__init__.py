@@ -1,0 +1,1 @@
+"""Programs that run inside a lab, and what they may do."""

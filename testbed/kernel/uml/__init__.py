@@ -1,0 +1,1 @@
+"""Another kernel for one command: User-Mode Linux."""

@@ -1,0 +1,3 @@
+from testbed.kernel.uml.boot import main
+
+raise SystemExit(main())

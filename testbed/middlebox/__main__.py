@@ -1,3 +1,0 @@
-from testbed.middlebox.engine import main
-
-main()

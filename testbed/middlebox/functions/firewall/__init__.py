@@ -1,0 +1,3 @@
+"""The stateful firewall."""
+
+from testbed.middlebox.functions.firewall import function as function

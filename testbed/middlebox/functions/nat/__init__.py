@@ -1,0 +1,3 @@
+"""Source NAT."""
+
+from testbed.middlebox.functions.nat import function as function

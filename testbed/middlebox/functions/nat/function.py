@@ -1,0 +1,246 @@
+"""Source NAT: hosts inside share public addresses (RFC 4787, RFC 5382, RFC 5508)."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from typing import Final
+
+from testbed.middlebox.function import HOLD, PASS, Box, MiddleboxFunction, Verdict, drop
+from testbed.middlebox.functions.nat.bindings import Binding
+from testbed.middlebox.functions.nat.endpoints import Endpoints
+from testbed.middlebox.functions.nat.options import NatOptions
+from testbed.middlebox.functions.nat.sessions import (
+    HAVE_PORTS,
+    Line,
+    Session,
+    Sessions,
+    new_session,
+)
+from testbed.middlebox.registry import function
+from testbed.wire.packet import (
+    ACK,
+    FIN,
+    ICMP,
+    ICMPV6,
+    INSIDE,
+    OUTSIDE,
+    RST,
+    SYN,
+    TCP,
+    UDP,
+    Packet,
+    adjust_checksum,
+)
+from testbed.wire.quotes import ECHO_TYPES, is_icmp_error, quoted_packet, translate_quote
+from testbed.wire.segments import reset_for, reverse_key
+
+_NO_SESSION: Final = drop("no-session")
+_NO_MAPPING: Final = drop("no-mapping")
+_EXHAUSTED: Final = drop("ports-exhausted")
+_UNTRANSLATABLE: Final = drop("untranslatable")
+_OPENS: Final = SYN | ACK | RST | FIN  # of these only SYN is set in a segment that opens
+
+
+@function("nat")
+class Nat(MiddleboxFunction):
+    """Puts public addresses in the place of those inside, for TCP, UDP and ICMP."""
+
+    drains = True
+    claims_own_addresses = True
+    Options = NatOptions
+    options: NatOptions
+
+    def __init__(self, box: Box, options: NatOptions) -> None:
+        super().__init__(box, options)
+        self._sessions = Sessions(box, options.session_limit, _timeouts(options), self._ended)
+        self._endpoints = Endpoints(box, options)
+        self._own = {ipaddress.ip_address(text).packed for text in box.addresses[OUTSIDE]}
+
+    def reconfigure(self, options: NatOptions) -> None:
+        super().reconfigure(options)
+        self._endpoints.configure(options)
+        self._sessions.configure(options.session_limit, _timeouts(options))
+
+    def gauges(self) -> dict[str, int]:
+        return {"now-sessions": len(self._sessions), **self._endpoints.gauges()}
+
+    def packet(self, packet: Packet) -> Verdict:
+        protocol = packet.protocol
+        if protocol in (TCP, UDP):
+            key = packet.key
+        elif protocol in (ICMP, ICMPV6):
+            if is_icmp_error(packet):
+                return self._error(packet)
+            at = packet.transport
+            if packet.buffer[at] not in ECHO_TYPES[protocol]:
+                return self._stranger(packet, _UNTRANSLATABLE)
+            key = packet.key + bytes(packet.buffer[at + 4 : at + 6] * 2)
+        else:
+            return self._stranger(packet, _UNTRANSLATABLE)
+        if packet.side is OUTSIDE:
+            return self._inward(packet, key)
+        session = self._sessions.from_inside(protocol, key)
+        if session is not None:
+            self._sessions.use(session, packet)
+        else:
+            begun = self._begin(packet, key)
+            if isinstance(begun, Verdict):
+                return begun
+            session = begun
+        session.outward(packet)
+        return self._hairpin(packet) if session.hairpins else PASS
+
+    def _inward(self, packet: Packet, key: bytes) -> Verdict:
+        session = self._sessions.from_outside(packet.protocol, key)
+        if session is None:
+            session = self._begin_from_outside(packet, key)
+            if session is None:
+                return self._stranger(packet, _NO_SESSION)
+        self._sessions.use(session, packet)
+        session.inward(packet)
+        return PASS
+
+    def _hairpin(self, packet: Packet) -> Verdict:
+        """Hairpinning: what is addressed to a public endpoint comes as if from outside."""
+        data = packet.copy()
+        turned = Packet()
+        turned.load(data, len(data), OUTSIDE)
+        if turned.protocol in (ICMP, ICMPV6):
+            verdict = self._error(turned)
+        else:
+            verdict = self._inward(turned, turned.key)
+        if verdict is PASS:
+            self.box.release(data, INSIDE)
+            return HOLD
+        return verdict
+
+    def _translates(self, packet: Packet) -> bool:
+        return self.enabled and self._endpoints.serve(packet.version)
+
+    def _stranger(self, packet: Packet, from_inside: Verdict) -> Verdict:
+        """A packet without a session that begins none."""
+        if not self._translates(packet):
+            return PASS
+        destination = _destination(packet)
+        if packet.side is INSIDE:
+            return PASS if destination in self._own else from_inside
+        return _NO_MAPPING if destination in self._endpoints else PASS
+
+    def _aims_at(self, packet: Packet, key: bytes) -> Verdict | None:
+        """What becomes of a packet to an address of ours, if it is not translated."""
+        destination = _destination(packet)
+        public = destination in self._endpoints and self.options.hairpinning
+        mapped = self._endpoints.mapping_at(packet.protocol, destination, key[-2:]) is not None
+        if public and mapped and packet.protocol in HAVE_PORTS:
+            return None
+        if destination in self._own:
+            return PASS
+        return _NO_MAPPING if public else None
+
+    # Sessions
+
+    def _begin(self, packet: Packet, key: bytes) -> Session | Verdict:
+        """The session that a packet from inside begins, or why it begins none."""
+        if not self._translates(packet):
+            return PASS
+        protocol = packet.protocol
+        verdict = self._aims_at(packet, key)
+        if verdict is not None:
+            return verdict
+        if protocol == TCP and packet.flags & _OPENS != SYN:
+            return self._unknown_segment(packet)
+        if protocol in ECHO_TYPES and packet.buffer[packet.transport] != ECHO_TYPES[protocol][0]:
+            return _UNTRANSLATABLE
+        taken = self._endpoints.take(protocol, key)
+        if taken is None:
+            self.counters["ports-exhausted"] += 1
+            return _EXHAUSTED
+        return self._add_session(packet, key, *taken)
+
+    def _add_session(
+        self, packet: Packet, key: bytes, mapping: Binding, pair: Binding | None
+    ) -> Session:
+        """key: of packets from inside."""
+        session = new_session(packet, key, mapping, pair, self.box.now())
+        to_public = session.remote_address in self._endpoints
+        session.hairpins = to_public and packet.protocol in HAVE_PORTS and self.options.hairpinning
+        self._sessions.add(session)
+        self.counters["sessions"] += 1
+        return session
+
+    def _begin_from_outside(self, packet: Packet, key: bytes) -> Session | None:
+        """The session that a packet from outside begins, if the filtering admits it."""
+        protocol = packet.protocol
+        if protocol not in HAVE_PORTS or not self._translates(packet):
+            return None
+        if protocol == TCP and packet.flags & _OPENS != SYN:
+            return None
+        width = (len(key) - 4) // 2
+        remote, public = key[:width], key[width : 2 * width]
+        mapping = self._endpoints.mapping_at(protocol, public, key[-2:])
+        if mapping is None or not self._endpoints.admit(mapping, remote):
+            return None
+        outward = mapping.owner[:width] + remote + mapping.owner[width:] + key[-4:-2]
+        if self._sessions.from_inside(protocol, outward) is not None:
+            return None  # by another mapping
+        self.counters["sessions-from-outside"] += 1
+        return self._add_session(packet, outward, *self._endpoints.share(mapping, remote))
+
+    def _unknown_segment(self, packet: Packet) -> Verdict:
+        if self.options.on_timeout == "reset" and not packet.flags & RST:
+            self.counters["resets-sent"] += 1
+            self.box.emit(reset_for(packet), INSIDE)
+        return _NO_SESSION
+
+    def _ended(self, session: Session, cause: str) -> None:
+        self.counters[cause] += 1
+        self._endpoints.leave(session.mapping, session.pair, session.remote_address)
+
+    # ICMP errors
+
+    def _error(self, packet: Packet) -> Verdict:
+        """Translate an error about a packet of a session, inside out (RFC 5508 section 4)."""
+        quote = quoted_packet(packet)
+        if quote is None:
+            return self._stranger(packet, _UNTRANSLATABLE)
+        back = reverse_key(quote.key)
+        if packet.side is OUTSIDE:  # about what came from inside and was sent out as ours
+            session = self._sessions.from_outside(quote.protocol, back)
+            if session is None:
+                return self._stranger(packet, _NO_SESSION)
+            address, port = session.private_address, session.private_port
+        else:
+            session = self._sessions.from_inside(quote.protocol, back)
+            if session is None:
+                return self._stranger(packet, _NO_SESSION)
+            address, port = session.public_address, session.public_port
+        inward = packet.side is OUTSIDE
+        translate_quote(packet, quote, address=address, port=port, destination=not inward)
+        _replace_address(packet, address, destination=inward)
+        self.counters["errors-translated"] += 1
+        return self._hairpin(packet) if session.hairpins and not inward else PASS
+
+
+def _destination(packet: Packet) -> bytes:
+    start, end = (16, 20) if packet.version == 4 else (24, 40)
+    return bytes(packet.buffer[start:end])
+
+
+def _replace_address(packet: Packet, address: bytes, *, destination: bool) -> None:
+    """Put another address into the header of an ICMP packet; checksums follow (RFC 1624)."""
+    buffer, width = packet.buffer, len(address)
+    at = (12 if width == 4 else 8) + (width if destination else 0)
+    delta = int.from_bytes(address, "big") - int.from_bytes(buffer[at : at + width], "big")
+    buffer[at : at + width] = address
+    adjust_checksum(buffer, 10 if width == 4 else packet.checksum_at, delta)
+    packet.reload()
+
+
+def _timeouts(options: NatOptions) -> Mapping[Line, float]:
+    return {
+        Line.TRANSITORY: options.transitory_timeout,
+        Line.ICMP: options.icmp_timeout,
+        Line.UDP: options.udp_timeout,
+        Line.TCP: options.idle_timeout,
+    }

@@ -1,0 +1,3 @@
+"""The splitting accelerator."""
+
+from testbed.middlebox.functions.pep import function as function

@@ -1,0 +1,167 @@
+"""The TCP setup proxy: answers SYNs from outside on the server's behalf, then splices.
+
+It opens its own connection to the server with the client's sequence numbers. Some routers throw
+away the payload that a client sends with the acknowledgement that ends its handshake, although
+a receiver has to process it like any other (RFC 9293 section 3.10.7.4, fifth to seventh check).
+Both kinds are here: `handshake_data`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from testbed.middlebox.function import ABSORB, PASS, Box, MiddleboxFunction, Verdict, drop
+from testbed.middlebox.functions.setup_proxy.connections import Connection, Connections
+from testbed.middlebox.functions.setup_proxy.cookies import LIFETIME, Cookie, SynCookies
+from testbed.middlebox.functions.setup_proxy.openings import Openings
+from testbed.middlebox.functions.setup_proxy.options import ProxyOptions
+from testbed.middlebox.registry import function
+from testbed.middlebox.tracking import Flow, Tracker
+from testbed.wire.packet import ACK, FIN, ICMP, ICMPV6, INSIDE, OUTSIDE, RST, SYN, TCP, Packet
+from testbed.wire.segments import HandshakeOptions, quoted_segment, reset_for, reverse_key
+
+_OPENS: Final = SYN | ACK | RST | FIN  # of these only SYN is set in a segment that opens
+
+_BAD_CHECKSUM: Final = drop("bad-checksum")
+_NO_CONNECTION: Final = drop("no-connection")
+_BAD_COOKIES: Final = {name: drop(f"cookie-{name}") for name in ("invalid", "stale")}
+
+
+@function("setup-proxy")
+class SetupProxy(MiddleboxFunction):
+    """Connections from outside are opened on the server's behalf; others pass untouched."""
+
+    protocols = frozenset({TCP, ICMP, ICMPV6})
+    drains = True
+    Options = ProxyOptions
+    options: ProxyOptions
+
+    def __init__(self, box: Box, options: ProxyOptions) -> None:
+        super().__init__(box, options)
+        limits = (options.connection_limit, options.idle_timeout)
+        self._spliced = Connections(box, self.counters, *limits)
+        self._openings = Openings(box, self.counters, options, self._spliced)
+        self._cookies = SynCookies(box.now)
+        self._cookies_end = 0.0  # until when one that was given out may come back
+        self._from_inside: Tracker[Flow] = Tracker(
+            box, self.counters, *limits, evicted="evicted-from-inside"
+        )
+
+    def reconfigure(self, options: ProxyOptions) -> None:
+        super().reconfigure(options)
+        limits = (options.connection_limit, options.idle_timeout)
+        self._openings.configure(options)
+        self._spliced.configure(*limits)
+        self._from_inside.configure(*limits)
+
+    def gauges(self) -> dict[str, int]:
+        return {
+            "now-opening": len(self._openings),
+            "now-spliced": len(self._spliced),
+            "now-held-bytes": self._openings.held_bytes,
+            "now-from-inside": len(self._from_inside),
+        }
+
+    def packet(self, packet: Packet) -> Verdict:
+        if packet.protocol != TCP:
+            return self._icmp(packet)
+        connection = self._spliced.get(packet.key)
+        if connection is not None and not self._begins_anew(connection, packet):
+            return self._spliced.translate(connection, packet)
+        opening = self._openings.get(packet.key)
+        if opening is not None:
+            if not packet.checksum_is_right():
+                return _BAD_CHECKSUM
+            if packet.side is INSIDE:
+                return self._openings.from_server(opening, packet)
+            if packet.flags & _OPENS != SYN or packet.seq == opening.client_isn:
+                return self._openings.from_client(opening, packet)
+            self._openings.take_back(opening, "client-began-anew")
+        if packet.side is OUTSIDE and self.enabled and packet.flags & _OPENS == SYN:
+            return self._open(packet)
+        if self.options.cookies or self._cookies_end > self.box.now():
+            return self._without_connection(packet)
+        return PASS
+
+    def _open(self, packet: Packet) -> Verdict:
+        if not packet.checksum_is_right():
+            return _BAD_CHECKSUM
+        if not self.options.cookies:
+            return self._openings.begin(packet)
+        asked = HandshakeOptions.of(packet)
+        if not self.options.timestamps:
+            asked = HandshakeOptions(mss=asked.mss)
+        self.counters["cookies-sent"] += 1
+        self._cookies_end = self.box.now() + LIFETIME
+        return self._openings.answer_only(packet, self._cookies.make(packet, asked))
+
+    def _without_connection(self, packet: Packet) -> Verdict:
+        """With cookies, what comes from outside brings one back or belongs to a host inside."""
+        if self._is_known_inside(packet) or packet.side is INSIDE:
+            return PASS
+        strict = self.enabled and self.options.cookies
+        if not packet.checksum_is_right():
+            return _BAD_CHECKSUM if strict else PASS
+        if packet.flags & (SYN | RST | ACK) != ACK:
+            return _NO_CONNECTION if strict else PASS
+        found = self._cookies.read(packet)
+        if isinstance(found, Cookie):
+            self.counters["cookies-accepted"] += 1
+            return self._openings.resume(packet, found)
+        if not strict:
+            return PASS
+        self.counters[f"cookies-{found}"] += 1
+        if self.options.bad_cookie == "reset":
+            self.box.emit(reset_for(packet), OUTSIDE)
+        return _BAD_COOKIES[found]
+
+    def _is_known_inside(self, packet: Packet) -> bool:
+        """Whether a segment belongs to a connection on which a host inside has sent anything.
+
+        Such a host may have opened it before cookies were asked for, or the box was disabled.
+        """
+        flow = self._from_inside.find(packet)
+        if flow is None:
+            if packet.side is OUTSIDE or packet.flags & RST or not self.options.cookies:
+                return False
+            flow = Flow(last_used=self.box.now())
+            self._from_inside.add(flow, packet.key, reverse_key(packet.key))
+        self._from_inside.saw(flow, packet.side, packet.flags)
+        return True
+
+    def _begins_anew(self, connection: Connection, packet: Packet) -> bool:
+        """Whether a SYN makes use of the ports of a closed connection.
+
+        One for a connection that is not closed goes to the server, which knows how to answer it
+        (RFC 5961 section 4).
+        """
+        if packet.flags & (SYN | ACK) != SYN or not connection.closed:
+            return False
+        self._spliced.forget(connection)
+        return True
+
+    def _icmp(self, packet: Packet) -> Verdict:
+        quoted = quoted_segment(packet)
+        if quoted is None:
+            return PASS
+        connection = self._spliced.get(quoted.key)
+        if connection is not None:
+            self._spliced.translate_error(connection, packet, quoted)
+            return PASS
+        opening = self._openings.get(quoted.key)
+        if opening is None:
+            return PASS
+        if not packet.checksum_is_right():
+            return _BAD_CHECKSUM
+        about_call = packet.side is INSIDE and opening.server_called and opening.splice is None
+        if about_call and quoted.seq == opening.client_isn and _is_fatal(packet):
+            return self._openings.refuse(opening, "unreachable")
+        return ABSORB
+
+
+def _is_fatal(packet: Packet) -> bool:
+    """Whether an ICMP error says that a SYN cannot arrive, whatever its size."""
+    kind, code = packet.buffer[packet.transport : packet.transport + 2]
+    if packet.version == 6:
+        return kind in (1, 3, 4)
+    return kind in (3, 11, 12) and (kind, code) != (3, 4)

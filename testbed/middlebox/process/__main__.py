@@ -1,0 +1,3 @@
+from testbed.middlebox.process.engine import main
+
+main()

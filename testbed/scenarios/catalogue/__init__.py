@@ -1,0 +1,1 @@
+"""One experiment per module, and nothing else."""

@@ -1,0 +1,1 @@
+"""What a topology must satisfy beyond its single values."""

@@ -1,0 +1,190 @@
+"""Subnets for segments, addresses for interfaces: given ones kept, the others chosen.
+
+Subnets are chosen in the order in which a walk through the network meets the segments, so that
+what lies in one direction has neighbouring numbers and routes aggregate: 10.0.1.0/24,
+10.0.2.0/24, ... and fd00:0:0:1::/64, fd00:0:0:2::/64, ... Larger segments get larger IPv4 subnets.
+"""
+
+from __future__ import annotations
+
+import bisect
+import ipaddress
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from testbed.errors import TopologyError
+from testbed.topology.checks.addresses import (
+    IPV6_LEAST_MTU,
+    declared_subnets,
+    given_addresses,
+)
+from testbed.topology.model import Endpoint, Topology
+from testbed.topology.segments import Segment, forwards
+
+FAMILIES: Final = (4, 6)
+BITS: Final = {4: 32, 6: 128}
+
+
+@dataclass(frozen=True, order=True, slots=True)
+class Prefix:
+    """A prefix as numbers, quick to compare; `bits` is 32 or 128."""
+
+    base: int
+    length: int
+    bits: int
+
+    @property
+    def last(self) -> int:
+        """The highest address."""
+        return self.base | ((1 << (self.bits - self.length)) - 1)
+
+    def __contains__(self, address: int) -> bool:
+        return self.base <= address <= self.last
+
+    def __str__(self) -> str:
+        return f"{address_text(self.base, self.bits)}/{self.length}"
+
+
+BLOCKS: Final = {4: Prefix(10 << 24, 8, 32), 6: Prefix(0xFD00 << 112, 48, 128)}
+_USUAL_LENGTH: Final = {4: 24, 6: 64}
+
+
+def address_text(number: int, bits: int) -> str:
+    """`10.0.0.1` or `fd00::1` (RFC 5952)."""
+    if bits == 32:
+        return f"{number >> 24}.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+    return str(ipaddress.IPv6Address(number))
+
+
+def prefix_of(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> Prefix:
+    """A network of the standard library as a Prefix."""
+    return Prefix(int(network.network_address), network.prefixlen, network.max_prefixlen)
+
+
+@dataclass(frozen=True)
+class Addressing:
+    """subnets: family -> segment number -> its subnet (a segment may lack IPv6);
+    addresses: interface -> family -> its addresses as numbers; segment_of: interface -> segment.
+    """
+
+    subnets: dict[int, dict[int, Prefix]]
+    addresses: dict[Endpoint, dict[int, list[int]]]
+    segment_of: dict[Endpoint, int]
+
+    def in_cidr_form(self, end: Endpoint) -> tuple[str, ...]:
+        """`10.0.1.1/24`, `fd00:0:0:1::1/64`; nothing for an interface of a switch."""
+        return tuple(
+            f"{address_text(number, BITS[family])}/{subnets[self.segment_of[end]].length}"
+            for family, subnets in self.subnets.items()
+            for number in self.addresses.get(end, {}).get(family, ())
+        )
+
+
+def assign(topology: Topology, segments: Sequence[Segment]) -> Addressing:
+    """Decide all subnets and addresses of a checked topology.
+
+    Raises TopologyError if the address block is exhausted.
+    """
+    subnets: dict[int, dict[int, Prefix]] = {4: {}, 6: {}}
+    for entry in declared_subnets(topology, tuple(segments), []):
+        subnets[entry.network.version][entry.segment] = prefix_of(entry.network)
+    order = list(_walk(topology, segments))
+    for family in FAMILIES:
+        _choose_subnets(topology, segments, order, family, subnets[family])
+    addresses: dict[Endpoint, dict[int, list[int]]] = {}
+    segment_of: dict[Endpoint, int] = {}
+    for number, segment in enumerate(segments):
+        for end in segment.interfaces:
+            segment_of[end] = number
+            addresses[end] = {4: [], 6: []}
+            for _, host in given_addresses(topology, end.node, end.interface, []):
+                addresses[end][host.version].append(int(host.ip))
+        for family in FAMILIES:
+            if number in subnets[family]:
+                _choose_addresses(segment, subnets[family][number], family, addresses)
+    return Addressing(subnets, addresses, segment_of)
+
+
+def _walk(topology: Topology, segments: Sequence[Segment]) -> Iterator[int]:
+    """Segment numbers in depth-first order over forwarding nodes, from the first segment on."""
+    attached: dict[str, list[int]] = {}
+    for number, segment in enumerate(segments):
+        for end in segment.interfaces:
+            attached.setdefault(end.node, []).append(number)
+    seen: set[int] = set()
+    for start in range(len(segments)):
+        stack = [start]
+        while stack:
+            number = stack.pop()
+            if number in seen:
+                continue
+            seen.add(number)
+            yield number
+            for end in reversed(segments[number].interfaces):
+                if forwards(topology.nodes[end.node]):
+                    stack.extend(
+                        other for other in reversed(attached[end.node]) if other not in seen
+                    )
+
+
+def _choose_subnets(
+    topology: Topology,
+    segments: Sequence[Segment],
+    order: Sequence[int],
+    family: int,
+    subnets: dict[int, Prefix],
+) -> None:
+    block = BLOCKS[family]
+    taken = sorted(subnets.values())
+    unit = 1 << (block.bits - _USUAL_LENGTH[family])
+    cursor = block.base + unit
+    for number in order:
+        segment = segments[number]
+        if number in subnets or not segment.interfaces:
+            continue
+        if family == 6 and min(topology.links[i].mtu for i in segment.links) < IPV6_LEAST_MTU:
+            continue
+        subnet = _next_free(cursor, _length_for(len(segment.interfaces), family), block, taken)
+        subnets[number] = subnet
+        cursor = subnet.last + 1
+
+
+def _length_for(interfaces: int, family: int) -> int:
+    """The usual length, or a shorter one that leaves room for network and broadcast address."""
+    needed = BITS[family] - (interfaces + 1).bit_length()
+    return min(_USUAL_LENGTH[family], needed)
+
+
+def _next_free(cursor: int, length: int, block: Prefix, taken: Sequence[Prefix]) -> Prefix:
+    """The first aligned subnet from `cursor` on that overlaps none of the sorted `taken`."""
+    size = 1 << (block.bits - length)
+    while True:
+        candidate = Prefix(-(-cursor // size) * size, length, block.bits)
+        if candidate.last > block.last:
+            raise TopologyError(
+                [f"no room for another subnet in {block}; give smaller `subnet:`s to some links"]
+            )
+        position = bisect.bisect_right(taken, candidate.last, key=lambda prefix: prefix.base)
+        before = taken[position - 1] if position else None
+        if before is None or before.last < candidate.base:
+            return candidate
+        cursor = before.last + 1
+
+
+def _choose_addresses(
+    segment: Segment,
+    subnet: Prefix,
+    family: int,
+    addresses: dict[Endpoint, dict[int, list[int]]],
+) -> None:
+    """Host numbers from 1 on, in order of the links, for interfaces that have no address yet."""
+    used = {number for end in segment.interfaces for number in addresses[end][family]}
+    candidate = subnet.base if subnet.length == subnet.bits - 1 else subnet.base + 1
+    for end in segment.interfaces:
+        if addresses[end][family]:
+            continue
+        while candidate in used:
+            candidate += 1
+        addresses[end][family].append(candidate)
+        used.add(candidate)

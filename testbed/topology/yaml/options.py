@@ -1,0 +1,111 @@
+"""Checks the options of middlebox functions against the types that declare them.
+
+The types come from outside (a mapping of function name to msgspec Struct), so that the topology
+needs to know no middlebox. A field that is a quantity says so in its annotation, and then takes
+text with a unit like every other key:
+
+    timeout: Annotated[float, msgspec.Meta(extra={"unit": "duration"})] = 30.0
+
+`unit` is one of duration, rate, size, probability.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, get_type_hints
+
+import msgspec
+from msgspec import inspect
+
+from testbed.errors import InvalidValue
+from testbed.topology import units
+from testbed.topology.problems import Path, Problem
+from testbed.topology.values.shapes import described
+from testbed.topology.wording import join, quote, suggestion
+
+FunctionOptions = Mapping[str, type[msgspec.Struct]]
+
+UNITS: Final[Mapping[str, Callable[[Any], float]]] = {
+    "duration": units.parse_duration,
+    "rate": units.parse_rate,
+    "size": units.parse_size,
+    "probability": units.parse_probability,
+}
+
+
+def read_options(
+    name: str, given: Mapping[str, Any], functions: FunctionOptions, path: Path
+) -> tuple[dict[str, Any], list[Problem]]:
+    """The options of one function with quantities in base units, and what is wrong with them."""
+    if name not in functions:
+        near = suggestion(name, functions) or f"; there is {join(sorted(functions))}"
+        return dict(given), [Problem(path, f"there is no middlebox function {quote(name)}{near}")]
+    options = functions[name]
+    fields = {field.encode_name: field for field in option_fields(options)}
+    hints = get_type_hints(options, include_extras=True)
+    values: dict[str, Any] = {}
+    problems: list[Problem] = []
+    for option, value in given.items():
+        where = (*path, name, option)
+        if option not in fields:
+            near = suggestion(option, fields) or f"; it has {join(sorted(fields), 'and') or 'none'}"
+            problems.append(Problem(where, f"{name} has no option {quote(option)}{near}"))
+            continue
+        field = fields[option]
+        try:
+            values[option] = _read_value(field.type, hints[field.name], value)
+        except InvalidValue as error:
+            problems.append(Problem(where, str(error)))
+    for option, field in fields.items():
+        if field.required and option not in given:
+            problems.append(Problem((*path, name), f"the option {option!r} of {name} is missing"))
+    if not problems:
+        try:
+            msgspec.convert(values, options)
+        except msgspec.ValidationError as error:  # what the type's own __post_init__ refuses
+            problems.append(Problem((*path, name), str(error)))
+    return values, problems
+
+
+def option_fields(options: type[msgspec.Struct]) -> tuple[inspect.Field, ...]:
+    """The fields of an options type."""
+    info = inspect.type_info(options)
+    return info.fields if isinstance(info, inspect.StructType) else ()
+
+
+def unit_of(declared: inspect.Type) -> str | None:
+    """The kind of quantity that an annotation says an option is, if any."""
+    if isinstance(declared, inspect.Metadata):
+        return (declared.extra or {}).get("unit") or unit_of(declared.type)
+    if isinstance(declared, inspect.UnionType):
+        return next((unit for part in declared.types if (unit := unit_of(part))), None)
+    return None
+
+
+def _read_value(declared: inspect.Type, hint: Any, value: Any) -> Any:
+    unit = unit_of(declared)
+    if unit is not None and value is not None:
+        value = UNITS[unit](value)
+    try:
+        msgspec.convert(value, hint)
+    except msgspec.ValidationError as error:
+        literals = _literals(declared)
+        if not literals:
+            said = str(error).split(" - at ")[0]
+            raise InvalidValue(f"{said[:1].lower()}{said[1:]}; got {described(value)}") from None
+        near = suggestion(value, literals) if isinstance(value, str) else ""
+        raise InvalidValue(f"expected {join(literals)}, got {described(value)}{near}") from None
+    return value
+
+
+def _literals(declared: inspect.Type) -> list[str]:
+    """The words that an option can be, empty if it is no choice of words."""
+    if isinstance(declared, inspect.Metadata):
+        return _literals(declared.type)
+    if isinstance(declared, inspect.UnionType):
+        return [word for part in declared.types for word in _literals(part)]
+    if isinstance(declared, inspect.LiteralType):
+        return [str(value) for value in declared.values]
+    if isinstance(declared, inspect.EnumType):
+        return [str(member.value) for member in declared.cls]
+    return ["true", "false"] if isinstance(declared, inspect.BoolType) else []

@@ -1,0 +1,1 @@
+"""Packets as bytes: headers, options, checksums. Pure."""
