@@ -21,9 +21,11 @@ from testbed.topology.wording import quote
 MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 24
 MAX_NODES: Final = 200_000
+_TOO_DEEP: Final = f"nested more than {MAX_DEPTH} levels deep"
 
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_FLOW = re.compile(r"""(?<![^\s\[{,:])(?:"(?:\\.|[^"\\])*"|'(?:''|[^'])*')|[\[{]|[]}]""", re.DOTALL)
 _INTEGER = re.compile(r"[-+]?[0-9]{1,18}\Z")
 _OTHER_BASE = re.compile(r"0(?:o[0-7]{1,18}|x[0-9a-fA-F]{1,15})\Z")
 _FLOAT = re.compile(
@@ -99,7 +101,7 @@ def parse(text: str, source: str) -> TreeNode:
     try:
         tree = _TreeBuilder(source).build(yaml.parse(text, Loader=_Loader))
     except yaml.YAMLError as error:
-        raise TopologyError([_syntax_problem(error, source)]) from None
+        raise TopologyError([_syntax_problem(error, text, source)]) from None
     except (ValueError, OverflowError) as error:  # escapes beyond Unicode, by the Python scanner
         raise TopologyError([f"{source}: not valid YAML: {error}"]) from None
     if tree is None or (isinstance(tree, ScalarNode) and tree.value is None):
@@ -122,7 +124,7 @@ def tree_of(data: object, depth: int = 1) -> TreeNode:
     Raises InvalidValue for data that is nested too deeply.
     """
     if depth > MAX_DEPTH:
-        raise InvalidValue(f"nested more than {MAX_DEPTH} levels deep")
+        raise InvalidValue(_TOO_DEEP)
     if isinstance(data, dict):
         return MappingNode(
             1, {str(key): (1, tree_of(value, depth + 1)) for key, value in data.items()}
@@ -160,12 +162,30 @@ def _refuse_huge(size: int, source: str) -> None:
         )
 
 
-def _syntax_problem(error: yaml.YAMLError, source: str) -> str:
+def _syntax_problem(error: yaml.YAMLError, text: str, source: str) -> str:
     mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
     line = f":{mark.line + 1}" if mark else ""
+    if _flow_depth(text[: mark.index] if mark else text) > MAX_DEPTH:
+        return f"{source}{line}: {_TOO_DEEP}"
     said = [getattr(error, name, None) for name in ("context", "problem")]
     what = ", ".join(part for part in said if part) or " ".join(str(error).split())
     return f"{source}{line}: not valid YAML: {what}"
+
+
+def _flow_depth(text: str) -> int:
+    """How deeply brackets and braces outside quotes are nested in `text` at most.
+
+    The parsers read up to 1,024 characters ahead of the events they give, so a limit of their own
+    can be met before the first event of a deep document.
+    """
+    depth = deepest = 0
+    for token in _FLOW.finditer(text):
+        if token[0] in "[{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif token[0] in "]}":
+            depth = max(depth - 1, 0)
+    return deepest
 
 
 class _TreeBuilder:
@@ -195,7 +215,7 @@ class _TreeBuilder:
 
     def _node(self, event: Any, events: Iterator[Any], depth: int) -> TreeNode:
         if depth > MAX_DEPTH:
-            raise self._refusal(event, f"nested more than {MAX_DEPTH} levels deep")
+            raise self._refusal(event, _TOO_DEEP)
         if isinstance(event, yaml.AliasEvent):
             return self._alias(event, depth)
         if getattr(event, "tag", None) not in (None, "!"):
@@ -226,7 +246,7 @@ class _TreeBuilder:
             raise self._refusal(event, f"alias *{event.anchor} names no finished anchor before it")
         size, height = self._sizes[id(node)]
         if depth + height - 1 > MAX_DEPTH:
-            raise self._refusal(event, f"nested more than {MAX_DEPTH} levels deep")
+            raise self._refusal(event, _TOO_DEEP)
         self._add(size, event)
         return node
 
