@@ -11,6 +11,7 @@ import errno
 import gc
 import os
 
+from testbed.kernel.clock import waits_are_exact
 from testbed.kernel.processes import capabilities
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -37,11 +38,14 @@ def set_timer_slack(nanoseconds: int = 1) -> None:
 
 
 def prefer_realtime(priority: int = 10) -> bool:
-    """Run this process before all ordinary ones (SCHED_FIFO); whether the kernel granted it.
+    """Run this process before all ordinary ones (SCHED_FIFO); whether it does.
 
-    Whoever calls this must sleep now and then: a real-time process that never does takes its
-    processor away from everybody else, until the kernel throttles it (sched(7)).
+    It does not where waits are exact without, and where the kernel does not permit it. Whoever
+    calls this must sleep now and then: a real-time process that never does takes its processor
+    away from everybody else, until the kernel throttles it (sched(7)).
     """
+    if waits_are_exact():
+        return False
     try:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(priority))
     except PermissionError:

@@ -1,0 +1,35 @@
+"""Which clock this kernel runs by: the real one, or a virtual one that exact waits can rely on.
+
+User-Mode Linux with `time-travel=inf-cpu` has a virtual clock. It stands still while anything
+computes and jumps to the next timer when everything waits, so a wait ends exactly when it is due.
+Source: arch/um/kernel/time.c, Documentation/virt/uml/user_mode_linux_howto_v2.rst.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+ClockName = Literal["real", "virtual"]
+
+_SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
+_TIME_TRAVEL = "time-travel"
+
+
+@cache
+def clock_name() -> ClockName:
+    """The clock of this kernel; real where /sys does not tell."""
+    try:
+        return "virtual" if _SOURCE.read_text().strip() == _TIME_TRAVEL else "real"
+    except OSError:
+        return "real"
+
+
+def waits_are_exact() -> bool:
+    """Whether a wait ends exactly when it is due, however busy the machine is.
+
+    Then a loop gains nothing from waking up early and spinning, from resting for the sake of
+    others, or from a real-time priority; spinning would only keep the virtual clock from jumping.
+    """
+    return clock_name() == "virtual"
