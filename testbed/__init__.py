@@ -10,8 +10,9 @@ The names below are imported when they are used first.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from testbed.lazy import lazily
 
 if TYPE_CHECKING:
     from testbed.errors import TestbedError
@@ -35,25 +36,16 @@ __all__ = [
     "read_trace",
 ]
 
-_HOMES = {
-    "Lab": "testbed.lab",
-    "TestbedError": "testbed.errors",
-    "Topology": "testbed.topology.model",
-    "ladder_from_files": "testbed.report.ladder",
-    "load": "testbed.topology.yaml.load",
-    "loads": "testbed.topology.yaml.load",
-    "plan": "testbed.topology.planning.plan",
-    "read_trace": "testbed.trace",
-}
-
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module 'testbed' has no attribute '{name}'")
-    value = getattr(import_module(_HOMES[name]), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "Lab": "testbed.lab",
+        "TestbedError": "testbed.errors",
+        "Topology": "testbed.topology.model",
+        "ladder_from_files": "testbed.report.ladder",
+        "load": "testbed.topology.yaml.load",
+        "loads": "testbed.topology.yaml.load",
+        "plan": "testbed.topology.planning.plan",
+        "read_trace": "testbed.trace",
+    },
+)

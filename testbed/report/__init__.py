@@ -1,0 +1,75 @@
+"""Tables, ladder diagrams and figures, from traces and plans. Pure.
+
+The names below are imported when they are used first: most need rich or matplotlib.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from testbed.lazy import lazily
+
+if TYPE_CHECKING:
+    from testbed.report.figures import dot_plot
+    from testbed.report.ladder import (
+        Arrow,
+        ArrowKind,
+        Hop,
+        Ladder,
+        Mark,
+        MarkKind,
+        Silence,
+        build_ladder,
+        ladder_from_files,
+    )
+    from testbed.report.ladder_svg import draw_svg
+    from testbed.report.ladder_terminal import Drawing, beside, draw
+    from testbed.report.plan_tables import plan_tables
+    from testbed.report.tables import TraceTable, trace_table
+
+__all__ = [
+    "Arrow",
+    "ArrowKind",
+    "Drawing",
+    "Hop",
+    "Ladder",
+    "Mark",
+    "MarkKind",
+    "Silence",
+    "TraceTable",
+    "beside",
+    "build_ladder",
+    "dot_plot",
+    "draw",
+    "draw_svg",
+    "ladder_from_files",
+    "plan_tables",
+    "trace_table",
+]
+
+_LADDER = "testbed.report.ladder"
+_TERMINAL = "testbed.report.ladder_terminal"
+_TABLES = "testbed.report.tables"
+
+__getattr__, __dir__ = lazily(
+    __name__,
+    {
+        "Arrow": _LADDER,
+        "ArrowKind": _LADDER,
+        "Drawing": _TERMINAL,
+        "Hop": _LADDER,
+        "Ladder": _LADDER,
+        "Mark": _LADDER,
+        "MarkKind": _LADDER,
+        "Silence": _LADDER,
+        "TraceTable": _TABLES,
+        "beside": _TERMINAL,
+        "build_ladder": _LADDER,
+        "dot_plot": "testbed.report.figures",
+        "draw": _TERMINAL,
+        "draw_svg": "testbed.report.ladder_svg",
+        "ladder_from_files": _LADDER,
+        "plan_tables": "testbed.report.plan_tables",
+        "trace_table": _TABLES,
+    },
+)

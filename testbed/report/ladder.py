@@ -15,8 +15,8 @@ import msgspec
 from testbed.errors import TraceError
 from testbed.trace import Connection, Segment, Trace, read_trace
 from testbed.trace.journeys import (
-    Fate,
     Journey,
+    Passage,
     Vantage,
     find_elsewhere,
     follow,
@@ -48,6 +48,19 @@ AT_NODE = frozenset({MarkKind.DROPPED, MarkKind.ANSWERED})
 """Marks that are about a node, drawn beside it; the others are about the arrow."""
 
 
+class ArrowKind(StrEnum):
+    """What a segment does, in the order in which the drawings tell segments apart."""
+
+    RESET = "reset"
+    OPEN = "open"
+    """Opens or closes: SYN or FIN."""
+    DATA = "data"
+    PLAIN = "plain"
+
+
+_GRAVE = (MarkKind.DROPPED, MarkKind.LOST, MarkKind.RETRANSMISSION)
+
+
 class Mark(msgspec.Struct, frozen=True):
     """Something about an arrow that the reader must not miss: `dropped by router`."""
 
@@ -67,6 +80,7 @@ class Arrow(msgspec.Struct, frozen=True, tag="arrow"):
     time: float
     source: str
     target: str
+    kind: ArrowKind
     label: str
     seq: int
     ack: int | None
@@ -75,6 +89,12 @@ class Arrow(msgspec.Struct, frozen=True, tag="arrow"):
     sent: float | None = None
     received: float | None = None
     marks: tuple[Mark, ...] = ()
+
+    @property
+    def role(self) -> str:
+        """What decides the colour: the gravest mark (a `MarkKind`), else the kind."""
+        kinds = {mark.kind for mark in self.marks}
+        return next((kind for kind in _GRAVE if kind in kinds), self.kind)
 
 
 class Silence(msgspec.Struct, frozen=True, tag="silence"):
@@ -262,6 +282,7 @@ def _arrow(columns: Sequence[str], number: int, journey: Journey, hop: int, zero
         time=time,
         source=source,
         target=target,
+        kind=_kind_of(journey.segment),
         label=label_of(journey.segment),
         seq=journey.seq,
         ack=journey.ack,
@@ -282,7 +303,7 @@ def _marks(columns: Sequence[str], journey: Journey, hop: int) -> Iterator[Mark]
             yield Mark(MarkKind.ANSWERED, f"reset by {node}")
         elif journey.segment.flags & (SYN | ACK) == SYN | ACK:
             yield Mark(MarkKind.ANSWERED, f"answered by {node}")
-    if journey.stops[-1].vantage.hop == hop and journey.fate is Fate.VANISHED:
+    if journey.stops[-1].vantage.hop == hop and journey.passage is Passage.VANISHED:
         assert journey.lost_between is not None
         if journey.lost_between[0] == journey.lost_between[1]:
             yield Mark(MarkKind.LOST, "lost on the link")
@@ -304,6 +325,14 @@ def _with_silences(arrows: Sequence[Arrow], silence_ms: float) -> Iterator[Arrow
             yield Silence(latest, arrow.time - latest)
         yield arrow
         latest = max(latest or 0.0, arrow.time, arrow.received or 0.0)
+
+
+def _kind_of(segment: Segment) -> ArrowKind:
+    if segment.flags & RST:
+        return ArrowKind.RESET
+    if segment.flags & (SYN | FIN):
+        return ArrowKind.OPEN
+    return ArrowKind.DATA if segment.length else ArrowKind.PLAIN
 
 
 def label_of(segment: Segment) -> str:

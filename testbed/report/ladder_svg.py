@@ -118,7 +118,7 @@ class _Picture:
     def _arrow(self, row: Arrow) -> None:
         start, end = self.x[row.source], self.x[row.target]
         top, bottom = self.scale.ends(row)
-        role = _role(row)
+        role = row.role
         kinds = {mark.kind for mark in row.marks}
         if MarkKind.LOST in kinds:  # the arrow ends on its way
             end, bottom = start + 0.8 * (end - start), top + 0.8 * (bottom - top)
@@ -216,18 +216,6 @@ class _Picture:
             f'<text class="f-{role}" x="{x:.1f}" y="{y:.1f}" font-size="{size}" '
             f'text-anchor="{anchor}"{weight}>{_clean(text)}</text>'
         )
-
-
-def _role(row: Arrow) -> str:
-    kinds = {mark.kind for mark in row.marks}
-    for kind in (MarkKind.DROPPED, MarkKind.LOST, MarkKind.RETRANSMISSION):
-        if kind in kinds:
-            return kind.value
-    if "RST" in row.label:
-        return "reset"
-    if "SYN" in row.label or "FIN" in row.label:
-        return "open"
-    return "data" if row.length else "plain"
 
 
 def _style_sheet() -> str:

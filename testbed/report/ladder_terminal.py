@@ -8,7 +8,7 @@ from itertools import groupby, zip_longest
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
-from testbed.report.ladder import AT_NODE, Arrow, Ladder, Mark, MarkKind, Silence
+from testbed.report.ladder import AT_NODE, Arrow, ArrowKind, Ladder, Mark, MarkKind, Silence
 
 DEFAULT_WIDTH = 100
 MINIMUM_GAP = 24
@@ -18,11 +18,15 @@ _TIME_WIDTH = 13
 _BESIDE_MARGIN = 4
 _ASCII = str.maketrans({"─": "-", "│": "|", "▶": ">", "◀": "<", "✗": "X", "⋮": ":", "…": "~",
                         "╌": "-", "↻": "@", "├": "|", "┤": "|"})  # fmt: skip
-_MARK_STYLE = {
+_STYLE: dict[str, str] = {
     MarkKind.RETRANSMISSION: "bold yellow",
     MarkKind.DROPPED: "bold red",
     MarkKind.LOST: "bold red",
     MarkKind.ANSWERED: "bold cyan",
+    ArrowKind.RESET: "magenta",
+    ArrowKind.OPEN: "cyan",
+    ArrowKind.DATA: "green",
+    ArrowKind.PLAIN: "",
 }
 _Cell = tuple[str, str]  # a character and its style
 
@@ -124,7 +128,7 @@ class _Canvas:
         cells = self._lifelines()
         _put(cells, 0, f"{row.time:,.{self.decimals}f} ms".rjust(_TIME_WIDTH - 3), "dim")
         start, end = self.at[row.source], self.at[row.target]
-        style = _style(row)
+        style = _STYLE[row.role]
         self._line(cells, start, end, row, style)
         pieces, leftover = self._pieces(row, style)
         content = "".join(text for text, _ in pieces)
@@ -140,7 +144,7 @@ class _Canvas:
             below = self._lifelines()
             shown = _fit(mark.text, self.step - 3)
             at = min(start, end) + (self.step - len(shown)) // 2 + 1
-            _put(below, at, shown, _MARK_STYLE[mark.kind])
+            _put(below, at, shown, _STYLE[mark.kind])
             lines.append(_text(below))
         return lines
 
@@ -158,9 +162,9 @@ class _Canvas:
         kinds = {mark.kind for mark in row.marks}
         if MarkKind.LOST in kinds:
             _put(cells, end - inward, " ", "")
-            _put(cells, end - 2 * inward, "✗", _MARK_STYLE[MarkKind.LOST])
+            _put(cells, end - 2 * inward, "✗", _STYLE[MarkKind.LOST])
         elif MarkKind.DROPPED in kinds:
-            _put(cells, end, "✗", _MARK_STYLE[MarkKind.DROPPED])
+            _put(cells, end, "✗", _STYLE[MarkKind.DROPPED])
         else:
             _put(cells, end - inward, "▶" if start < end else "◀", style)
 
@@ -175,7 +179,7 @@ class _Canvas:
             if mark.kind in AT_NODE:
                 continue
             if used + len(mark.text) + 1 <= room:
-                pieces.append((f"{mark.text} ", _MARK_STYLE[mark.kind]))
+                pieces.append((f"{mark.text} ", _STYLE[mark.kind]))
                 used += len(mark.text) + 1
             else:
                 leftover.append(mark)
@@ -191,9 +195,9 @@ class _Canvas:
         at = self.at[row.target if dropped else row.source]
         shown = _fit(mark.text, self.step - 4)
         if rightward == dropped:
-            _put(cells, at + 2, shown, _MARK_STYLE[mark.kind])
+            _put(cells, at + 2, shown, _STYLE[mark.kind])
         else:
-            _put(cells, at - 1 - len(shown), shown, _MARK_STYLE[mark.kind])
+            _put(cells, at - 1 - len(shown), shown, _STYLE[mark.kind])
 
     def _blank(self) -> list[_Cell]:
         return [(" ", "")] * self.width
@@ -212,18 +216,6 @@ def _label(row: Arrow) -> str:
 
 def _numbers(row: Arrow) -> str:
     return f"seq {row.seq}" if row.ack is None else f"seq {row.seq} ack {row.ack}"
-
-
-def _style(row: Arrow) -> str:
-    kinds = {mark.kind for mark in row.marks}
-    for kind in (MarkKind.DROPPED, MarkKind.LOST, MarkKind.RETRANSMISSION):
-        if kind in kinds:
-            return _MARK_STYLE[kind]
-    if "RST" in row.label:
-        return "magenta"
-    if "SYN" in row.label or "FIN" in row.label:
-        return "cyan"
-    return "green" if row.length else ""
 
 
 def _put(cells: list[_Cell], at: int, text: str, style: str) -> None:

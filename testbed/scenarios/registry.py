@@ -11,46 +11,35 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
-
-import msgspec
+from typing import Any, TypeVar
 
 import testbed
 from testbed.errors import ScenarioError
 from testbed.middlebox.registry import function_options
+from testbed.scenarios.judgement import Judgement, Measurements
 from testbed.scenarios.parameters import Parameter, parameters_of
+from testbed.scenarios.presentation import Presentation
+from testbed.scenarios.result import Result
 from testbed.topology.model import Topology
 from testbed.topology.yaml.load import load
 
-if TYPE_CHECKING:
-    from testbed.scenarios.result import Presentation, Result
-
 ENTRY_POINTS = "testbed.scenarios"
 
-Measurements = dict[str, float | int | str]
 Run = Callable[..., Measurements]
+Judge = Callable[[Mapping[str, Any], Measurements], Judgement]
+"""From the parameters and the measurements of a run or a cell to what they mean."""
+
+Present = Callable[[Result, Topology, Path], Presentation]
+"""From the result, the topology and the folder of results to what is shown beside the table."""
+
 RunFunction = TypeVar("RunFunction", bound=Run)
-
-
-class Judgement(msgspec.Struct, frozen=True):
-    """What a cell of the matrix showed, and what it was expected to show."""
-
-    verdict: str
-    expected: str
-
-    @property
-    def as_expected(self) -> bool:
-        return self.verdict == self.expected
 
 
 class Scenario:
     """One experiment: a function of an `Experiment` and typed parameters.
 
-    topology: the name of its topology file. grid: the parameter values that make its matrix;
-    extra: cells beside the matrix. judge: from parameters and measurements to a `Judgement`;
-    present: from the result to what is shown beside the table. columns: headings of parameters
-    and measurements in the table, in order, all of them when empty; labels: words for the values
-    of a parameter.
+    The attributes are those of the decorator `scenario`, and:
+    parameters: the typed parameters of the function, by name.
     """
 
     def __init__(
@@ -60,10 +49,10 @@ class Scenario:
         *,
         topology: str,
         grid: Mapping[str, Sequence[Any]],
+        judge: Judge,
         extra: Sequence[Mapping[str, Any]] = (),
         repeat: int = 1,
-        judge: Callable[[Mapping[str, Any], Measurements], Judgement],
-        present: Callable[[Result, Topology, Path], Presentation] | None = None,
+        present: Present | None = None,
         columns: Mapping[str, str] = MappingProxyType({}),
         labels: Mapping[str, Mapping[Any, str]] = MappingProxyType({}),
     ) -> None:
@@ -71,9 +60,9 @@ class Scenario:
         self.function = function
         self.topology = topology
         self.grid = grid
+        self.judge = judge
         self.extra = extra
         self.repeat = repeat
-        self.judge = judge
         self.present = present
         self.columns = columns
         self.labels = labels
@@ -104,11 +93,44 @@ class Scenario:
         return [cell for number, cell in enumerate(cells) if cell not in cells[:number]]
 
 
-def scenario(name: str, **settings: Any) -> Callable[[RunFunction], RunFunction]:
-    """Register the decorated function as a scenario; see `Scenario` for the settings."""
+def scenario(
+    name: str,
+    *,
+    topology: str,
+    grid: Mapping[str, Sequence[Any]],
+    judge: Judge,
+    extra: Sequence[Mapping[str, Any]] = (),
+    repeat: int = 1,
+    present: Present | None = None,
+    columns: Mapping[str, str] = MappingProxyType({}),
+    labels: Mapping[str, Mapping[Any, str]] = MappingProxyType({}),
+) -> Callable[[RunFunction], RunFunction]:
+    """Register the decorated function as a scenario.
+
+    name: what `testbed run` calls it.
+    topology: the name of its topology file, without the suffix.
+    grid: the values of the parameters that are varied; their product is the matrix of cells.
+    judge: from parameters and measurements to a `Judgement`.
+    extra: cells beside the matrix; parameters that are not named have their defaults.
+    repeat: how often each cell is run.
+    present: what is shown beside the table; None for nothing.
+    columns: headings of parameters and measurements in the table, in order; empty for all.
+    labels: words for the values of a parameter.
+    """
 
     def register(function: RunFunction) -> RunFunction:
-        function.scenario = Scenario(name, function, **settings)  # type: ignore[attr-defined]
+        function.scenario = Scenario(  # type: ignore[attr-defined]
+            name,
+            function,
+            topology=topology,
+            grid=grid,
+            judge=judge,
+            extra=extra,
+            repeat=repeat,
+            present=present,
+            columns=columns,
+            labels=labels,
+        )
         return function
 
     return register

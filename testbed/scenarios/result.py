@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from testbed.scenarios.environment import Environment
-from testbed.scenarios.registry import Judgement, Measurements
+from testbed.scenarios.judgement import Judgement, Measurements
 
 
 class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,14 +60,6 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     def runs_of(self, **parameters: Any) -> list[RunRecord]:
         """The runs whose parameters have these values."""
         return [run for run in self.runs if parameters.items() <= run.parameters.items()]
-
-
-class Presentation(msgspec.Struct, frozen=True):
-    """What a scenario shows beside its table: rich renderables, made for a width of the
-    terminal, and the files that it wrote, by what they are."""
-
-    blocks: Callable[[int], list[Any]]
-    files: dict[str, Path] = {}
 
 
 def medians(all_measurements: list[Measurements]) -> Measurements:

@@ -13,8 +13,9 @@ from testbed.errors import ScenarioError, TopologyError
 from testbed.scenarios.environment import Environment
 from testbed.scenarios.experiment import Experiment
 from testbed.scenarios.parameters import parse_assignments
+from testbed.scenarios.presentation import Presentation
 from testbed.scenarios.registry import Scenario
-from testbed.scenarios.result import Presentation, Result, RunRecord, cell_of, medians
+from testbed.scenarios.result import Result, RunRecord, cell_of, medians
 from testbed.topology.model import Topology
 
 RESULT_FILE = "result.json"

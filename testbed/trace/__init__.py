@@ -1,14 +1,25 @@
-"""Captures read back: frames, segments, connections, and copies of one segment. Pure."""
+"""Captures read back: frames, segments, connections, and one segment in several captures. Pure."""
 
 from testbed.trace.connections import Connection, Direction, End, Handshake, HandshakeRtt
 from testbed.trace.fates import Fate, read_fates
+from testbed.trace.journeys import Journey, Passage, Stop, Vantage, follow
+from testbed.trace.match import (
+    ConnectionPair,
+    Crossing,
+    match_connections,
+    match_segments,
+)
+from testbed.trace.pcap import CaptureFile, Interface
 from testbed.trace.reader import Capture, Trace, read_trace
-from testbed.trace.segments import Endpoint, Flow, Segment
+from testbed.trace.segments import Endpoint, Flow, Segment, difference
 from testbed.wire.options import Options
 
 __all__ = [
     "Capture",
+    "CaptureFile",
     "Connection",
+    "ConnectionPair",
+    "Crossing",
     "Direction",
     "End",
     "Endpoint",
@@ -16,9 +27,18 @@ __all__ = [
     "Flow",
     "Handshake",
     "HandshakeRtt",
+    "Interface",
+    "Journey",
     "Options",
+    "Passage",
     "Segment",
+    "Stop",
     "Trace",
+    "Vantage",
+    "difference",
+    "follow",
+    "match_connections",
+    "match_segments",
     "read_fates",
     "read_trace",
 ]

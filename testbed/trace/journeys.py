@@ -8,10 +8,11 @@ from statistics import median
 
 import msgspec
 
-from testbed.trace import Connection, Segment, Trace
+from testbed.trace.connections import Connection
 from testbed.trace.match import match_connections, match_segments
 from testbed.trace.ranges import Ranges
-from testbed.trace.segments import ACK, RST, SYN
+from testbed.trace.reader import Trace
+from testbed.trace.segments import ACK, RST, SYN, Segment
 
 
 class Vantage(msgspec.Struct, frozen=True, eq=False):
@@ -22,7 +23,7 @@ class Vantage(msgspec.Struct, frozen=True, eq=False):
     trace: Trace
 
 
-class Fate(Enum):
+class Passage(Enum):
     """What became of a segment after it was seen last."""
 
     ARRIVED = "arrived"
@@ -59,7 +60,7 @@ class Journey(msgspec.Struct, frozen=True, eq=False):
     ack: int | None
     retransmission: bool
     from_between: tuple[int, int] | None
-    fate: Fate
+    passage: Passage
     lost_between: tuple[int, int] | None
 
     @property
@@ -114,7 +115,7 @@ def initiator_is_left(sights: Sequence[Connection | None]) -> bool:
 
 
 class _Path:
-    """The vantages, what each saw of the connection, and which sightings are copies."""
+    """The vantages, what each saw of the connection, and which sightings are one segment."""
 
     def __init__(
         self,
@@ -138,17 +139,17 @@ class _Path:
         self.last_time = max((vantage.trace.end or 0 for vantage in vantages), default=0)
 
     def _match(self, index: int) -> None:
-        """Find the copies between vantage `index` and the next one."""
+        """Find the crossings between vantage `index` and the next one."""
         left, right = self.sights[index], self.sights[index + 1]
         if left is None or right is None:
             return
         near, far = (left, right) if self.from_left else (right, left)
         transits: dict[bool, list[int]] = {True: [], False: []}
-        for copy in match_segments(near, far):
-            self.onward[copy.upstream] = copy.downstream
-            self.came_from[copy.downstream] = copy.upstream
-            rightward = near.is_outward(copy.upstream) == self.from_left
-            transits[rightward].append(copy.transit)
+        for crossing in match_segments(near, far):
+            self.onward[crossing.upstream] = crossing.downstream
+            self.came_from[crossing.downstream] = crossing.upstream
+            rightward = near.is_outward(crossing.upstream) == self.from_left
+            transits[rightward].append(crossing.transit)
         for rightward, values in transits.items():
             if values:
                 self.transits[index, rightward] = int(median(values))
@@ -184,11 +185,11 @@ class _Path:
             last_place += 1
             onward = self.onward[stops[-1].segment]
             stops.append(Stop(self.vantages[order[last_place]], onward))
-        fate, lost_between = Fate.ARRIVED, None
+        passage, lost_between = Passage.ARRIVED, None
         if last_place + 1 < len(order):
             here, there = order[last_place], order[last_place + 1]
-            fate = self._fate(stops[-1].segment, here, there, rightward=rightward)
-            if fate is Fate.VANISHED:
+            passage = self._passage(stops[-1].segment, here, there, rightward=rightward)
+            if passage is Passage.VANISHED:
                 lost_between = self.vantages[here].hop, self.vantages[there].hop
         return Journey(
             stops=tuple(stops),
@@ -197,7 +198,7 @@ class _Path:
             ack=sight.relative_ack(first),
             retransmission=any(stop.segment in self.retransmissions for stop in stops),
             from_between=self._origin(first, order, place),
-            fate=fate,
+            passage=passage,
             lost_between=lost_between,
         )
 
@@ -211,18 +212,18 @@ class _Path:
         upstream, here = self.vantages[order[place - 1]], self.vantages[order[place]]
         return None if upstream.hop == here.hop else (upstream.hop, here.hop)
 
-    def _fate(self, segment: Segment, here: int, there: int, *, rightward: bool) -> Fate:
+    def _passage(self, segment: Segment, here: int, there: int, *, rightward: bool) -> Passage:
         """Whether a segment seen at `here` and not at the next vantage `there` should have been."""
         if segment.span == 0 or segment.flags & RST:
-            return Fate.CONSUMED
+            return Passage.CONSUMED
         if not self._would_be_captured(segment, here, there, rightward=rightward):
-            return Fate.CONSUMED
+            return Passage.CONSUMED
         if self.vantages[here].hop != self.vantages[there].hop:
             if segment.flags & SYN and self._is_answered(segment, here, rightward=rightward):
-                return Fate.CONSUMED
+                return Passage.CONSUMED
             if self._is_resegmented(segment, here, there, rightward=rightward):
-                return Fate.CONSUMED
-        return Fate.VANISHED
+                return Passage.CONSUMED
+        return Passage.VANISHED
 
     def _would_be_captured(
         self, segment: Segment, here: int, there: int, *, rightward: bool
@@ -266,7 +267,7 @@ class _Path:
         )
 
     def _own_bytes(self, index: int, *, rightward: bool) -> Ranges:
-        """The bytes in segments that have no upstream copy."""
+        """The bytes in segments that have no counterpart upstream."""
         if (index, rightward) not in self._bytes:
             ranges = self._bytes[index, rightward] = Ranges()
             sight = self.sights[index]

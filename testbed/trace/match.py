@@ -1,8 +1,8 @@
 """One segment seen in several captures of one clock.
 
 Sequence numbers are compared relative to the SYN of their direction, so that a box that answers
-with an initial sequence number of its own (a TCP setup proxy) does not hide its copies. Times
-decide what the headers leave open: a copy is never earlier downstream than upstream.
+with an initial sequence number of its own (a TCP setup proxy) does not hide that segments are the
+same. Times decide what the headers leave open: none is earlier downstream than upstream.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from testbed.trace.reader import Trace
 from testbed.trace.segments import ACK, FIN, RST, SYN, Segment
 
 CLOCK_SLACK = 1_000
-"""ns by which a copy may seem early: captures cut time stamps to microseconds."""
+"""ns by which a segment may seem early downstream: captures cut time stamps to microseconds."""
 
 _Key = tuple[int, int | None, int, int, int]
 
 
-class Copy(msgspec.Struct, frozen=True, eq=False):
+class Crossing(msgspec.Struct, frozen=True, eq=False):
     """One segment where it was seen first, and where it was seen next."""
 
     upstream: Segment
@@ -109,32 +109,32 @@ def _nearest(
     )
 
 
-def match_segments(near: Connection, far: Connection) -> tuple[Copy, ...]:
+def match_segments(near: Connection, far: Connection) -> tuple[Crossing, ...]:
     """The segments of a connection that are in both captures, in the order they were sent.
 
     near: as captured nearer to the initiator; what the initiator sends passes there first.
     """
     compare = _Comparison(near, far)
-    copies: list[Copy] = []
+    crossings: list[Crossing] = []
     for outward in (True, False):
         first, second = (near, far) if outward else (far, near)
-        copies += _match_direction(
+        crossings += _match_direction(
             compare.by_key(first, outward=outward), compare.by_key(second, outward=outward)
         )
-    if _is_split(far, copies):
-        copies = [copy for copy in copies if not _changes_isn(copy)]
-    return tuple(sorted(copies, key=lambda copy: copy.upstream.time))
+    if _is_split(far, crossings):
+        crossings = [crossing for crossing in crossings if not _changes_isn(crossing)]
+    return tuple(sorted(crossings, key=lambda crossing: crossing.upstream.time))
 
 
-def _is_split(far: Connection, copies: Iterable[Copy]) -> bool:
+def _is_split(far: Connection, crossings: Iterable[Crossing]) -> bool:
     """Whether a box between the captures completed the handshake with the responder itself."""
     ack = far.handshake.ack
-    return ack is not None and all(copy.downstream is not ack for copy in copies)
+    return ack is not None and all(crossing.downstream is not ack for crossing in crossings)
 
 
-def _changes_isn(copy: Copy) -> bool:
-    """Whether this is a SYN or SYN/ACK with another ISN: not a copy when the box is an endpoint."""
-    return bool(copy.upstream.flags & SYN) and copy.upstream.seq != copy.downstream.seq
+def _changes_isn(crossing: Crossing) -> bool:
+    """Whether a SYN or SYN/ACK has another ISN downstream: then a box there sent its own."""
+    return bool(crossing.upstream.flags & SYN) and crossing.upstream.seq != crossing.downstream.seq
 
 
 class _Comparison:
@@ -155,7 +155,7 @@ class _Comparison:
         }
 
     def by_key(self, connection: Connection, *, outward: bool) -> dict[_Key, list[Segment]]:
-        """The segments of one direction by what all copies of a segment have in common."""
+        """The segments of one direction by what all sightings of a segment have in common."""
         own = connection.by_initiator.isn if self._relative[True] else 0
         peer = connection.by_responder.isn if self._relative[False] else 0
         if outward:
@@ -179,29 +179,29 @@ class _Comparison:
 
 def _match_direction(
     upstream: dict[_Key, list[Segment]], downstream: dict[_Key, list[Segment]]
-) -> list[Copy]:
+) -> list[Crossing]:
     """Pair what is unambiguous, then use its transit time to decide about the rest."""
-    copies: list[Copy] = []
+    crossings: list[Crossing] = []
     ambiguous: list[tuple[list[Segment], list[Segment]]] = []
     for key, sent in upstream.items():
         arrived = downstream.get(key)
         if not arrived:
             continue
         if len(sent) == len(arrived) and all(map(_is_causal, sent, arrived)):
-            copies += map(Copy, sent, arrived)
+            crossings += map(Crossing, sent, arrived)
         else:
             ambiguous.append((sent, arrived))
-    typical = int(median(copy.transit for copy in copies)) if copies else 0
+    typical = int(median(crossing.transit for crossing in crossings)) if crossings else 0
     for sent, arrived in ambiguous:
-        copies += _assign(sent, arrived, typical)
-    return copies
+        crossings += _assign(sent, arrived, typical)
+    return crossings
 
 
 def _assign(
     sent: Sequence[Segment], arrived: Iterable[Segment], typical: int
-) -> list[Copy]:  # fmt: skip
-    """Pair copies in order, each arrival with the sending nearest to a typical transit before."""
-    copies = []
+) -> list[Crossing]:  # fmt: skip
+    """Pair in order, each arrival with the sending nearest to a typical transit before it."""
+    crossings = []
     times = [segment.time for segment in sent]
     next_free = 0
     for segment in arrived:
@@ -214,9 +214,9 @@ def _assign(
             default=None,
         )
         if best is not None:
-            copies.append(Copy(sent[best], segment))
+            crossings.append(Crossing(sent[best], segment))
             next_free = best + 1
-    return copies
+    return crossings
 
 
 def _is_causal(upstream: Segment, downstream: Segment) -> bool:

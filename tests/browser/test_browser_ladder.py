@@ -11,8 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.report.ladder import Arrow, Ladder, Mark, MarkKind, Silence
-from testbed.report.ladder_svg import draw_svg
+from testbed.report import Arrow, ArrowKind, Ladder, Mark, MarkKind, Silence, draw_svg
 
 _CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(
@@ -54,6 +53,7 @@ def arrow(time: float, source: str, target: str, label: str, *marks: Mark) -> Ar
         time=time,
         source=source,
         target=target,
+        kind=ArrowKind.PLAIN,
         label=label,
         seq=1,
         ack=1,

@@ -27,6 +27,7 @@ FLOORS = (
     "topology",
     "wire",
     "errors",
+    "lazy",
 )
 PURE = {"topology", "wire", "trace", "report"}
 TOUCHES_LINUX = {"kernel", "lab", "emulator", "middlebox", "traffic"}
@@ -89,6 +90,44 @@ def test_every_folder_and_module_has_a_floor():
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_point_down(path):
     assert faults(name_of(path), path.read_text()) == []
+
+
+def circles(imports: dict[str, set[str]]) -> list[set[str]]:
+    """The sets of modules that import one another, directly or through others."""
+    reached = {module: set(below) for module, below in imports.items()}
+    for via in imports:
+        for below in reached.values():
+            if via in below:
+                below |= reached[via]
+    knots = {module: {other for other in below if module in reached[other]} for module, below in
+             reached.items() if module in below}  # fmt: skip
+    return [knot for module, knot in sorted(knots.items()) if module == min(knot)]
+
+
+def imports_of_modules() -> dict[str, set[str]]:
+    """The modules of the package that each of them imports, for type checking too."""
+    sources = {name_of(path): path.read_text() for path in MODULES}
+    found = {}
+    for module, source in sources.items():
+        found[module] = set()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.ImportFrom):
+                names = (f"{node.module}.{alias.name}" for alias in node.names)
+                found[module] |= {n if n in sources else node.module or "" for n in names}
+            elif isinstance(node, ast.Import):
+                found[module] |= {alias.name for alias in node.names}
+        found[module] &= sources.keys()
+    return found
+
+
+def test_no_module_imports_itself_through_others():
+    inside = {
+        module: {below for below in imported if floor_of(below) == floor_of(module)}
+        for module, imported in imports_of_modules().items()
+        if floor_of(module) not in (None, "lab")
+    }
+    assert circles(inside) == []
+    assert circles({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [{"a", "b", "c"}]
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from testbed.scenarios.experiment import Experiment
-from testbed.scenarios.observations import connection_in, pure_acks
-from testbed.scenarios.registry import Judgement, Measurements, scenario
+from testbed.scenarios import Experiment, Judgement, Measurements, scenario
 from testbed.topology.vary import with_function_if
+from testbed.trace.observations import connection_in, pure_acks
 from testbed.traffic import transfer
 
 CLIENT, ROUTER, SERVER = "client", "router", "server"

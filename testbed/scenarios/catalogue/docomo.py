@@ -13,13 +13,17 @@ from typing import Any, Literal
 
 from rich.text import Text
 
-from testbed.report.figures import dot_plot
-from testbed.report.ladder_svg import draw_svg
-from testbed.report.ladder_terminal import beside, draw
-from testbed.scenarios.experiment import Experiment
-from testbed.scenarios.registry import Judgement, Measurements, scenario
-from testbed.scenarios.result import Presentation, Result, RunRecord
-from testbed.scenarios.vantage import path_ladder
+from testbed.report import beside, dot_plot, draw, draw_svg
+from testbed.scenarios import (
+    Experiment,
+    Judgement,
+    Measurements,
+    Presentation,
+    Result,
+    RunRecord,
+    path_ladder,
+    scenario,
+)
 from testbed.topology.model import Topology
 from testbed.topology.vary import with_function_if, with_link, with_node
 from testbed.traffic import Responder, exchange

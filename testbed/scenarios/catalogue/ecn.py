@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from testbed.errors import LabError
-from testbed.scenarios.experiment import Experiment
-from testbed.scenarios.observations import connection_in
-from testbed.scenarios.registry import Judgement, Measurements, scenario
+from testbed.scenarios import Experiment, Judgement, Measurements, scenario
 from testbed.topology.model import Function, Queue, QueueLimit, Red, Topology
 from testbed.topology.vary import with_link, with_node
 from testbed.trace import Connection
+from testbed.trace.observations import connection_in
 from testbed.trace.segments import ECE, SYN
 from testbed.traffic import transfer
 

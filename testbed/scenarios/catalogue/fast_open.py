@@ -12,11 +12,16 @@ from typing import Any, Final, Literal
 
 from rich.text import Text
 
-from testbed.report.ladder_svg import draw_svg
-from testbed.scenarios.experiment import Experiment
-from testbed.scenarios.registry import Judgement, Measurements, scenario
-from testbed.scenarios.result import Presentation, Result
-from testbed.scenarios.vantage import path_ladder
+from testbed.report import draw_svg
+from testbed.scenarios import (
+    Experiment,
+    Judgement,
+    Measurements,
+    Presentation,
+    Result,
+    path_ladder,
+    scenario,
+)
 from testbed.topology.model import Topology
 from testbed.topology.vary import with_function, with_node
 from testbed.trace import Segment, read_trace

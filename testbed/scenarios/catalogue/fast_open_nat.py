@@ -14,9 +14,15 @@ from typing import Any, Literal
 
 from testbed.errors import ScenarioError
 from testbed.lab import Node
-from testbed.scenarios.experiment import Experiment
-from testbed.scenarios.kernel_nat import NAT_LABELS, Nat, with_kernel_nat
-from testbed.scenarios.registry import Judgement, Measurements, scenario
+from testbed.scenarios import (
+    NAT_LABELS,
+    Experiment,
+    Judgement,
+    Measurements,
+    Nat,
+    scenario,
+    with_kernel_nat,
+)
 from testbed.topology.model import Topology
 from testbed.topology.vary import with_function
 from testbed.trace import read_trace

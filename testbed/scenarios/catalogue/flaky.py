@@ -8,10 +8,16 @@ from typing import Any
 
 from testbed.errors import ScenarioError
 from testbed.lab import Lab
-from testbed.scenarios.conclusion import conclude, medians_of
-from testbed.scenarios.experiment import Experiment
-from testbed.scenarios.registry import Judgement, Measurements, scenario
-from testbed.scenarios.result import Presentation, Result
+from testbed.scenarios import (
+    Experiment,
+    Judgement,
+    Measurements,
+    Presentation,
+    Result,
+    conclude,
+    medians_of,
+    scenario,
+)
 from testbed.topology.model import ScheduledChange, Topology
 from testbed.topology.vary import with_link
 from testbed.traffic import Stream, stream

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from testbed.scenarios.experiment import Experiment
-from testbed.scenarios.observations import connection_in
-from testbed.scenarios.registry import Judgement, Measurements, scenario
+from testbed.scenarios import Experiment, Judgement, Measurements, scenario
 from testbed.topology.vary import with_function_if, with_node
 from testbed.trace import Connection
+from testbed.trace.observations import connection_in
 from testbed.trace.segments import difference
 from testbed.traffic import transfer
 

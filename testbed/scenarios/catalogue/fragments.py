@@ -12,10 +12,9 @@ from typing import Any, Literal
 
 from testbed.errors import ScenarioError
 from testbed.lab import Lab
-from testbed.scenarios.experiment import Experiment
-from testbed.scenarios.observations import fragments_in
-from testbed.scenarios.registry import Judgement, Measurements, scenario
+from testbed.scenarios import Experiment, Judgement, Measurements, scenario
 from testbed.topology.vary import with_function
+from testbed.trace.observations import fragments_in
 
 CLIENT, ROUTER, SERVER = "client", "router", "server"
 FUNCTION = "fragments"

@@ -15,12 +15,18 @@ import msgspec
 
 from testbed.errors import ScenarioError
 from testbed.middlebox.functions.nat.options import NatOptions
-from testbed.scenarios.experiment import Experiment
-from testbed.scenarios.kernel_nat import NAT_LABELS, Nat, with_kernel_nat
-from testbed.scenarios.observations import connection_in, keepalive_probes
-from testbed.scenarios.registry import Judgement, Measurements, scenario
+from testbed.scenarios import (
+    NAT_LABELS,
+    Experiment,
+    Judgement,
+    Measurements,
+    Nat,
+    scenario,
+    with_kernel_nat,
+)
 from testbed.topology.model import Topology
 from testbed.topology.vary import with_function
+from testbed.trace.observations import connection_in, keepalive_probes
 from testbed.trace.segments import RST
 from testbed.traffic import exchange_after_silence
 

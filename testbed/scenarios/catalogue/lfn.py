@@ -6,10 +6,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from testbed.scenarios.conclusion import conclude, medians_of
-from testbed.scenarios.experiment import Experiment
-from testbed.scenarios.registry import Judgement, Measurements, scenario
-from testbed.scenarios.result import Presentation, Result
+from testbed.scenarios import (
+    Experiment,
+    Judgement,
+    Measurements,
+    Presentation,
+    Result,
+    conclude,
+    medians_of,
+    scenario,
+)
 from testbed.topology.model import Topology
 from testbed.topology.vary import with_node
 from testbed.traffic import stream

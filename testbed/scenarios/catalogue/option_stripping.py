@@ -9,17 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from testbed.scenarios.experiment import Experiment
-from testbed.scenarios.observations import (
+from testbed.scenarios import Experiment, Judgement, Measurements, scenario
+from testbed.topology.model import DropRule
+from testbed.topology.vary import with_function, with_link
+from testbed.trace.observations import (
     connection_in,
     largest_payload,
     most_in_flight,
     repair_time,
     sack_blocks,
 )
-from testbed.scenarios.registry import Judgement, Measurements, scenario
-from testbed.topology.model import DropRule
-from testbed.topology.vary import with_function, with_link
 from testbed.traffic import transfer
 
 CLIENT, ROUTER, SERVER = "client", "router", "server"

@@ -11,10 +11,9 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from testbed.errors import LabError
-from testbed.scenarios.experiment import Experiment
-from testbed.scenarios.observations import connection_in, largest_payload
-from testbed.scenarios.registry import Judgement, Measurements, scenario
+from testbed.scenarios import Experiment, Judgement, Measurements, scenario
 from testbed.topology.vary import with_function, with_node
+from testbed.trace.observations import connection_in, largest_payload
 from testbed.traffic import transfer
 
 CLIENT, ROUTER, SERVER = "client", "router", "server"

@@ -11,11 +11,10 @@ from typing import Any, Literal
 
 from testbed.errors import LabError
 from testbed.lab import Lab
-from testbed.scenarios.experiment import Experiment
-from testbed.scenarios.observations import connection_in
-from testbed.scenarios.registry import Judgement, Measurements, scenario
+from testbed.scenarios import Experiment, Judgement, Measurements, scenario
 from testbed.topology.vary import with_function_if
 from testbed.trace import Connection
+from testbed.trace.observations import connection_in
 from testbed.trace.segments import RST
 from testbed.traffic import Responder, exchange
 

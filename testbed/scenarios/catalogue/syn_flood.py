@@ -12,8 +12,7 @@ from typing import Any, Literal
 
 from testbed.errors import LabError
 from testbed.lab import Node
-from testbed.scenarios.experiment import Experiment
-from testbed.scenarios.registry import Judgement, Measurements, scenario
+from testbed.scenarios import Experiment, Judgement, Measurements, scenario
 from testbed.topology.vary import with_function
 from testbed.trace import read_trace
 from testbed.traffic import Responder, SynFlood, exchange

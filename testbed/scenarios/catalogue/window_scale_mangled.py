@@ -11,11 +11,10 @@ import statistics
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from testbed.scenarios.experiment import Experiment
-from testbed.scenarios.observations import connection_in
-from testbed.scenarios.registry import Judgement, Measurements, scenario
+from testbed.scenarios import Experiment, Judgement, Measurements, scenario
 from testbed.topology.vary import with_function_if, with_node
 from testbed.trace import Connection
+from testbed.trace.observations import connection_in
 from testbed.trace.segments import RST, SYN
 from testbed.traffic import transfer
 

@@ -7,8 +7,6 @@ import sys
 
 import pytest
 
-import testbed
-
 
 def test_importing_the_package_imports_nothing_heavy() -> None:
     heavy = ["pyroute2", "rich", "typer", "yaml", "msgspec", "matplotlib", "asyncio"]
@@ -23,14 +21,3 @@ def test_the_faces_import_the_rest_when_it_is_used(module: str) -> None:
     code = f"import sys, {module}; print([name for name in {heavy} if name in sys.modules])"
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.strip() == "[]"
-
-
-@pytest.mark.parametrize("name", testbed.__all__)
-def test_every_name_is_there(name: str) -> None:
-    assert getattr(testbed, name).__name__ == name
-    assert name in dir(testbed)
-
-
-def test_an_unknown_name_is_an_attribute_error() -> None:
-    with pytest.raises(AttributeError, match="no attribute 'Labb'"):
-        _ = testbed.Labb

@@ -14,9 +14,9 @@ def pairs(read):
     def match(near, far):
         (one,) = read(near, "near.pcap").connections
         (other,) = read(far, "far.pcap").connections
-        copies = match_segments(one, other)
-        assert all(copy.transit >= -1000 for copy in copies)
-        return [(copy.upstream.number, copy.downstream.number) for copy in copies]
+        crossings = match_segments(one, other)
+        assert all(crossing.transit >= -1000 for crossing in crossings)
+        return [(crossing.upstream.number, crossing.downstream.number) for crossing in crossings]
 
     return match
 

@@ -1,22 +1,23 @@
-"""What the captures of a run say about one connection; times in seconds."""
+"""What a capture says about one connection; times in seconds."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from testbed.errors import ScenarioError
-from testbed.trace import Connection, Direction, Segment, read_trace
+from testbed.errors import TraceError
+from testbed.trace.connections import Connection, Direction
 from testbed.trace.pcap import CaptureFile
-from testbed.trace.segments import ACK, FIN, RST, SYN, difference
+from testbed.trace.reader import read_trace
+from testbed.trace.segments import ACK, FIN, RST, SYN, Segment, difference
 
 _NS = 1e9
 
 
 def connection_in(capture: Path) -> Connection:
-    """The first connection of a capture. Raises `ScenarioError` when there is none."""
+    """The first connection of a capture. Raises `TraceError` when there is none."""
     connections = read_trace(capture).connections
     if not connections:
-        raise ScenarioError(f"There is no TCP connection in {capture}.")
+        raise TraceError(f"There is no TCP connection in {capture}.")
     return connections[0]
 
 

@@ -1,0 +1,44 @@
+"""What each package exports: the names that its users may import from the package itself."""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import pytest
+
+FACES = {
+    "testbed": "Lab TestbedError Topology ladder_from_files load loads plan read_trace",
+    "testbed.report": """
+        Arrow ArrowKind Drawing Hop Ladder Mark MarkKind Silence TraceTable beside build_ladder
+        dot_plot draw draw_svg ladder_from_files plan_tables trace_table
+    """,
+    "testbed.scenarios": """
+        Cell Experiment Judgement Measurements NAT_LABELS Nat Outcome Presentation Result RunRecord
+        Scenario conclude find median_of medians_of path_ladder run scenario scenarios
+        with_kernel_nat
+    """,
+    "testbed.trace": """
+        Capture CaptureFile Connection ConnectionPair Crossing Direction End Endpoint Fate Flow
+        Handshake HandshakeRtt Interface Journey Options Passage Segment Stop Trace Vantage
+        difference follow match_connections match_segments read_fates read_trace
+    """,
+    "testbed.traffic": """
+        AfterSilence Exchange Responder Sample Stream SynFlood Transfer exchange
+        exchange_after_silence fast_open_exchange stream transfer
+    """,
+}
+
+
+@pytest.mark.parametrize("package", FACES)
+def test_a_package_exports_these_names_and_has_them(package):
+    module = import_module(package)
+    assert sorted(module.__all__) == sorted(FACES[package].split())
+    for name in module.__all__:
+        assert getattr(module, name) is not None
+        assert name in dir(module)
+
+
+@pytest.mark.parametrize("package", ["testbed", "testbed.report"])
+def test_an_unknown_name_of_a_lazy_face_is_an_attribute_error(package):
+    with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'Labb'"):
+        _ = import_module(package).Labb
