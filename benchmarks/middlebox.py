@@ -34,7 +34,7 @@ from typing import NamedTuple
 from testbed.errors import TestbedError
 from testbed.kernel.processes.process import Process
 from testbed.lab import Lab
-from testbed.topology.model import Endpoint, Function, Link, Node, Topology
+from testbed.topology.model import Endpoint, FunctionSpec, Link, Node, Topology
 
 HERE = Path(__file__).parent
 LOAD = str(HERE / "emulation_load.py")
@@ -58,7 +58,7 @@ Figures = dict[str, float]
 class Case(NamedTuple):
     """One kind of router. functions: None where it is no middlebox; peer: what to run on it."""
 
-    functions: tuple[Function, ...] | None = None
+    functions: tuple[FunctionSpec, ...] | None = None
     outside: str = "client"
     peer: str | None = None
 
@@ -66,10 +66,10 @@ class Case(NamedTuple):
 CASES = {
     KERNEL: Case(),
     PASS_THROUGH: Case(()),
-    "setup-proxy": Case((Function("setup-proxy", {}),)),
-    "nat": Case((Function("nat", {}),), outside="server"),
+    "setup-proxy": Case((FunctionSpec("setup-proxy", {}),)),
+    "nat": Case((FunctionSpec("nat", {}),), outside="server"),
     # Not the timestamps: without them segments have no options to look through.
-    "options strip": Case((Function("options", {"strip": ["sack"]}),)),
+    "options strip": Case((FunctionSpec("options", {"strip": ["sack"]}),)),
     "scapy": Case(peer="scapy"),
     "NetfilterQueue": Case(peer="netfilterqueue"),
 }

@@ -1,0 +1,53 @@
+"""All that the author of a middlebox function needs.
+
+    from testbed.middlebox import PASS, Function, Packet, Verdict, function
+
+A function imports from here and from `testbed.wire`, and nothing else of the testbed.
+"""
+
+from testbed.middlebox.flow_table import FlowTable
+from testbed.middlebox.function import (
+    ABSORB,
+    HOLD,
+    PASS,
+    Box,
+    Function,
+    NoOptions,
+    Verdict,
+    drop,
+)
+from testbed.middlebox.options import Count, Direction, Duration, sides_of
+from testbed.middlebox.refusal import PROHIBITED, TOO_BIG, Reason, error_about, reset_about
+from testbed.middlebox.registry import function
+from testbed.middlebox.timers import Timer
+from testbed.middlebox.tracking import Flow, Tracker
+from testbed.wire.packet import INSIDE, OUTSIDE, Packet, Side
+
+__all__ = [
+    "ABSORB",
+    "HOLD",
+    "INSIDE",
+    "OUTSIDE",
+    "PASS",
+    "PROHIBITED",
+    "TOO_BIG",
+    "Box",
+    "Count",
+    "Direction",
+    "Duration",
+    "Flow",
+    "FlowTable",
+    "Function",
+    "NoOptions",
+    "Packet",
+    "Reason",
+    "Side",
+    "Timer",
+    "Tracker",
+    "Verdict",
+    "drop",
+    "error_about",
+    "function",
+    "reset_about",
+    "sides_of",
+]

@@ -11,7 +11,7 @@ from testbed.errors import LabError
 from testbed.kernel.processes.control import ControlChannel
 from testbed.middlebox.counters import BoxCounters, FunctionState
 from testbed.middlebox.registry import nearest
-from testbed.topology.model import Function
+from testbed.topology.model import FunctionSpec
 
 
 class MiddleboxClient:
@@ -31,7 +31,7 @@ class MiddleboxClient:
     def start(
         self,
         name: str,
-        functions: Sequence[Function],
+        functions: Sequence[FunctionSpec],
         mtu: int,
         outside_fd: int,
         inside_fd: int,

@@ -75,7 +75,7 @@ class NoOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     """No options."""
 
 
-class MiddleboxFunction:
+class Function:
     """Base of all functions. A subclass gets its name from the decorator `function`.
 
     Options: what can be set, a frozen struct; every field has a default and a docstring line.

@@ -7,19 +7,18 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from functools import cache
-from importlib.metadata import entry_points
 from typing import Any, TypeVar
 
 import msgspec
 
 from testbed.errors import LabError
-from testbed.middlebox.function import MiddleboxFunction
+from testbed.middlebox.function import Function
 
 ENTRY_POINTS = "testbed.middlebox_functions"
 
-_registered: dict[str, type[MiddleboxFunction]] = {}
+_registered: dict[str, type[Function]] = {}
 
-FunctionType = TypeVar("FunctionType", bound=type[MiddleboxFunction])
+FunctionType = TypeVar("FunctionType", bound=type[Function])
 
 
 def function(name: str) -> Callable[[FunctionType], FunctionType]:
@@ -39,7 +38,7 @@ def function(name: str) -> Callable[[FunctionType], FunctionType]:
     return register
 
 
-def functions() -> Mapping[str, type[MiddleboxFunction]]:
+def functions() -> Mapping[str, type[Function]]:
     """Every function by name: this package's, then those of installed distributions."""
     _discover()
     return dict(sorted(_registered.items()))
@@ -50,7 +49,7 @@ def function_options() -> dict[str, type[msgspec.Struct]]:
     return {name: known.Options for name, known in functions().items()}
 
 
-def find(name: str) -> type[MiddleboxFunction]:
+def find(name: str) -> type[Function]:
     """The function called `name`. Raises LabError that names the nearest one."""
     known = functions()
     if name not in known:
@@ -69,6 +68,8 @@ def nearest(name: str, known: Mapping[str, Any]) -> str:
 
 @cache
 def _discover() -> None:
+    from importlib.metadata import entry_points  # slow to import
+
     package = importlib.import_module("testbed.middlebox.functions")
     for module in pkgutil.iter_modules(package.__path__):
         importlib.import_module(f"{package.__name__}.{module.name}")

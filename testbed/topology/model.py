@@ -278,7 +278,7 @@ class Interface(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
 
 
-class Function(msgspec.Struct, frozen=True):
+class FunctionSpec(msgspec.Struct, frozen=True):
     """A middlebox function by name with its options, still unchecked by the function itself."""
 
     name: str
@@ -313,7 +313,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     routes: tuple[Route, ...] = ()
     interfaces: dict[str, Interface] = {}
     outside: str | None = None
-    functions: tuple[Function, ...] = ()
+    functions: tuple[FunctionSpec, ...] = ()
     kernel: KernelFunctions | None = None
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from testbed.errors import TopologyError
-from testbed.topology.model import Function, Impairments, Link, Node, Topology
+from testbed.topology.model import FunctionSpec, Impairments, Link, Node, Topology
 from testbed.topology.names import unknown_node
 from testbed.topology.wording import join, suggestion
 
@@ -62,10 +62,10 @@ def with_function(topology: Topology, node: str, function: str, **options: Any) 
     functions = list(topology.nodes[node].functions)
     for index, present in enumerate(functions):
         if present.name == function:
-            functions[index] = Function(function, {**present.options, **options})
+            functions[index] = FunctionSpec(function, {**present.options, **options})
             break
     else:
-        functions.append(Function(function, options))
+        functions.append(FunctionSpec(function, options))
     return with_node(topology, node, functions=tuple(functions))
 
 

@@ -15,6 +15,8 @@ from testbed.wire.packet import (
     adjust_checksum,
 )
 
+ECN_FIELD: Final = 0x03  # of the traffic class (RFC 3168 section 5)
+
 MPTCP: Final = 30  # RFC 8684
 FAST_OPEN: Final = 34  # RFC 7413
 _EXPERIMENTS: Final = frozenset({253, 254})  # RFC 4727; RFC 6994 tells them apart by an identifier

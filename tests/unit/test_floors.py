@@ -31,6 +31,7 @@ FLOORS = (
 )
 PURE = {"topology", "wire", "trace", "report"}
 TOUCHES_LINUX = {"kernel", "lab", "emulator", "middlebox", "traffic"}
+FUNCTIONS = "testbed.middlebox.functions"
 KERNEL_ONLY = {"pyroute2", "ctypes", "fcntl"}
 MODULES = sorted(ROOT.rglob("*.py"))
 LONGEST = 420
@@ -61,6 +62,16 @@ def imports_of(source: str) -> Iterator[str]:
 def faults(module: str, source: str) -> list[str]:
     floor = floor_of(module)
     found = []
+    if module.startswith(f"{FUNCTIONS}."):
+        own = ".".join(module.split(".")[:4])  # its module, or its folder
+        may = ("testbed.middlebox", "testbed.errors", own)
+        found += [
+            f"{module} imports {imported}: a function imports only the face and testbed.wire"
+            for imported in imports_of(source)
+            if floor_of(imported) not in (None, "wire")
+            and imported not in may
+            and not imported.startswith(f"{own}.")
+        ]
     for imported in imports_of(source):
         below = floor_of(imported)
         if floor is not None and below is not None:
@@ -143,6 +154,9 @@ def test_modules_are_short_enough_to_read(path):
         ("testbed.topology.x", "from testbed import cli"),
         ("testbed.report.x", "from testbed.kernel import sysctl"),
         ("testbed.lab.x", "import fcntl"),
+        ("testbed.middlebox.functions.x", "from testbed.middlebox.functions.nat import y"),
+        ("testbed.middlebox.functions.x", "from testbed.middlebox.timers import Timer"),
+        ("testbed.middlebox.functions.x", "from testbed.topology.model import Seconds"),
         ("testbed.lab.x", "from pyroute2.netlink import nlmsg"),
     ],
 )

@@ -8,12 +8,21 @@ from typing import Annotated
 
 import msgspec
 
-from testbed.middlebox.direction import Direction, sides_of
-from testbed.middlebox.function import HOLD, PASS, Box, MiddleboxFunction, Verdict
-from testbed.middlebox.limits import Count, Duration
-from testbed.middlebox.registry import function
-from testbed.middlebox.timers import Timer
-from testbed.middlebox.tracking import Flow, Tracker
+from testbed.middlebox import (
+    HOLD,
+    PASS,
+    Box,
+    Count,
+    Direction,
+    Duration,
+    Flow,
+    Function,
+    Timer,
+    Tracker,
+    Verdict,
+    function,
+    sides_of,
+)
 from testbed.wire.packet import ACK, PSH, SACK, TCP, Packet, Side
 from testbed.wire.segments import MODULUS
 
@@ -37,7 +46,7 @@ class _Acknowledger(Flow):
 
 
 @function("ack-thinner")
-class AckThinner(MiddleboxFunction):
+class AckThinner(Function):
     """Lets one of N pure acknowledgements through, always the newest."""
 
     protocols = frozenset({TCP})

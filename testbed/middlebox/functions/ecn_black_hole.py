@@ -6,11 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from testbed.middlebox.direction import Direction, sides_of
-from testbed.middlebox.function import PASS, MiddleboxFunction, Verdict, drop
-from testbed.middlebox.functions.ecn_bleach import ECN_FIELD
-from testbed.middlebox.registry import function
-from testbed.wire.edit import traffic_class
+from testbed.middlebox import PASS, Direction, Function, Verdict, drop, function, sides_of
+from testbed.wire.edit import ECN_FIELD, traffic_class
 from testbed.wire.packet import ACK, TCP, Packet
 
 _SETUP = drop("ecn-setup")
@@ -19,7 +16,7 @@ _SETUP_FLAGS = 0xC2  # SYN, ECE and CWR (RFC 3168 section 6.1.1)
 
 
 @function("ecn-black-hole")
-class EcnBlackHole(MiddleboxFunction):
+class EcnBlackHole(Function):
     """Drops SYNs that ask for ECN, or all packets that are ECN-capable."""
 
     class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -6,20 +6,17 @@ from typing import Literal
 
 import msgspec
 
-from testbed.middlebox.direction import Direction, sides_of
-from testbed.middlebox.function import PASS, MiddleboxFunction, Verdict
-from testbed.middlebox.registry import function
-from testbed.wire.edit import overwrite, set_traffic_class, traffic_class
+from testbed.middlebox import PASS, Direction, Function, Verdict, function, sides_of
+from testbed.wire.edit import ECN_FIELD, overwrite, set_traffic_class, traffic_class
 from testbed.wire.packet import TCP, Packet
 
-ECN_FIELD = 0x03  # of the traffic class (RFC 3168 section 5)
 CONGESTION_EXPERIENCED = 0x03
 _ECE_CWR = 0xC0
 _AE = 0x01  # the accurate ECN bit beside the data offset (RFC 9768)
 
 
 @function("ecn-bleach")
-class EcnBleach(MiddleboxFunction):
+class EcnBleach(Function):
     """Clears ECN bits in IP headers, TCP headers, or both."""
 
     class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -8,14 +8,21 @@ from __future__ import annotations
 
 import struct
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
-from testbed.middlebox.flow_table import FlowTable
-from testbed.middlebox.function import PASS, Box, MiddleboxFunction, Verdict, drop
-from testbed.middlebox.registry import function
-from testbed.topology.model import Seconds
+from testbed.middlebox import (
+    PASS,
+    Box,
+    Count,
+    Duration,
+    FlowTable,
+    Function,
+    Verdict,
+    drop,
+    function,
+)
 from testbed.wire.edit import FAST_OPEN, blank_option, option_name
 from testbed.wire.packet import (
     ACK,
@@ -47,7 +54,7 @@ class _Flow:
 
 
 @function("fast-open")
-class FastOpen(MiddleboxFunction):
+class FastOpen(Function):
     """Forwards, drops or strips TCP Fast Open, and counts it."""
 
     protocols = frozenset({TCP})
@@ -66,8 +73,8 @@ class FastOpen(MiddleboxFunction):
 
         mode: Literal["forward", "drop", "strip"] = "forward"
         non_syn: Literal["forward", "drop"] = "forward"
-        flow_limit: Annotated[int, msgspec.Meta(ge=1)] = 65536
-        idle_timeout: Annotated[Seconds, msgspec.Meta(gt=0, extra={"unit": "duration"})] = 7440.0
+        flow_limit: Count = 65536
+        idle_timeout: Duration = 7440.0
 
     options: Options
 

@@ -8,12 +8,21 @@ from typing import Literal
 
 import msgspec
 
-from testbed.middlebox.direction import Direction, sides_of
-from testbed.middlebox.function import HOLD, PASS, Box, MiddleboxFunction, Verdict
-from testbed.middlebox.limits import Count, Duration
-from testbed.middlebox.registry import function
-from testbed.middlebox.timers import Timer
-from testbed.middlebox.tracking import Flow, Tracker
+from testbed.middlebox import (
+    HOLD,
+    PASS,
+    Box,
+    Count,
+    Direction,
+    Duration,
+    Flow,
+    Function,
+    Timer,
+    Tracker,
+    Verdict,
+    function,
+    sides_of,
+)
 from testbed.wire.packet import FIN, RST, SYN, TCP, UDP, Packet, Side
 
 _IDLE = 300.0  # seconds; a flow that is silent longer begins to count anew
@@ -32,7 +41,7 @@ class _Counted(Flow):
 
 
 @function("flow-disorder")
-class FlowDisorder(MiddleboxFunction):
+class FlowDisorder(Function):
     """Reorders or doubles every Nth packet with data of each flow, TCP or UDP."""
 
     protocols = frozenset({TCP, UDP})

@@ -14,11 +14,19 @@ from typing import Annotated, Final
 
 import msgspec
 
-from testbed.middlebox.flow_table import FlowTable
-from testbed.middlebox.function import HOLD, PASS, Box, MiddleboxFunction, Verdict, drop
-from testbed.middlebox.limits import Count, Duration
-from testbed.middlebox.registry import function
-from testbed.middlebox.timers import Timer
+from testbed.middlebox import (
+    HOLD,
+    PASS,
+    Box,
+    Count,
+    Duration,
+    FlowTable,
+    Function,
+    Timer,
+    Verdict,
+    drop,
+    function,
+)
 from testbed.wire.fragment import Fragment, fragment_of, holds_all_headers
 from testbed.wire.packet import OPAQUE, Packet, Side
 
@@ -64,7 +72,7 @@ class _Datagram:
 
 
 @function("fragments")
-class Fragments(MiddleboxFunction):
+class Fragments(Function):
     """Holds fragments until their datagram is complete and sound; lets all or none go on."""
 
     protocols = frozenset({OPAQUE})

@@ -7,9 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from testbed.middlebox.direction import Direction, sides_of
-from testbed.middlebox.function import PASS, Box, MiddleboxFunction, Verdict
-from testbed.middlebox.registry import function
+from testbed.middlebox import PASS, Box, Direction, Function, Verdict, function, sides_of
 from testbed.wire.edit import OptionName, blank_option, option_name, overwrite
 from testbed.wire.packet import MSS, NOP, SYN, TCP, TIMESTAMPS, WINDOW_SCALE, Packet
 from testbed.wire.segments import MAX_WINDOW_SCALE
@@ -38,7 +36,7 @@ class Rewrite(
 
 
 @function("options")
-class TcpOptions(MiddleboxFunction):
+class TcpOptions(Function):
     """Takes TCP options away, rewrites them, and clamps the MSS."""
 
     protocols = frozenset({TCP})

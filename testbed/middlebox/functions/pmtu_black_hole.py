@@ -6,9 +6,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from testbed.middlebox.function import PASS, MiddleboxFunction, Verdict, drop
-from testbed.middlebox.refusal import TOO_BIG, error_about
-from testbed.middlebox.registry import function
+from testbed.middlebox import PASS, TOO_BIG, Function, Verdict, drop, error_about, function
 from testbed.wire.packet import Packet
 
 _TOO_BIG = drop("too-big")
@@ -16,7 +14,7 @@ _DONT_FRAGMENT = 0x40
 
 
 @function("pmtu-black-hole")
-class PmtuBlackHole(MiddleboxFunction):
+class PmtuBlackHole(Function):
     """Drops what is larger than the next link's MTU, and tells the sender or does not."""
 
     class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

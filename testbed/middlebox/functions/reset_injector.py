@@ -7,11 +7,19 @@ from typing import Literal
 
 import msgspec
 
-from testbed.middlebox.direction import Direction, sides_of
-from testbed.middlebox.function import PASS, Box, MiddleboxFunction, Verdict
-from testbed.middlebox.limits import Count, Duration
-from testbed.middlebox.registry import function
-from testbed.middlebox.tracking import Flow, Tracker
+from testbed.middlebox import (
+    PASS,
+    Box,
+    Count,
+    Direction,
+    Duration,
+    Flow,
+    Function,
+    Tracker,
+    Verdict,
+    function,
+    sides_of,
+)
 from testbed.wire.packet import ACK, TCP, Packet
 from testbed.wire.segments import reset, reverse_key
 
@@ -27,7 +35,7 @@ class _Watched(Flow):
 
 
 @function("reset-injector")
-class ResetInjector(MiddleboxFunction):
+class ResetInjector(Function):
     """Watches data go by, and sends resets in the name of the other end."""
 
     protocols = frozenset({TCP})

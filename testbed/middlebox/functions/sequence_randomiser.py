@@ -8,11 +8,19 @@ from dataclasses import dataclass
 
 import msgspec
 
-from testbed.middlebox.direction import Direction, sides_of
-from testbed.middlebox.function import PASS, Box, MiddleboxFunction, Verdict
-from testbed.middlebox.limits import Count, Duration
-from testbed.middlebox.registry import function
-from testbed.middlebox.tracking import Flow, Tracker
+from testbed.middlebox import (
+    PASS,
+    Box,
+    Count,
+    Direction,
+    Duration,
+    Flow,
+    Function,
+    Tracker,
+    Verdict,
+    function,
+    sides_of,
+)
 from testbed.wire.packet import (
     ACK,
     FIN,
@@ -44,7 +52,7 @@ class _Shifted(Flow):
 
 
 @function("sequence-randomiser")
-class SequenceRandomiser(MiddleboxFunction):
+class SequenceRandomiser(Function):
     """New connections get other sequence numbers than their ends have chosen."""
 
     protocols = frozenset({TCP, ICMP, ICMPV6})

@@ -6,16 +6,14 @@ from typing import Annotated
 
 import msgspec
 
-from testbed.middlebox.direction import Direction, sides_of
-from testbed.middlebox.function import PASS, MiddleboxFunction, Verdict
-from testbed.middlebox.registry import function
+from testbed.middlebox import PASS, Direction, Function, Verdict, function, sides_of
 from testbed.wire.edit import overwrite
 from testbed.wire.packet import SYN, TCP, WINDOW_SCALE, Packet
 from testbed.wire.segments import MAX_WINDOW_SCALE
 
 
 @function("window-scale-mangler")
-class WindowScaleMangler(MiddleboxFunction):
+class WindowScaleMangler(Function):
     """Rewrites the window scale of SYN segments one way, and lets the windows be."""
 
     protocols = frozenset({TCP})

@@ -11,7 +11,7 @@ import msgspec
 
 from testbed.errors import LabError
 from testbed.middlebox.counters import BoxCounters, SideCounters
-from testbed.middlebox.function import ABSORB, HOLD, PASS, MiddleboxFunction, Verdict
+from testbed.middlebox.function import ABSORB, HOLD, PASS, Function, Verdict
 from testbed.middlebox.timers import Timer, Timers
 from testbed.wire.packet import INSIDE, OTHER, OUTSIDE, Packet, Side
 
@@ -87,7 +87,7 @@ class Pipeline:
         self.mtu = mtu
         self.addresses = addresses
         self.log_directory = log_directory
-        self.functions: dict[str, MiddleboxFunction] = {}
+        self.functions: dict[str, Function] = {}
         self._positions: dict[str, int] = {}
         self._packet = Packet()
         self.buffer = bytearray(_LARGEST_PACKET)
@@ -104,7 +104,7 @@ class Pipeline:
 
     # The row
 
-    def add(self, function_type: type[MiddleboxFunction], options: dict[str, Any]) -> None:
+    def add(self, function_type: type[Function], options: dict[str, Any]) -> None:
         """Append a function on the inner end.
 
         Raises LabError for a second function of that name and for options it does not take.
@@ -248,7 +248,7 @@ class Pipeline:
         )
 
 
-def _checked_options(function_type: type[MiddleboxFunction], options: dict[str, Any]) -> Any:
+def _checked_options(function_type: type[Function], options: dict[str, Any]) -> Any:
     try:
         return msgspec.convert(options, function_type.Options)
     except msgspec.ValidationError as error:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from testbed.errors import LabError
 from testbed.scenarios import Experiment, Judgement, Measurements, scenario
-from testbed.topology.model import Function, Queue, QueueLimit, Red, Topology
+from testbed.topology.model import FunctionSpec, Queue, QueueLimit, Red, Topology
 from testbed.topology.vary import with_link, with_node
 from testbed.trace import Connection
 from testbed.trace.observations import connection_in
@@ -29,12 +29,12 @@ _QUEUE = Queue(
     aqm=Red(minimum=6_000, maximum=30_000, probability=0.5, weight=0.2),
     ecn=True,
 )
-_FUNCTIONS: dict[str, tuple[Function, ...]] = {
+_FUNCTIONS: dict[str, tuple[FunctionSpec, ...]] = {
     "none": (),
-    "clears IP bits": (Function("ecn-bleach", {"bits": "ip"}),),
-    "clears TCP flags": (Function("ecn-bleach", {"bits": "tcp"}),),
-    "drops ECN SYNs": (Function("ecn-black-hole", {"drop": "setup"}),),
-    "drops ECN packets": (Function("ecn-black-hole", {"drop": "capable"}),),
+    "clears IP bits": (FunctionSpec("ecn-bleach", {"bits": "ip"}),),
+    "clears TCP flags": (FunctionSpec("ecn-bleach", {"bits": "tcp"}),),
+    "drops ECN SYNs": (FunctionSpec("ecn-black-hole", {"drop": "setup"}),),
+    "drops ECN packets": (FunctionSpec("ecn-black-hole", {"drop": "capable"}),),
 }
 _EXPECTED = dict(zip(_FUNCTIONS, (MARKED, DROPPED, REFUSED, LATE, CRAWLS), strict=True))
 _LATE_MS = 800.0

@@ -11,7 +11,7 @@ from testbed.errors import InvalidValue
 from testbed.topology.checks.topology import MAX_LINKS, MAX_NODES
 from testbed.topology.model import (
     Endpoint,
-    Function,
+    FunctionSpec,
     Impairments,
     KernelFunctions,
     Link,
@@ -172,7 +172,7 @@ class Expansion:
             self._note(("nodes", node, "kernel", "nftables"), str(error))
         return None
 
-    def _make_functions(self, node: str, given: list[Any]) -> Iterator[Function]:
+    def _make_functions(self, node: str, given: list[Any]) -> Iterator[FunctionSpec]:
         for index, item in enumerate(given):
             if item is INVALID:
                 continue
@@ -181,7 +181,7 @@ class Expansion:
                 path = ("nodes", node, "functions", index)
                 options, problems = read_options(name, options, self._functions, path)
                 self._problems.extend(problems)
-            yield Function(name, options)
+            yield FunctionSpec(name, options)
 
     def _routes(self, body: Mapping[str, Any]) -> Iterator[tuple[int, Route]]:
         for index, given in enumerate(body.get("routes", [])):

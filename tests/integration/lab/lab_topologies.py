@@ -7,7 +7,7 @@ import threading
 from itertools import pairwise
 from pathlib import Path
 
-from testbed.topology.model import Endpoint, Function, Link, Node, Topology
+from testbed.topology.model import Endpoint, FunctionSpec, Link, Node, Topology
 
 
 def link(a: str, b: str, **settings) -> Link:
@@ -29,7 +29,7 @@ def pair(*, left=None, right=None, captures=(), seed=0, **settings) -> Topology:
 
 def boxed(captures=()) -> Topology:
     """A client and a server with a middlebox between them, over emulated links."""
-    proxy = Function("setup-proxy", {"handshake_data": "drop"})
+    proxy = FunctionSpec("setup-proxy", {"handshake_data": "drop"})
     return Topology(
         name="boxed",
         nodes={

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from testbed.topology.model import Endpoint, Function, Impairments, Link, Node, Topology
+from testbed.topology.model import Endpoint, FunctionSpec, Impairments, Link, Node, Topology
 
 CLIENT, BOX, SERVER = "client", "box", "server"
 ONE_WAY = 0.005
@@ -41,7 +41,7 @@ def path(
                 name=BOX,
                 kind="middlebox",
                 outside=outside,
-                functions=tuple(Function(name, options) for name, options in functions),
+                functions=tuple(FunctionSpec(name, options) for name, options in functions),
             ),
             SERVER: Node(name=SERVER, congestion_control="cubic", sysctls=settings),
         },

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from box_bench import IPV4_KEY, IPV6_KEY, checksums_are_right, loaded
 
-from testbed.middlebox.direction import sides_of
+from testbed.middlebox.options import sides_of
 from testbed.wire.edit import (
     blank_option,
     option_name,

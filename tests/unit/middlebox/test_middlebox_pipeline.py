@@ -16,7 +16,7 @@ from testbed.middlebox.function import (
     ABSORB,
     HOLD,
     PASS,
-    MiddleboxFunction,
+    Function,
     Verdict,
     drop,
 )
@@ -28,7 +28,7 @@ GO_IN = tcp_segment(IPV4_KEY, seq=1, flags=ACK, payload=b"in")
 GO_OUT = tcp_segment(reverse_key(IPV4_KEY), seq=1, flags=ACK, payload=b"out")
 
 
-class Note(MiddleboxFunction):
+class Note(Function):
     """Writes down what it sees, and does what a test tells it."""
 
     class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -244,7 +244,7 @@ def test_a_name_is_given_once():
 
 def test_functions_come_from_installed_distributions_too(monkeypatch):
     found = [EntryPoint("d", "somewhere:D", registry.ENTRY_POINTS)]
-    monkeypatch.setattr(registry, "entry_points", lambda group: found)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: found)
     monkeypatch.setattr(EntryPoint, "load", lambda _: function("d")(type("D", (Note,), {})))
     registry._discover.__wrapped__()
     assert find("d").name == "d"
@@ -252,6 +252,6 @@ def test_functions_come_from_installed_distributions_too(monkeypatch):
 
 def test_a_function_that_cannot_be_loaded_is_named(monkeypatch):
     found = [EntryPoint("d", "testbed.nowhere:D", registry.ENTRY_POINTS)]
-    monkeypatch.setattr(registry, "entry_points", lambda group: found)
+    monkeypatch.setattr("importlib.metadata.entry_points", lambda group: found)
     with pytest.raises(LabError, match=r"'d' of testbed.nowhere:D cannot be loaded: No module"):
         registry._discover.__wrapped__()

@@ -15,12 +15,12 @@ from box_bench import CLIENT_ISN, IPV4_KEY, LINUX, SERVER_ISN, Seen
 from testbed.errors import LabError, ProcessDied
 from testbed.kernel.processes.control import ControlChannel
 from testbed.middlebox.client import MiddleboxClient
-from testbed.topology.model import Function
+from testbed.topology.model import FunctionSpec
 from testbed.wire.packet import ACK, INSIDE, OUTSIDE, SYN, Side
 from testbed.wire.segments import reverse_key, tcp_segment
 
 SECONDS = 20.0
-PROXY = Function("setup-proxy", {"handshake_data": "drop"})
+PROXY = FunctionSpec("setup-proxy", {"handshake_data": "drop"})
 
 
 class Box:
@@ -41,7 +41,7 @@ class Box:
         self.client = MiddleboxClient(self.channel)
         self.far: dict[Side, socket.socket] = {}
 
-    def start(self, *functions: Function) -> None:
+    def start(self, *functions: FunctionSpec) -> None:
         pairs = {side: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for side in Side}
         self.far = {side: far for side, (far, _) in pairs.items()}
         near = [pairs[side][1] for side in Side]
@@ -123,9 +123,9 @@ def test_refusals_say_what_there_is(box):
     with pytest.raises(LabError, match="not started yet"):
         box.client.counters()
     with pytest.raises(LabError, match=r"no middlebox function 'setup_proxy'.*did you mean"):
-        box.start(Function("setup_proxy"))
+        box.start(FunctionSpec("setup_proxy"))
     with pytest.raises(LabError, match="handshake_data"):
-        box.start(Function("setup-proxy", {"handshake_data": "keep"}))
+        box.start(FunctionSpec("setup-proxy", {"handshake_data": "keep"}))
     box.start(PROXY)
     with pytest.raises(LabError, match="started already"):
         box.start(PROXY)
@@ -158,7 +158,7 @@ def test_it_holds_no_descriptors_of_refused_starts(box):
     before = count()
     for _ in range(3):
         with pytest.raises(LabError):
-            box.start(Function("nonsense"))
+            box.start(FunctionSpec("nonsense"))
     assert count() == before
 
 

@@ -11,7 +11,7 @@ from testbed.errors import TopologyError
 from testbed.topology.checks.topology import check
 from testbed.topology.model import (
     Endpoint,
-    Function,
+    FunctionSpec,
     Impairments,
     Interface,
     Link,
@@ -69,7 +69,7 @@ BAD = {
     "sysctl name": (make(Node(name="a", sysctls={"kernel.x": "1"})), "only net.* belongs"),
     "sysctl value": (make(Node(name="a", sysctls={"net.a.b": "1\n2"})), "one line"),
     "functions on a host": (
-        make(Node(name="a", functions=(Function("nat"),))),
+        make(Node(name="a", functions=(FunctionSpec("nat"),))),
         "nodes.a.functions: only a middlebox has functions, and a is a host",
     ),
     "outside on a router": (make(Node(name="a", kind="router", outside="b")), "only a middlebox"),

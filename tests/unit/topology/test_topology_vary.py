@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import TopologyError
-from testbed.topology.model import Function
+from testbed.topology.model import FunctionSpec
 from testbed.topology.vary import with_function, with_function_if, with_link, with_node
 from testbed.topology.yaml.load import load, loads
 
@@ -45,7 +45,9 @@ def test_a_node_changes() -> None:
 
 def test_a_function_changes_or_is_added() -> None:
     hold = with_function(DOCOMO, "router", "setup-proxy", handshake_data="hold")
-    assert hold.nodes["router"].functions == (Function("setup-proxy", {"handshake_data": "hold"}),)
+    assert hold.nodes["router"].functions == (
+        FunctionSpec("setup-proxy", {"handshake_data": "hold"}),
+    )
     more = with_function(DOCOMO, "router", "nat", ports=5)
     assert [function.name for function in more.nodes["router"].functions] == ["setup-proxy", "nat"]
     assert DOCOMO.nodes["router"].functions[0].options == {"handshake_data": "drop"}

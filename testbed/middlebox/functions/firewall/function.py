@@ -7,13 +7,24 @@ from typing import Literal
 
 import msgspec
 
-from testbed.middlebox.direction import Direction, sides_of
-from testbed.middlebox.function import PASS, Box, MiddleboxFunction, Verdict, drop
+from testbed.middlebox import (
+    PASS,
+    PROHIBITED,
+    Box,
+    Count,
+    Direction,
+    Duration,
+    Flow,
+    Function,
+    Tracker,
+    Verdict,
+    drop,
+    error_about,
+    function,
+    reset_about,
+    sides_of,
+)
 from testbed.middlebox.functions.firewall.windows import Windows
-from testbed.middlebox.limits import Count, Duration
-from testbed.middlebox.refusal import PROHIBITED, error_about, reset_about
-from testbed.middlebox.registry import function
-from testbed.middlebox.tracking import Flow, Tracker
 from testbed.wire.packet import ACK, FIN, RST, SYN, TCP, Packet, Side
 from testbed.wire.segments import reverse_key
 
@@ -37,7 +48,7 @@ class _Known(Flow):
 
 
 @function("firewall")
-class Firewall(MiddleboxFunction):
+class Firewall(Function):
     """Drops or rejects TCP segments of no connection that it has let open; others pass."""
 
     protocols = frozenset({TCP})

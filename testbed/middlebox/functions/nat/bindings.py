@@ -7,8 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from testbed.middlebox.function import Box
-from testbed.middlebox.timers import Timer
+from testbed.middlebox import Box, Timer
 
 _ALL_PORTS: Final = 1 << 16
 

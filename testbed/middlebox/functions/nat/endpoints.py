@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from itertools import count
 
-from testbed.middlebox.function import Box
+from testbed.middlebox import Box
 from testbed.middlebox.functions.nat.bindings import Binding, Bindings, PublicPorts
 from testbed.middlebox.functions.nat.options import NatOptions, port_range
 from testbed.wire.packet import OUTSIDE

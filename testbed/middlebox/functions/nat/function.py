@@ -6,7 +6,7 @@ import ipaddress
 from collections.abc import Mapping
 from typing import Final
 
-from testbed.middlebox.function import HOLD, PASS, Box, MiddleboxFunction, Verdict, drop
+from testbed.middlebox import HOLD, PASS, Box, Function, Verdict, drop, function
 from testbed.middlebox.functions.nat.bindings import Binding
 from testbed.middlebox.functions.nat.endpoints import Endpoints
 from testbed.middlebox.functions.nat.options import NatOptions
@@ -17,7 +17,6 @@ from testbed.middlebox.functions.nat.sessions import (
     Sessions,
     new_session,
 )
-from testbed.middlebox.registry import function
 from testbed.wire.packet import (
     ACK,
     FIN,
@@ -43,7 +42,7 @@ _OPENS: Final = SYN | ACK | RST | FIN  # of these only SYN is set in a segment t
 
 
 @function("nat")
-class Nat(MiddleboxFunction):
+class Nat(Function):
     """Puts public addresses in the place of those inside, for TCP, UDP and ICMP."""
 
     drains = True

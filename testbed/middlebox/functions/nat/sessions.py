@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final
 
-from testbed.middlebox.function import Box
+from testbed.middlebox import Box, Timer
 from testbed.middlebox.functions.nat.bindings import Binding
-from testbed.middlebox.timers import Timer
 from testbed.wire.packet import (
     ACK,
     FIN,

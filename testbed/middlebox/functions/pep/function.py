@@ -8,11 +8,20 @@ from typing import Annotated
 
 import msgspec
 
-from testbed.middlebox.function import ABSORB, PASS, Box, MiddleboxFunction, Verdict, drop
+from testbed.middlebox import (
+    ABSORB,
+    PASS,
+    Box,
+    Count,
+    Duration,
+    Flow,
+    Function,
+    Tracker,
+    Verdict,
+    drop,
+    function,
+)
 from testbed.middlebox.functions.pep.relay import Relay
-from testbed.middlebox.limits import Count, Duration
-from testbed.middlebox.registry import function
-from testbed.middlebox.tracking import Flow, Tracker
 from testbed.wire.edit import blank_option, option_name
 from testbed.wire.packet import ACK, FIN, PSH, RST, SYN, TCP, Packet, Side
 from testbed.wire.segments import (
@@ -51,7 +60,7 @@ class _Split(Flow):
 
 
 @function("pep")
-class Pep(MiddleboxFunction):
+class Pep(Function):
     """Splits connections in two, each with its own acknowledgements and repetitions."""
 
     protocols = frozenset({TCP})

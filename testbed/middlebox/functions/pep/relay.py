@@ -11,8 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-from testbed.middlebox.function import Box
-from testbed.middlebox.timers import Timer
+from testbed.middlebox import Box, Timer
 from testbed.wire.packet import ACK, FIN, NOP, SACK, Packet
 from testbed.wire.segments import MODULUS
 

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Final
 
-from testbed.middlebox.flow_table import FlowTable
-from testbed.middlebox.function import ABSORB, PASS, Box, Verdict, drop
+from testbed.middlebox import ABSORB, PASS, Box, FlowTable, Timer, Verdict, drop
 from testbed.middlebox.functions.setup_proxy.opening import Opening
 from testbed.middlebox.functions.setup_proxy.splice import Splice
-from testbed.middlebox.timers import Timer
 from testbed.wire.packet import (
     ACK,
     FIN,

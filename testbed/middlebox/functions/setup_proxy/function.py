@@ -10,13 +10,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from testbed.middlebox.function import ABSORB, PASS, Box, MiddleboxFunction, Verdict, drop
+from testbed.middlebox import ABSORB, PASS, Box, Flow, Function, Tracker, Verdict, drop, function
 from testbed.middlebox.functions.setup_proxy.connections import Connection, Connections
 from testbed.middlebox.functions.setup_proxy.cookies import LIFETIME, Cookie, SynCookies
 from testbed.middlebox.functions.setup_proxy.openings import Openings
 from testbed.middlebox.functions.setup_proxy.options import ProxyOptions
-from testbed.middlebox.registry import function
-from testbed.middlebox.tracking import Flow, Tracker
 from testbed.wire.packet import ACK, FIN, ICMP, ICMPV6, INSIDE, OUTSIDE, RST, SYN, TCP, Packet
 from testbed.wire.segments import HandshakeOptions, quoted_segment, reset_for, reverse_key
 
@@ -28,7 +26,7 @@ _BAD_COOKIES: Final = {name: drop(f"cookie-{name}") for name in ("invalid", "sta
 
 
 @function("setup-proxy")
-class SetupProxy(MiddleboxFunction):
+class SetupProxy(Function):
     """Connections from outside are opened on the server's behalf; others pass untouched."""
 
     protocols = frozenset({TCP, ICMP, ICMPV6})

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from testbed.middlebox import Timer
 from testbed.middlebox.functions.setup_proxy.splice import Splice, mss_assumed
-from testbed.middlebox.timers import Timer
 from testbed.wire.packet import Packet
 from testbed.wire.segments import (
     MODULUS,

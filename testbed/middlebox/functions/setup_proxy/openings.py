@@ -7,8 +7,7 @@ from collections import Counter
 from functools import partial
 from typing import Final
 
-from testbed.middlebox.flow_table import FlowTable
-from testbed.middlebox.function import ABSORB, HOLD, PASS, Box, Verdict, drop
+from testbed.middlebox import ABSORB, HOLD, PASS, Box, FlowTable, Verdict, drop
 from testbed.middlebox.functions.setup_proxy.connections import Connection, Connections
 from testbed.middlebox.functions.setup_proxy.cookies import Cookie
 from testbed.middlebox.functions.setup_proxy.opening import ANSWER_WINDOW, Opening

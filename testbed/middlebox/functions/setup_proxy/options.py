@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from testbed.middlebox import Count, Duration
 from testbed.middlebox.functions.setup_proxy.opening import ANSWER_WINDOW
-from testbed.middlebox.limits import Count, Duration
 
 
 class ProxyOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

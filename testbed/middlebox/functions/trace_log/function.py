@@ -10,14 +10,13 @@ import msgspec
 import re2
 
 from testbed.errors import LabError
-from testbed.middlebox.function import PASS, Box, MiddleboxFunction, Verdict
+from testbed.middlebox import PASS, Box, Function, Verdict, function
 from testbed.middlebox.functions.trace_log.files import (
     DirectoryStore,
     MemoryStore,
     RotatingLog,
     Store,
 )
-from testbed.middlebox.registry import function
 from testbed.wire.packet import ACK, FIN, RST, SYN, TCP, Packet
 
 _LONGEST_LINE: Final = 1000  # characters
@@ -37,7 +36,7 @@ FileSize: TypeAlias = Annotated[int, msgspec.Meta(ge=10_000, le=1 << 30, extra={
 
 
 @function("trace-log")
-class TraceLog(MiddleboxFunction):
+class TraceLog(Function):
     """Writes down what happens; packets pass untouched."""
 
     protocols = frozenset({TCP})
