@@ -21,9 +21,8 @@ from pathlib import Path
 
 from emulation_paths import GRACE, LOAD, Conditions, Done, Unavailable
 
-from testbed.lab import Lab, Node
-from testbed.topology.model import Node as NodeModel
-from testbed.topology.model import Topology
+from testbed.lab import Lab, LabNode
+from testbed.topology.model import Node, Topology
 
 SOURCE = "https://github.com/ravinet/mahimahi"
 OPPORTUNITY = 1500 * 8  # bits of IP packets that may pass at a time in a trace
@@ -59,7 +58,7 @@ class Mahimahi:
 
     @contextmanager
     def path(self, conditions: Conditions) -> Iterator[MahimahiPath]:
-        outside = Topology(name="benchmark", nodes={"far": NodeModel(name="far")})
+        outside = Topology(name="benchmark", nodes={"far": Node(name="far")})
         with tempfile.TemporaryDirectory() as folder, Lab(outside) as lab:
             Path(folder).chmod(0o755)  # for nobody
             load = shutil.copy(LOAD, folder)
@@ -102,7 +101,7 @@ class MahimahiPath:
 
     overhead = 0
 
-    def __init__(self, far: Node, shell: list[str], load: str) -> None:
+    def __init__(self, far: LabNode, shell: list[str], load: str) -> None:
         self.far = far
         self.idle_cpu = 0.0
         self._shell = shell

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from emulation_paths import GRACE, LOAD, PORT, Conditions, EmulatedPath
 
 from testbed.errors import LabError
-from testbed.lab import Node
+from testbed.lab import LabNode
 
 SO_TIMESTAMPNS = 35
 SO_RCVBUFFORCE = 33
@@ -108,7 +108,7 @@ def one_way(
     return taken
 
 
-def stamping(node: Node) -> socket.socket:
+def stamping(node: LabNode) -> socket.socket:
     """A UDP socket whose packets wait in it with the time at which the kernel got them."""
     receiver = node.socket(kind=socket.SOCK_DGRAM)
     receiver.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
@@ -208,7 +208,7 @@ def lossless(path: EmulatedPath, seconds: float) -> float:
     return best
 
 
-def unread(node: Node) -> socket.socket:
+def unread(node: LabNode) -> socket.socket:
     """Something for packets to arrive at."""
     receiver = node.socket(kind=socket.SOCK_DGRAM)
     receiver.bind(("", PORT))
@@ -232,7 +232,7 @@ def offered(path: EmulatedPath, rate: float, seconds: float, burst: int) -> Load
     return Load(sent, sent - (delivered(path.far) - before), done.cpu)
 
 
-def delivered(node: Node) -> int:
+def delivered(node: LabNode) -> int:
     """IPv4 packets that have arrived at a node and are for it (/proc/net/snmp)."""
     lines = node.namespace.call(Path("/proc/thread-self/net/snmp").read_text).splitlines()
     names, values = (line.split() for line in lines if line.startswith("Ip:"))

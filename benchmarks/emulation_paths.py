@@ -14,16 +14,16 @@ from testbed.emulator.counters import Lateness, LinkCounters
 from testbed.emulator.netem.probe import probe_netem
 from testbed.errors import TestbedError
 from testbed.kernel.namespace import NamespaceThread
-from testbed.lab import Lab, Node
+from testbed.lab import Lab, LabNode
 from testbed.topology.model import (
     Endpoint,
     Impairments,
     Link,
+    Node,
     Queue,
     QueueLimit,
     Topology,
 )
-from testbed.topology.model import Node as NodeModel
 
 LOAD = Path(__file__).with_name("emulation_load.py")
 PORT = 5001
@@ -59,7 +59,7 @@ class EmulatedPath(Protocol):
     overhead: bytes that a packet takes at the rate beyond those of IP.
     """
 
-    far: Node
+    far: LabNode
     overhead: int
 
     def run(self, program: str, *words: object, seconds: float) -> Done:
@@ -114,7 +114,7 @@ class LabEmulator:
         return Lab(
             Topology(
                 name="benchmark",
-                nodes={name: NodeModel(name=name) for name in names},
+                nodes={name: Node(name=name) for name in names},
                 links=tuple(
                     Link(
                         endpoints=(Endpoint(a, "eth0"), Endpoint(b, "eth0")),

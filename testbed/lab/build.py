@@ -35,7 +35,7 @@ _TAP_QUEUE = 10_000
 _DOCUMENTATION_ADDRESS = {4: "192.0.2.1", 6: "2001:db8::1"}
 
 
-class Newborn:
+class NamespaceDefaults:
     """What every new namespace of this lab needs, found out once, in a namespace just made."""
 
     def __init__(self, namespace: Namespace) -> None:
@@ -44,13 +44,15 @@ class Newborn:
         self.sysctls = namespace.call(sysctl.missing, PINNED_SYSCTLS)
 
 
-class Site:
+class NodeBuilder:
     """One node under construction: its namespace and the index of each of its interfaces."""
 
-    def __init__(self, planned: PlannedNode, namespace: Namespace, newborn: Newborn) -> None:
+    def __init__(
+        self, planned: PlannedNode, namespace: Namespace, defaults: NamespaceDefaults
+    ) -> None:
         self.planned = planned
         self.namespace = namespace
-        self.newborn = newborn
+        self.defaults = defaults
         self.indices: dict[str, int] = {"lo": rtnetlink.LOOPBACK_INDEX}
         self.tap_fds: dict[str, int] = {}
         self.netlink = namespace.call(Netlink)
@@ -89,8 +91,8 @@ class IndexSource:
     def __init__(self) -> None:
         self._numbers = count(rtnetlink.LOOPBACK_INDEX + 1)
 
-    def take(self, site: Site, interface: str) -> int:
-        site.indices[interface] = index = self.take_unnamed()
+    def take(self, builder: NodeBuilder, interface: str) -> int:
+        builder.indices[interface] = index = self.take_unnamed()
         return index
 
     def take_unnamed(self) -> int:
@@ -98,28 +100,32 @@ class IndexSource:
         return next(self._numbers)
 
 
-def prepare(site: Site) -> None:
+def prepare(builder: NodeBuilder) -> None:
     """Set the sysctls, before any interface copies them."""
-    with _blame_node(site):
-        site.namespace.call(sysctl.write, {**site.newborn.sysctls, **site.planned.sysctls})
+    with _blame_node(builder):
+        builder.namespace.call(
+            sysctl.write, {**builder.defaults.sysctls, **builder.planned.sysctls}
+        )
 
 
-def veth_request(link: PlannedLink, sites: dict[str, Site], indices: IndexSource) -> Request:
+def veth_request(
+    link: PlannedLink, builders: dict[str, NodeBuilder], indices: IndexSource
+) -> Request:
     """The request that joins two nodes by a cable."""
-    return rtnetlink.veth(*cable_ends(link, sites, indices))
+    return rtnetlink.veth(*cable_ends(link, builders, indices))
 
 
 def cable_ends(
-    link: PlannedLink, sites: dict[str, Site], indices: IndexSource
+    link: PlannedLink, builders: dict[str, NodeBuilder], indices: IndexSource
 ) -> tuple[rtnetlink.LinkEnd, rtnetlink.LinkEnd]:
     """The interfaces of a link, as ends of cables that are still to be made."""
 
     def end(planned: PlannedInterface) -> rtnetlink.LinkEnd:
-        site = sites[planned.node]
+        builder = builders[planned.node]
         return rtnetlink.LinkEnd(
-            namespace=site.namespace.fileno(),
+            namespace=builder.namespace.fileno(),
             name=planned.name,
-            index=indices.take(site, planned.name),
+            index=indices.take(builder, planned.name),
             mac=planned.mac,
             mtu=planned.mtu,
         )
@@ -128,7 +134,10 @@ def cable_ends(
 
 
 def open_taps(
-    link: PlannedLink, sites: dict[str, Site], indices: IndexSource, receivers: Sequence[int] = ()
+    link: PlannedLink,
+    builders: dict[str, NodeBuilder],
+    indices: IndexSource,
+    receivers: Sequence[int] = (),
 ) -> str | None:
     """Make the interfaces of an emulated link; their descriptors wait in `tap_fds`.
 
@@ -137,55 +146,55 @@ def open_taps(
     """
     refusals = []
     for planned in (link.a, link.b):
-        site = sites[planned.node]
-        index = indices.take(site, planned.name)
-        with _blame_node(site):
+        builder = builders[planned.node]
+        index = indices.take(builder, planned.name)
+        with _blame_node(builder):
             if receivers:
                 cpu = receivers[index % len(receivers)]
-                fd, refusal = site.namespace.call(
+                fd, refusal = builder.namespace.call(
                     open_steered, tun.open_tap, planned.name, index, (cpu,)
                 )
                 refusals.append(refusal)
             else:
-                fd = site.namespace.call(tun.open_tap, planned.name, index)
-            site.tap_fds[planned.name] = fd
+                fd = builder.namespace.call(tun.open_tap, planned.name, index)
+            builder.tap_fds[planned.name] = fd
     return refusals[0] if refusals and all(refusals) else None
 
 
-def configure(site: Site, extra: list[Request]) -> None:
+def configure(builder: NodeBuilder, extra: list[Request]) -> None:
     """Offloads; then addresses, neighbours, routes and `extra`, in one batch."""
-    planned = site.planned
+    planned = builder.planned
     requests = [rtnetlink.set_link(rtnetlink.LOOPBACK_INDEX, "lo", up=True)]
-    requests += _bridge_requests(site) if planned.kind == "switch" else []
+    requests += _bridge_requests(builder) if planned.kind == "switch" else []
     for interface in planned.interfaces:
-        requests += _interface_requests(site, interface)
+        requests += _interface_requests(builder, interface)
     requests += [
-        rtnetlink.add_neighbour(site.indices[one.interface], one.address, one.mac)
+        rtnetlink.add_neighbour(builder.indices[one.interface], one.address, one.mac)
         for one in planned.neighbours
     ]
-    requests += [_route_request(site, route) for route in planned.routes]
-    with _blame_node(site):
+    requests += [_route_request(builder, route) for route in planned.routes]
+    with _blame_node(builder):
         for interface in planned.interfaces:
             # Before it is up, when fewer have to be told.
-            if not interface.offload and interface.name not in site.tap_fds:
-                site.newborn.offloads.disable(site.netlink, interface.name)
-        site.netlink.execute(requests + extra)
+            if not interface.offload and interface.name not in builder.tap_fds:
+                builder.defaults.offloads.disable(builder.netlink, interface.name)
+        builder.netlink.execute(requests + extra)
 
 
-def _bridge_requests(site: Site) -> list[Request]:
-    index = max(site.indices.values()) + 1
-    site.indices[BRIDGE] = index
-    mtu = min((interface.mtu for interface in site.planned.interfaces), default=1500)
+def _bridge_requests(builder: NodeBuilder) -> list[Request]:
+    index = max(builder.indices.values()) + 1
+    builder.indices[BRIDGE] = index
+    mtu = min((interface.mtu for interface in builder.planned.interfaces), default=1500)
     return [
         rtnetlink.bridge(BRIDGE, index),
         rtnetlink.set_link(index, BRIDGE, up=True, mtu=mtu),
     ]
 
 
-def _interface_requests(site: Site, interface: PlannedInterface) -> list[Request]:
-    index = site.indices[interface.name]
-    master = site.indices[BRIDGE] if site.planned.kind == "switch" else None
-    if interface.name in site.tap_fds:
+def _interface_requests(builder: NodeBuilder, interface: PlannedInterface) -> list[Request]:
+    index = builder.indices[interface.name]
+    master = builder.indices[BRIDGE] if builder.planned.kind == "switch" else None
+    if interface.name in builder.tap_fds:
         settings = rtnetlink.set_link(
             index,
             interface.name,
@@ -216,52 +225,52 @@ def kernel_metrics(metrics: RouteMetrics) -> rtnetlink.Metrics:
     )
 
 
-def _route_request(site: Site, route: PlannedRoute) -> Request:
+def _route_request(builder: NodeBuilder, route: PlannedRoute) -> Request:
     return rtnetlink.add_route(
         route.destination,
-        site.indices[route.interface],
+        builder.indices[route.interface],
         via=route.via,
         metrics=kernel_metrics(route.metrics),
     )
 
 
-def verify(site: Site) -> None:
+def verify(builder: NodeBuilder) -> None:
     """Compare what the namespace has with the plan, once its links carry frames.
 
     Raises `ReadBackError` for the first difference.
     """
-    with _blame_node(site):
-        _verify_interfaces(site, _await_carrier(site))
-        if site.planned.routes:
-            _verify_routes(site)
-        if site.planned.congestion_control is not None:
-            site.namespace.call(_verify_congestion_control, site.planned)
+    with _blame_node(builder):
+        _verify_interfaces(builder, _await_carrier(builder))
+        if builder.planned.routes:
+            _verify_routes(builder)
+        if builder.planned.congestion_control is not None:
+            builder.namespace.call(_verify_congestion_control, builder.planned)
 
 
-def _await_carrier(site: Site) -> dict[str, state.InterfaceState]:
+def _await_carrier(builder: NodeBuilder) -> dict[str, state.InterfaceState]:
     """The interfaces as they are when all of them carry frames."""
     deadline = deadline_in(CARRIER_SECONDS)
-    wanted = [interface.name for interface in site.planned.interfaces]
+    wanted = [interface.name for interface in builder.planned.interfaces]
     listening = False
     while True:
-        found = state.interfaces(site.netlink)
+        found = state.interfaces(builder.netlink)
         idle = [name for name in wanted if name not in found or not found[name].carrying]
         if not idle:
             return found
         if not listening:
             # What changed since the question was answered is asked for again.
-            site.netlink.subscribe(state.RTNLGRP_LINK)
+            builder.netlink.subscribe(state.RTNLGRP_LINK)
             listening = True
-        elif not site.netlink.wait_for_change(time_left(deadline)):
+        elif not builder.netlink.wait_for_change(time_left(deadline)):
             raise ReadBackError(
                 f"the interface {idle[0]} carries no frames {CARRIER_SECONDS:g} s after it was "
                 "set up."
             )
 
 
-def _verify_interfaces(site: Site, interfaces: dict[str, state.InterfaceState]) -> None:
-    addresses = state.addresses(site.netlink)
-    for planned in site.planned.interfaces:
+def _verify_interfaces(builder: NodeBuilder, interfaces: dict[str, state.InterfaceState]) -> None:
+    addresses = state.addresses(builder.netlink)
+    for planned in builder.planned.interfaces:
         found = interfaces[planned.name]
         _compare(f"MAC address of {planned.name}", planned.mac, found.mac)
         _compare(f"MTU of {planned.name}", planned.mtu, found.mtu)
@@ -270,16 +279,16 @@ def _verify_interfaces(site: Site, interfaces: dict[str, state.InterfaceState]) 
                 raise ReadBackError(f"the address {address} of {planned.name} is not there.")
 
 
-def _verify_routes(site: Site) -> None:
-    wanted_families = {rtnetlink.family_of(route.destination) for route in site.planned.routes}
+def _verify_routes(builder: NodeBuilder) -> None:
+    wanted_families = {rtnetlink.family_of(route.destination) for route in builder.planned.routes}
     found = {
         (route.destination, route.via): route
         for family in wanted_families
-        for route in state.routes(site.netlink, family)
+        for route in state.routes(builder.netlink, family)
     }
-    for planned in site.planned.routes:
+    for planned in builder.planned.routes:
         route = found.get((planned.destination, planned.via))
-        if route is None or route.interface != site.indices[planned.interface]:
+        if route is None or route.interface != builder.indices[planned.interface]:
             raise ReadBackError(
                 f"the route to {planned.destination} through {planned.interface} is not there."
             )
@@ -312,5 +321,5 @@ def _compare(what: str, wanted: object, found: object) -> None:
         raise ReadBackError(f"{what}: asked for {wanted}, the kernel has {found}.")
 
 
-def _blame_node(site: Site) -> contextlib.AbstractContextManager[None]:
-    return blame(f"node '{site.name}'")
+def _blame_node(builder: NodeBuilder) -> contextlib.AbstractContextManager[None]:
+    return blame(f"node '{builder.name}'")

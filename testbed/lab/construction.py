@@ -19,12 +19,12 @@ from testbed.kernel.processes.process import find_program
 from testbed.lab import build, ruleset
 from testbed.lab.capture import Capture
 from testbed.lab.helper import Helper, start_helper
-from testbed.lab.life import Life
-from testbed.lab.link import Link, check_impairments, link_name
-from testbed.lab.middlebox_node import MiddleboxSite
+from testbed.lab.link import LabLink, check_impairments, link_name
+from testbed.lab.middlebox_node import MiddleboxBuilder
 from testbed.lab.netem_emulator import NetemEmulator
-from testbed.lab.node import Node
-from testbed.lab.placement import Place, in_words, places
+from testbed.lab.node import LabNode
+from testbed.lab.placement import Placement, in_words, placements
+from testbed.lab.runtime import Runtime
 from testbed.topology.model import BitsPerSecond, Endpoint
 from testbed.topology.planning.plan_model import Plan, PlannedLink
 
@@ -38,25 +38,25 @@ _LONGEST_SEGMENT = 262144  # what tcpdump takes for no limit: segments before th
 class Construction:
     """Builds a lab in the namespace thread, where nothing interrupts it.
 
-    What it makes is given back by the life, whether or not all goes well.
+    What it makes is given back by `runtime`, whether or not all goes well.
     """
 
-    def __init__(self, plan: Plan, captures: Path | None, life: Life) -> None:
+    def __init__(self, plan: Plan, captures: Path | None, runtime: Runtime) -> None:
         self.plan = plan
-        self.nodes: dict[str, Node] = {}
-        self.links: list[Link] = []
+        self.nodes: dict[str, LabNode] = {}
+        self.links: list[LabLink] = []
         self.captures: dict[str, Capture] = {}
         self.seconds: dict[str, float] = {}
         self.steering: dict[str, str] = {}
         self._directory = captures
-        self._life = life
+        self._runtime = runtime
         self.emulators: list[Emulator] = []
         self._choice: Choice | None = None
         self._emulation: list[Helper] = []
         self._middleboxes: dict[str, Helper] = {}
-        self._places: dict[str, Place | None] = {}
-        self._steered: dict[UserspaceEmulator, Place] = {}
-        self._sites: dict[str, build.Site] = {}
+        self._placements: dict[str, Placement | None] = {}
+        self._steered: dict[UserspaceEmulator, Placement] = {}
+        self._builders: dict[str, build.NodeBuilder] = {}
         self._indices = build.IndexSource()
 
     def build(self) -> None:
@@ -70,12 +70,12 @@ class Construction:
         if any(node.kernel is not None for node in self.plan.topology.nodes.values()):
             find_program(*ruleset.PROGRAM)
         _allow_descriptors(_descriptors(self.plan))
-        self._hidden = self._life.new_namespace()
+        self._hidden = self._runtime.new_namespace()
         # Helper processes come up while the network is built.
         self._start_helpers()
         steps = {
-            "namespaces": self._make_sites,
-            "links": self._join_sites,
+            "namespaces": self._make_nodes,
+            "links": self._join_nodes,
             "settings": self._configure,
             "read back": self._verify,
             "captures": self._start_captures,
@@ -108,88 +108,90 @@ class Construction:
                 )
                 self._middleboxes[node.name] = helper
         helpers = [*self._emulation, *self._middleboxes.values()]
-        found = places(os.sched_getaffinity(0), len(helpers), first=os.getpid())
-        self._places = {helper.name: one for helper, one in zip(helpers, found, strict=True)}
+        found = placements(os.sched_getaffinity(0), len(helpers), first=os.getpid())
+        self._placements = {helper.name: one for helper, one in zip(helpers, found, strict=True)}
 
     def _start_helper(self, module: str, name: str) -> Helper:
-        self._life.step()
-        helper = start_helper(self._life.group, self._hidden, module, name)
-        self._life.stack.callback(helper.channel.close)
-        self._life.depend_on(helper.process, name)
+        self._runtime.step()
+        helper = start_helper(self._runtime.group, self._hidden, module, name)
+        self._runtime.stack.callback(helper.channel.close)
+        self._runtime.depend_on(helper.process, name)
         return helper
 
-    def _make_sites(self) -> None:
-        newborn = build.Newborn(self._hidden)
+    def _make_nodes(self) -> None:
+        defaults = build.NamespaceDefaults(self._hidden)
         for planned in self.plan.nodes.values():
-            site = build.Site(planned, self._life.new_namespace(), newborn)
-            self._life.stack.callback(site.close)
-            build.prepare(site)
-            self._sites[planned.name] = site
-            self.nodes[planned.name] = Node(planned, self.plan, site.namespace, self._life)
+            builder = build.NodeBuilder(planned, self._runtime.new_namespace(), defaults)
+            self._runtime.stack.callback(builder.close)
+            build.prepare(builder)
+            self._builders[planned.name] = builder
+            self.nodes[planned.name] = LabNode(planned, self.plan, builder.namespace, self._runtime)
 
-    def _join_sites(self) -> None:
+    def _join_nodes(self) -> None:
         plain = [link for link in self.plan.links if not link.emulated]
         with self._hidden.call(Netlink) as netlink:
             for start in range(0, len(plain), _VETH_BATCH):
-                self._life.step()
+                self._runtime.step()
                 batch = plain[start : start + _VETH_BATCH]
                 netlink.execute(
-                    [build.veth_request(link, self._sites, self._indices) for link in batch]
+                    [build.veth_request(link, self._builders, self._indices) for link in batch]
                 )
         self.emulators = self._make_emulators()
         turns = itertools.cycle(self.emulators)
         for link in self.plan.links:
             if link.emulated:
-                self._life.step()
+                self._runtime.step()
                 self.links.append(self._emulate(next(turns), link))
             else:
-                self.links.append(Link(link, None, self._life.check))
-        for emulator, place in self._steered.items():
-            emulator.steer(place.cpu, sorted(place.others))
+                self.links.append(LabLink(link, None, self._runtime.check))
+        for emulator, placement in self._steered.items():
+            emulator.steer(placement.cpu, sorted(placement.receivers))
 
     def _make_emulators(self) -> list[Emulator]:
         """Those that take turns at taking over links."""
         if self._emulation:
             for helper in self._emulation:
-                place = self._places[helper.name]
-                self.steering[helper.name] = in_words(place) if place is None else _NO_FAST_LINK
+                placement = self._placements[helper.name]
+                self.steering[helper.name] = (
+                    in_words(placement) if placement is None else _NO_FAST_LINK
+                )
             return [UserspaceEmulator(helper.channel) for helper in self._emulation]
         if self._choice is None or self._choice.support is None:
             return []
         emulator = NetemEmulator(
-            self._life.new_namespace(), self._indices.take_unnamed, self._choice.support
+            self._runtime.new_namespace(), self._indices.take_unnamed, self._choice.support
         )
-        self._life.stack.callback(emulator.close)
+        self._runtime.stack.callback(emulator.close)
         return [emulator]
 
     def _open_taps(self, emulator: UserspaceEmulator, link: PlannedLink) -> None:
-        place = self._places[emulator.process]
-        if place is None or not _is_fast(link):
-            build.open_taps(link, self._sites, self._indices)
+        placement = self._placements[emulator.process]
+        if placement is None or not _is_fast(link):
+            build.open_taps(link, self._builders, self._indices)
             return
-        refusal = build.open_taps(link, self._sites, self._indices, sorted(place.others))
+        refusal = build.open_taps(link, self._builders, self._indices, sorted(placement.receivers))
         if refusal is None:
-            self._steered[emulator] = place
-            self.steering[emulator.process] = in_words(place)
+            self._steered[emulator] = placement
+            self.steering[emulator.process] = in_words(placement)
         elif emulator not in self._steered:
             self.steering[emulator.process] = f"none: {refusal}"
 
-    def _emulate(self, emulator: Emulator, link: PlannedLink) -> Link:
+    def _emulate(self, emulator: Emulator, link: PlannedLink) -> LabLink:
         name = link_name(link)
         seed = self.plan.topology.seed
         fates = None
         if isinstance(emulator, NetemEmulator):
-            ends = build.cable_ends(link, self._sites, self._indices)
+            ends = build.cable_ends(link, self._builders, self._indices)
             with build.blame(f"link {name}"):
                 emulator.add_link(
                     name, *ends, link.forward, link.reverse, seed=seed, offload=link.offload
                 )
         elif isinstance(emulator, UserspaceEmulator):
             self._open_taps(emulator, link)
-            fd_a, fd_b = (self._sites[end.node].tap_fds[end.name] for end in (link.a, link.b))
+            fd_a, fd_b = (self._builders[end.node].tap_fds[end.name] for end in (link.a, link.b))
             if link.log:
                 fates = FateFile(name, self._directory)
-                self._life.stack.callback(fates.close)
+                self._runtime.stack.callback(fates.close)
             log_fd = None if fates is None else fates.fileno()
             with stamped(fd_a, fd_b) as stamps:
                 emulator.add_link(
@@ -198,34 +200,36 @@ class Construction:
         forward, reverse = emulator.read_back(name)
         check_impairments(name, "forward", link.forward, forward)
         check_impairments(name, "reverse", link.reverse, reverse)
-        return Link(link, emulator, self._life.check, fates)
+        return LabLink(link, emulator, self._runtime.check, fates)
 
     def _configure(self) -> None:
-        for site in self._sites.values():
-            self._life.step()
+        for builder in self._builders.values():
+            self._runtime.step()
             extra = []
-            if site.planned.kind == "middlebox":
-                helper = self._middleboxes[site.name]
-                box = MiddleboxSite(site, self._indices, self.plan, self._places[helper.name])
-                self._life.stack.callback(box.close)
+            if builder.planned.kind == "middlebox":
+                helper = self._middleboxes[builder.name]
+                box = MiddleboxBuilder(
+                    builder, self._indices, self.plan, self._placements[helper.name]
+                )
+                self._runtime.stack.callback(box.close)
                 self.steering[helper.name] = box.steering
                 extra = box.requests()
                 client = box.start_engine(helper, self._directory)
-                self.nodes[site.name].middlebox = client
-            build.configure(site, extra)
-            kernel = self.plan.topology.nodes[site.name].kernel
+                self.nodes[builder.name].middlebox = client
+            build.configure(builder, extra)
+            kernel = self.plan.topology.nodes[builder.name].kernel
             if kernel is not None:
-                ruleset.load(self._life.group, site, kernel.nftables)
+                ruleset.load(self._runtime.group, builder, kernel.nftables)
 
     def _verify(self) -> None:
         for emulator in self.emulators:
             if isinstance(emulator, NetemEmulator):
                 emulator.await_carriers()
-        for site in self._sites.values():
-            self._life.step()
-            build.verify(site)
-        for site in self._sites.values():
-            site.close()
+        for builder in self._builders.values():
+            self._runtime.step()
+            build.verify(builder)
+        for builder in self._builders.values():
+            builder.close()
 
     def _start_captures(self) -> None:
         if self._directory is not None and self.plan.captures:
@@ -237,24 +241,24 @@ class Construction:
                     f"{os.strerror(error.errno or 0)}."
                 ) from error
         for end in self.plan.captures:
-            self._life.step()
+            self._runtime.step()
             capture = Capture(
                 end.node,
                 end.interface,
                 self._longest_frame(end),
                 self._directory,
-                self._life.expect_end,
+                self._runtime.expect_end,
             )
-            self._life.stack.callback(capture.close)
+            self._runtime.stack.callback(capture.close)
             self.captures[str(end)] = capture
-            process = capture.start(self._life.group, self._sites[end.node].namespace)
-            self._life.depend_on(process, f"the capture of {end}", by_itself=False)
+            process = capture.start(self._runtime.group, self._builders[end.node].namespace)
+            self._runtime.depend_on(process, f"the capture of {end}", by_itself=False)
         for capture in self.captures.values():
             capture.await_ready()
 
     def _let_go(self) -> None:
         # Connections end with the helper processes that carry them.
-        self._life.group.let_go_of([site.namespace for site in self._sites.values()])
+        self._runtime.group.let_go_of([builder.namespace for builder in self._builders.values()])
 
     def _longest_frame(self, end: Endpoint) -> int:
         """The most bytes that a frame seen at an interface can have."""

@@ -7,15 +7,15 @@ from collections.abc import Iterable
 
 from testbed.emulator.counters import DirectionCounters
 from testbed.kernel.processes.process import deadline_in, time_left
-from testbed.lab.link import Link
-from testbed.lab.node import Node
+from testbed.lab.link import LabLink
+from testbed.lab.node import LabNode
 
 _LEAST = 0.5
 _POLL = 0.002
 _QUIET_POLLS = 3
 
 
-def drain(links: Iterable[Link], nodes: Iterable[Node]) -> None:
+def drain(links: Iterable[LabLink], nodes: Iterable[LabNode]) -> None:
     """Return when the emulated links have been empty for a moment.
 
     Traffic that never ends is not waited for: no longer than two round trips over all links, and

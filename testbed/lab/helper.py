@@ -14,7 +14,7 @@ from testbed.kernel.processes.control import ControlChannel
 from testbed.kernel.processes.process import Process, ProcessGroup
 
 _PACKAGE_ROOT = str(Path(testbed.__file__).resolve().parent.parent)
-_LAST_WORDS = 2.0
+_LAST_WORDS_SECONDS = 2.0
 
 
 class Helper:
@@ -23,11 +23,11 @@ class Helper:
     def __init__(self, name: str, process: Process, sock: socket.socket) -> None:
         self.name = name
         self.process = process
-        self.channel = ControlChannel(sock, name, self.epitaph)
+        self.channel = ControlChannel(sock, name, self.last_words)
 
-    def epitaph(self) -> str:
+    def last_words(self) -> str:
         """How it ended and the last of what it wrote to its standard error."""
-        if not self.process.ended_within(_LAST_WORDS):
+        if not self.process.ended_within(_LAST_WORDS_SECONDS):
             return "it hung up, but is still running"
         status = self.process.wait()
         how = f"killed by signal {-status}" if status < 0 else f"status {status}"

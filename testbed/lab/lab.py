@@ -13,9 +13,9 @@ from testbed.errors import CaptureError, LabError
 from testbed.lab.capture import Capture
 from testbed.lab.construction import Construction
 from testbed.lab.draining import drain
-from testbed.lab.life import Life, State
-from testbed.lab.link import Link
-from testbed.lab.node import Node
+from testbed.lab.link import LabLink
+from testbed.lab.node import LabNode
+from testbed.lab.runtime import Runtime, State
 from testbed.lab.waiting import await_to_the_end, wait_to_the_end
 from testbed.middlebox.registry import function_options
 from testbed.topology.model import Topology
@@ -53,12 +53,12 @@ class Lab:
         self.emulator_name = "none"
         self.steering: Mapping[str, str] = MappingProxyType({})
         self._capture_directory = None if captures is None else Path(captures)
-        self._nodes: dict[str, Node] = {}
-        self._links: list[Link] = []
+        self._nodes: dict[str, LabNode] = {}
+        self._links: list[LabLink] = []
         self._captures: dict[str, Capture] = {}
         self._lock = threading.Lock()
         self._claimed = False
-        self._life: Life | None = None
+        self._runtime: Runtime | None = None
 
     def __repr__(self) -> str:
         nodes = list(self.plan.nodes)
@@ -67,14 +67,14 @@ class Lab:
 
     @property
     def _state(self) -> State:
-        return "new" if self._life is None else self._life.state
+        return "new" if self._runtime is None else self._runtime.state
 
     @property
     def topology(self) -> Topology:
         return self.plan.topology
 
     @property
-    def nodes(self) -> Mapping[str, Node]:
+    def nodes(self) -> Mapping[str, LabNode]:
         return MappingProxyType(self._nodes)
 
     @property
@@ -83,10 +83,10 @@ class Lab:
         return MappingProxyType(self._captures)
 
     @property
-    def links(self) -> tuple[Link, ...]:
+    def links(self) -> tuple[LabLink, ...]:
         return tuple(self._links)
 
-    def __getitem__(self, name: str) -> Node:
+    def __getitem__(self, name: str) -> LabNode:
         try:
             return self._nodes[name]
         except KeyError:
@@ -96,7 +96,7 @@ class Lab:
                 reason = f"it has {', '.join(self.plan.nodes)}"
             raise LabError(f"The lab has no node '{name}': {reason}.") from None
 
-    def link(self, a: str, b: str) -> Link:
+    def link(self, a: str, b: str) -> LabLink:
         """The link between two nodes, in either order. Raises `LabError` unless there is one."""
         found = [link for link in self._links if set(link.nodes) == {a, b}]
         if len(found) == 1:
@@ -116,22 +116,24 @@ class Lab:
 
     def check(self) -> None:
         """Raise what has gone wrong in the background, if anything has."""
-        if self._life is None:
+        if self._runtime is None:
             raise LabError(f"The lab '{self.topology.name}' is new, not running.")
-        self._life.check()
+        self._runtime.check()
 
-    # Its life. All work is done in the lab's own thread, and signals interrupt only the main
-    # thread: a Ctrl-C cannot come between making something and taking note of it.
+    # Beginning and end. All work is done in the lab's own thread, and signals interrupt only the
+    # main thread: a Ctrl-C cannot come between making something and taking note of it.
 
     def __enter__(self) -> Lab:
         self._claim()
         try:
-            life = self._life = Life(self.topology.name)
-            wait_to_the_end(life.thread.submit(self._build, life), life.cancel)
+            runtime = self._runtime = Runtime(self.topology.name)
+            wait_to_the_end(runtime.thread.submit(self._build, runtime), runtime.cancel)
         except BaseException:
-            if self._life is not None:
-                wait_to_the_end(self._life.thread.submit(self._life.end), self._life.cancel)
-                self._life.thread.close()
+            if self._runtime is not None:
+                wait_to_the_end(
+                    self._runtime.thread.submit(self._runtime.end), self._runtime.cancel
+                )
+                self._runtime.thread.close()
             raise
         return self
 
@@ -141,22 +143,24 @@ class Lab:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        life = self._running_life()
+        runtime = self._running_runtime()
         try:
-            incomplete = wait_to_the_end(life.thread.submit(self._end, life), life.cancel)
+            incomplete = wait_to_the_end(runtime.thread.submit(self._end, runtime), runtime.cancel)
         finally:
-            life.thread.close()
-        self._judge(life, error, incomplete)
+            runtime.thread.close()
+        self._judge(runtime, error, incomplete)
 
     async def __aenter__(self) -> Lab:
         self._claim()
         try:
-            life = self._life = Life(self.topology.name)
-            await await_to_the_end(life.thread.submit(self._build, life), life.cancel)
+            runtime = self._runtime = Runtime(self.topology.name)
+            await await_to_the_end(runtime.thread.submit(self._build, runtime), runtime.cancel)
         except BaseException:
-            if self._life is not None:
-                await await_to_the_end(self._life.thread.submit(self._life.end), self._life.cancel)
-                self._life.thread.close()
+            if self._runtime is not None:
+                await await_to_the_end(
+                    self._runtime.thread.submit(self._runtime.end), self._runtime.cancel
+                )
+                self._runtime.thread.close()
             raise
         return self
 
@@ -166,12 +170,14 @@ class Lab:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        life = self._running_life()
+        runtime = self._running_runtime()
         try:
-            incomplete = await await_to_the_end(life.thread.submit(self._end, life), life.cancel)
+            incomplete = await await_to_the_end(
+                runtime.thread.submit(self._end, runtime), runtime.cancel
+            )
         finally:
-            life.thread.close()
-        self._judge(life, error, incomplete)
+            runtime.thread.close()
+        self._judge(runtime, error, incomplete)
 
     def _claim(self) -> None:
         with self._lock:
@@ -181,14 +187,14 @@ class Lab:
                 )
             self._claimed = True
 
-    def _running_life(self) -> Life:
-        if self._life is None:
+    def _running_runtime(self) -> Runtime:
+        if self._runtime is None:
             raise LabError(f"The lab '{self.topology.name}' was never entered.")
-        return self._life
+        return self._runtime
 
-    def _build(self, life: Life) -> None:
-        life.begin()
-        construction = Construction(self.plan, self._capture_directory, life)
+    def _build(self, runtime: Runtime) -> None:
+        runtime.begin()
+        construction = Construction(self.plan, self._capture_directory, runtime)
         # In reach of whoever interrupts the building, too.
         self._nodes, self._captures = construction.nodes, construction.captures
         construction.build()
@@ -197,24 +203,24 @@ class Lab:
             self.emulator_name = construction.emulators[0].name
         self.steering = MappingProxyType(construction.steering)
         self.build_seconds = construction.seconds
-        if life.failure is not None:
-            raise life.failure
-        life.state = "running"
+        if runtime.failure is not None:
+            raise runtime.failure
+        runtime.state = "running"
         for link in self._links:
             if link.planned.schedule:
                 link.start_schedule()
 
-    def _end(self, life: Life) -> CaptureError | None:
+    def _end(self, runtime: Runtime) -> CaptureError | None:
         """Complete the captures and take the lab down; the first capture that is not complete."""
         try:
-            return self._complete(life)
+            return self._complete(runtime)
         finally:
-            life.end()
+            runtime.end()
 
-    def _complete(self, life: Life) -> CaptureError | None:
+    def _complete(self, runtime: Runtime) -> CaptureError | None:
         incomplete: list[CaptureError] = []
         logged = [link for link in self._links if link.planned.log]
-        if life.failure is None:
+        if runtime.failure is None:
             if self._captures or logged:
                 drain(self._links, self._nodes.values())
             incomplete += [error for link in logged if (error := link.log_error()) is not None]
@@ -226,11 +232,11 @@ class Lab:
         return incomplete[0] if incomplete else None
 
     def _judge(
-        self, life: Life, error: BaseException | None, incomplete: CaptureError | None
+        self, runtime: Runtime, error: BaseException | None, incomplete: CaptureError | None
     ) -> None:
         """Raise what went wrong in the background, unless the block ends by something graver."""
-        if life.failure is not None and error is not life.failure:
+        if runtime.failure is not None and error is not runtime.failure:
             if error is None or isinstance(error, Exception):
-                raise life.failure from error
+                raise runtime.failure from error
         elif incomplete is not None and error is None:
             raise incomplete

@@ -32,7 +32,7 @@ class LinkEvent(msgspec.Struct, frozen=True, kw_only=True):
     error: str = ""
 
 
-class Link:
+class LabLink:
     """One link; got by `lab.link("a", "b")`. Usable from any thread.
 
     A direction is named by the node it leads to (`toward="b"`); None stands for both.
@@ -52,7 +52,7 @@ class Link:
         self._lock = threading.Lock()  # between reading what is in force and changing it
 
     def __repr__(self) -> str:
-        return f"<Link {self.name}>"
+        return f"<LabLink {self.name}>"
 
     @property
     def name(self) -> str:

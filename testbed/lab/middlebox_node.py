@@ -22,9 +22,9 @@ from testbed.kernel.devices import tun
 from testbed.kernel.devices.steering import open_steered
 from testbed.kernel.netlink import rtnetlink
 from testbed.kernel.netlink.socket import Request
-from testbed.lab.build import IndexSource, Site
+from testbed.lab.build import IndexSource, NodeBuilder
 from testbed.lab.helper import Helper
-from testbed.lab.placement import Place, in_words
+from testbed.lab.placement import Placement, in_words
 from testbed.middlebox.client import MiddleboxClient
 from testbed.middlebox.registry import find
 from testbed.topology.planning.plan_model import Plan, PlannedInterface
@@ -45,54 +45,62 @@ _DEFAULT_ROUTE = {socket.AF_INET: "0.0.0.0/0", socket.AF_INET6: "::/0"}
 _TUN_QUEUE = 10_000
 
 
-class MiddleboxSite:
+class MiddleboxBuilder:
     """The TUN ends of a middlebox under construction.
 
-    place: where it may run under load. steering: what then becomes of the packets that it sends.
+    placement: where it may run under load.
+    steering: what then becomes of the packets that it sends, in words.
     """
 
     def __init__(
-        self, site: Site, indices: IndexSource, plan: Plan, place: Place | None = None
+        self,
+        builder: NodeBuilder,
+        indices: IndexSource,
+        plan: Plan,
+        placement: Placement | None = None,
     ) -> None:
-        self.site = site
+        self.builder = builder
         self.plan = plan
-        self.functions = plan.topology.nodes[site.name].functions
+        self.functions = plan.topology.nodes[builder.name].functions
         self._outside = self._addresses(outer=True)
-        self.mtu = min(interface.mtu for interface in site.planned.interfaces)
+        self.mtu = min(interface.mtu for interface in builder.planned.interfaces)
         self._fds = [
-            site.namespace.call(tun.open_tun, name, indices.take(site, name)) for name in _TABLES
+            builder.namespace.call(tun.open_tun, name, indices.take(builder, name))
+            for name in _TABLES
         ]
-        self._place: Place | None = None
+        self._placement: Placement | None = None
         self._steered: list[int] = []
-        self.steering = in_words(place)
-        if place is not None:
-            self.steering = self._open_steered(place, indices)
+        self.steering = in_words(placement)
+        if placement is not None:
+            self.steering = self._open_steered(placement, indices)
 
-    def _open_steered(self, place: Place, indices: IndexSource) -> str:
+    def _open_steered(self, placement: Placement, indices: IndexSource) -> str:
         """Make the second TUNs, where that can be; in words."""
         for name in _STEERED_TUNS.values():
             index = indices.take_unnamed()
-            opened = self.site.namespace.call(open_steered, tun.open_tun, name, index, place.others)
+            opened = self.builder.namespace.call(
+                open_steered, tun.open_tun, name, index, placement.receivers
+            )
             if opened.unsteered is not None:
                 _close(self._steered)
                 os.close(opened.fd)
                 return f"none: {opened.unsteered}"
             self._steered.append(opened.fd)
-            self.site.indices[name] = index
-        self._place = place
-        return in_words(place)
+            self.builder.indices[name] = index
+        self._placement = placement
+        return in_words(placement)
 
     def requests(self) -> list[Request]:
         """What routes forwarded packets into the TUNs."""
-        planned = self.site.planned
+        planned = self.builder.planned
         largest = max(interface.mtu for interface in planned.interfaces)
         requests = [
             rtnetlink.set_link(index, name, mtu=largest, txqlen=_TUN_QUEUE, up=True)
-            for name, index in self.site.indices.items()
+            for name, index in self.builder.indices.items()
             if name in _TABLES or name in _STEERED_TUNS.values()
         ]
         for name, table in _TABLES.items():
-            index = self.site.indices[name]
+            index = self.builder.indices[name]
             requests += [
                 rtnetlink.add_route(_DEFAULT_ROUTE[family], index, table=table)
                 for family in _FAMILIES
@@ -107,7 +115,7 @@ class MiddleboxSite:
 
     def _side(self, interface: PlannedInterface) -> str:
         """The TUN that takes what comes in there."""
-        return OUTSIDE_TUN if interface.name in self.site.planned.outside else INSIDE_TUN
+        return OUTSIDE_TUN if interface.name in self.builder.planned.outside else INSIDE_TUN
 
     def _claim_requests(self) -> list[Request]:
         """What takes packets to addresses of the node's own into the box before it gets them."""
@@ -119,7 +127,7 @@ class MiddleboxSite:
         names = (*_TABLES, *_STEERED_TUNS.values()) if self._steered else _TABLES
         settings = {f"net.ipv4.conf.{name}.accept_local": "1" for name in names}
         settings["net.ipv4.ip_early_demux"] = "0"
-        self.site.namespace.call(sysctl.write, settings)
+        self.builder.namespace.call(sysctl.write, settings)
         requests = [
             request
             for family in _FAMILIES
@@ -133,7 +141,7 @@ class MiddleboxSite:
                     host, interface.name, protocol, _TABLES[self._side(interface)], _CLAIM_PRIORITY
                 )
                 for host in self._outside
-                for interface in self.site.planned.interfaces
+                for interface in self.builder.planned.interfaces
                 for protocol in _CLAIMED_PROTOCOLS[rtnetlink.family_of(host)]
             ]
         )
@@ -142,9 +150,9 @@ class MiddleboxSite:
         """The IPv6 neighbours on the outside: their answers to neighbour discovery, sent to a
         claimed address, would go the way of its other ICMPv6 packets."""
         networks = {
-            ipaddress.IPv6Interface(address).network: self.site.indices[interface.name]
-            for interface in self.site.planned.interfaces
-            if interface.name in self.site.planned.outside
+            ipaddress.IPv6Interface(address).network: self.builder.indices[interface.name]
+            for interface in self.builder.planned.interfaces
+            if interface.name in self.builder.planned.outside
             for address in interface.addresses
             if ":" in address
         }
@@ -153,7 +161,7 @@ class MiddleboxSite:
             for node in self.plan.nodes.values()
             for interface in node.interfaces
             for address in interface.addresses
-            if ":" in address and node.name != self.site.name
+            if ":" in address and node.name != self.builder.name
         )
         return [
             rtnetlink.add_neighbour(networks[there.network], str(there.ip), mac)
@@ -162,7 +170,7 @@ class MiddleboxSite:
         ]
 
     def _addresses(self, *, outer: bool) -> list[str]:
-        planned = self.site.planned
+        planned = self.builder.planned
         return [
             address.split("/")[0]
             for interface in planned.interfaces
@@ -177,17 +185,17 @@ class MiddleboxSite:
         """
         log_directory = None
         if captures is not None and any(find(one.name).keeps_log for one in self.functions):
-            log_directory = _open_folder(captures / f"{self.site.name}-log")
+            log_directory = _open_folder(captures / f"{self.builder.name}-log")
             self._fds.append(log_directory)
         client = MiddleboxClient(helper.channel)
         client.start(
-            self.site.name,
+            self.builder.name,
             self.functions,
             self.mtu,
             *self._fds[:2],
             steered=self._steered,
-            cpu=None if self._place is None else self._place.cpu,
-            receivers=() if self._place is None else self._place.others,
+            cpu=None if self._placement is None else self._placement.cpu,
+            receivers=() if self._placement is None else self._placement.receivers,
             outside=self._outside,
             inside=self._addresses(outer=False),
             log_directory=log_directory,

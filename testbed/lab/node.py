@@ -15,8 +15,8 @@ from testbed.errors import CommandFailed, LabError
 from testbed.kernel import sysctl
 from testbed.kernel.namespace import Namespace
 from testbed.kernel.processes.process import Process, await_readable, deadline_in, time_left
-from testbed.lab.life import Life
 from testbed.lab.ping import open_socket, ping
+from testbed.lab.runtime import Runtime
 from testbed.middlebox.client import FunctionHandle, MiddleboxClient
 from testbed.middlebox.statistics import (
     StatisticsKind,
@@ -46,7 +46,7 @@ class Completed(msgspec.Struct, frozen=True):
     stderr: str
 
 
-class Node:
+class LabNode:
     """One node: makes sockets and runs programs inside its namespace.
 
     Got by `lab["name"]`; usable from any thread. `check()` raises what has gone wrong with the
@@ -58,17 +58,17 @@ class Node:
         planned: PlannedNode,
         plan: Plan,
         namespace: Namespace,
-        life: Life,
+        runtime: Runtime,
     ) -> None:
         self.planned = planned
         self.namespace = namespace
         self.middlebox: MiddleboxClient | None = None
         self._plan = plan
-        self._life = life
-        self.check = life.check
+        self._runtime = runtime
+        self.check = runtime.check
 
     def __repr__(self) -> str:
-        return f"<Node {self.name} ({self.kind}) {', '.join(self.addresses())}>"
+        return f"<LabNode {self.name} ({self.kind}) {', '.join(self.addresses())}>"
 
     @property
     def name(self) -> str:
@@ -101,7 +101,7 @@ class Node:
     def socket(self, family: int = AF_INET, kind: int = SOCK_STREAM, protocol: int = 0) -> Socket:
         """An ordinary socket that lives in this node; the lab closes it at the latest."""
         self.check()
-        return self._life.sockets.make(self.namespace, family, kind, protocol)
+        return self._runtime.sockets.make(self.namespace, family, kind, protocol)
 
     def listen(self, port: int = 0, *, address: str | None = None, backlog: int = 128) -> Socket:
         """A listening TCP socket on the node's first IPv4 address, or on the one given."""
@@ -120,10 +120,10 @@ class Node:
         sock.listen(backlog)
         return sock
 
-    def ping(self, target: str | Node, timeout: float = 2.0) -> float:
+    def ping(self, target: str | LabNode, timeout: float = 2.0) -> float:
         """The round-trip time in seconds of one ICMP echo. Raises `LabError` without a reply."""
         self.check()
-        address = target.address if isinstance(target, Node) else self._resolve(target)
+        address = target.address if isinstance(target, LabNode) else self._resolve(target)
         with self.namespace.call(open_socket, address) as sock:
             return ping(sock, address, timeout)
 
@@ -149,7 +149,9 @@ class Node:
         Raises `CommandFailed` with argv, status and both streams when the status is not 0
         (unless `check` is off) or after `timeout` seconds, `MissingProgram` when there is none.
         """
-        process = self._life.start_program(self.namespace, argv, keep_output=True, env=env, cwd=cwd)
+        process = self._runtime.start_program(
+            self.namespace, argv, keep_output=True, env=env, cwd=cwd
+        )
         try:
             return Completed(process.argv, 0, *process.finish(timeout))
         except CommandFailed as error:
@@ -184,7 +186,7 @@ class Node:
         if ready_fd:
             process = self._start_telling(argv, options, timeout)
         else:
-            process = self._life.start_program(self.namespace, argv, **options)
+            process = self._runtime.start_program(self.namespace, argv, **options)
         if listening is not None:
             self._await_listening(process, listening, timeout)
         return process
@@ -198,7 +200,7 @@ class Node:
             env = os.environ if options["env"] is None else options["env"]
             options["env"] = {**env, "TESTBED_READY_FD": str(write)}
             options["pass_fds"] = [*options["pass_fds"], write]
-            process = self._life.start_program(self.namespace, argv, **options)
+            process = self._runtime.start_program(self.namespace, argv, **options)
             os.close(write)
             write = -1
             # What cannot be read is the end of file: it has closed it, or is dead.

@@ -7,14 +7,14 @@ from typing import Final
 
 from testbed.errors import CommandFailed, KernelError
 from testbed.kernel.processes.process import ProcessGroup, find_program
-from testbed.lab.build import Site
+from testbed.lab.build import NodeBuilder
 from testbed.topology.model import Ruleset
 
 PROGRAM: Final = ("nft", "nftables")  # and its Debian package
 _SECONDS: Final = 30.0
 
 
-def load(group: ProcessGroup, site: Site, ruleset: Ruleset) -> None:
+def load(group: ProcessGroup, builder: NodeBuilder, ruleset: Ruleset) -> None:
     """Load it into the node's namespace, all of it or nothing.
 
     Raises `KernelError` with what nft says, which names lines of the file; `MissingProgram`.
@@ -23,12 +23,13 @@ def load(group: ProcessGroup, site: Site, ruleset: Ruleset) -> None:
         file.write(ruleset.text)
         file.flush()
         process = group.start(
-            site.namespace, [find_program(*PROGRAM), "-f", file.name], keep_output=True
+            builder.namespace, [find_program(*PROGRAM), "-f", file.name], keep_output=True
         )
         try:
             process.finish(_SECONDS)
         except CommandFailed as error:
             said = error.stderr.replace(file.name, ruleset.file).strip()
             raise KernelError(
-                f"node '{site.name}': the ruleset {ruleset.file} was not loaded:\n{said or error}"
+                f"node '{builder.name}': the ruleset {ruleset.file} was not loaded:\n"
+                f"{said or error}"
             ) from None

@@ -11,7 +11,7 @@ import msgspec
 
 from testbed.errors import LabError
 from testbed.kernel.tcp_info import TcpInfo, congestion_control, tcp_info
-from testbed.lab import Node
+from testbed.lab import LabNode
 from testbed.traffic.service import Service
 
 _CHUNK = 1 << 16
@@ -74,8 +74,8 @@ class _Side:
 
 
 def transfer(
-    client: Node,
-    server: Node,
+    client: LabNode,
+    server: LabNode,
     size: int,
     *,
     direction: Literal["upload", "download"] = "upload",

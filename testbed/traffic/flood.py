@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import Final
 
 from testbed.errors import LabError
-from testbed.lab import Node
+from testbed.lab import LabNode
 from testbed.wire.segments import HandshakeOptions, syn
 
 _SOURCES: Final = ipaddress.IPv4Network("198.18.0.0/15")  # RFC 2544: not on the Internet
@@ -27,7 +27,7 @@ class SynFlood:
     end of the block, as `LabError`, unless that raises itself.
     """
 
-    def __init__(self, node: Node, address: str, port: int, *, rate: float) -> None:
+    def __init__(self, node: LabNode, address: str, port: int, *, rate: float) -> None:
         self.sent = 0
         self._node = node
         self._rate = rate

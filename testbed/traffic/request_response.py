@@ -13,7 +13,7 @@ import msgspec
 
 from testbed.errors import LabError
 from testbed.kernel.tcp_info import TcpInfo, tcp_info
-from testbed.lab import Node
+from testbed.lab import LabNode
 from testbed.traffic.service import Service, receive_exactly
 
 
@@ -42,7 +42,7 @@ class Responder:
 
     def __init__(
         self,
-        node: Node,
+        node: LabNode,
         *,
         request: int = 512,
         response: int = 512,
@@ -79,7 +79,7 @@ class Responder:
 
 
 def exchange(
-    client: Node, responder: Responder, *, handshake_data: bool = False, timeout: float = 30.0
+    client: LabNode, responder: Responder, *, handshake_data: bool = False, timeout: float = 30.0
 ) -> Exchange:
     """Connect to the responder, send its request and await the response.
 
@@ -106,7 +106,7 @@ def exchange(
         )
 
 
-def fast_open_exchange(client: Node, responder: Responder, *, timeout: float = 30.0) -> Exchange:
+def fast_open_exchange(client: LabNode, responder: Responder, *, timeout: float = 30.0) -> Exchange:
     """Send the request with the SYN where the client has a cookie, and await the response.
 
     Without a cookie the kernel asks for one and sends the request after the handshake (tcp(7),
@@ -151,7 +151,7 @@ def _await_response(sock: socket.socket, responder: Responder) -> tuple[float, f
 
 
 @contextlib.contextmanager
-def _blame(client: Node, responder: Responder, how: str = "") -> Iterator[None]:
+def _blame(client: LabNode, responder: Responder, how: str = "") -> Iterator[None]:
     """Tell a failed exchange by its ends, unless it is the lab that has failed."""
     try:
         yield

@@ -12,7 +12,7 @@ import msgspec
 
 from testbed.errors import LabError
 from testbed.kernel.tcp_info import TcpInfo, congestion_control, tcp_info
-from testbed.lab import Node
+from testbed.lab import LabNode
 from testbed.traffic.service import Service
 
 _CHUNK = bytes(1 << 16)
@@ -59,7 +59,7 @@ class Stream(msgspec.Struct, frozen=True, kw_only=True):
         return found[min(int(quantile * len(found)), len(found) - 1)]
 
 
-def stream(sender: Node, receiver: Node, seconds: float, *, interval: float = 0.02) -> Stream:
+def stream(sender: LabNode, receiver: LabNode, seconds: float, *, interval: float = 0.02) -> Stream:
     """Send as fast as TCP lets us for so long, sampling every `interval` seconds; then reset.
 
     Raises `LabError` when the connection cannot be made, or breaks.

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 
 from testbed.errors import LabError
-from testbed.lab import Node
+from testbed.lab import LabNode
 
 _FAST_OPEN_QUEUE = 16
 
@@ -25,7 +25,7 @@ class Service:
 
     def __init__(
         self,
-        node: Node,
+        node: LabNode,
         serve: Callable[[socket.socket], None],
         *,
         port: int = 0,

@@ -12,7 +12,7 @@ import msgspec
 
 from testbed.errors import LabError
 from testbed.kernel.tcp_info import TcpInfo, tcp_info
-from testbed.lab import Node
+from testbed.lab import LabNode
 from testbed.traffic.service import Service, receive_exactly
 
 _PROBES = 3
@@ -31,8 +31,8 @@ class AfterSilence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def exchange_after_silence(
-    client: Node,
-    server: Node,
+    client: LabNode,
+    server: LabNode,
     *,
     silence: float,
     keepalive: int | None = None,

@@ -86,15 +86,15 @@ def _send(sock: socket.socket, payload: bytes, fds: Sequence[int] = ()) -> None:
 class ControlChannel:
     """The parent's end. Safe between threads.
 
-    name says whom it talks to in error messages; `epitaph` tells what is known of its end.
+    name says whom it talks to in error messages; `last_words` tells what is known of its end.
     """
 
     def __init__(
-        self, sock: socket.socket, name: str, epitaph: Callable[[], str] | None = None
+        self, sock: socket.socket, name: str, last_words: Callable[[], str] | None = None
     ) -> None:
         self._sock = sock
         self._lock = threading.Lock()
-        self._epitaph = epitaph
+        self._last_words = last_words
         self._broken = False
         self.name = name
 
@@ -120,7 +120,7 @@ class ControlChannel:
                     f"{self.name} did not answer '{op}' within {timeout:g} s"
                 ) from None
             except (EOFError, OSError) as error:
-                told = f": {self._epitaph()}" if self._epitaph is not None else ""
+                told = f": {self._last_words()}" if self._last_words is not None else ""
                 raise ProcessDied(f"{self.name} ended before it answered '{op}'{told}") from error
             self._broken = False
         reply = _decode_reply(payload)

@@ -184,7 +184,7 @@ class ProcessGroup:
         self._thread = thread
         self._lock = threading.Lock()
         self._guard: subprocess.Popen[bytes] | None = None
-        self._leash: socket.socket | None = None  # the guard ends when it is let off
+        self._guard_socket: socket.socket | None = None  # the guard ends when it is let off
         self._ended = False
         self._started: list[Process] = []
 
@@ -210,7 +210,7 @@ class ProcessGroup:
                 "It needs CAP_SYS_ADMIN; `testbed doctor` tells what this machine allows."
             )
         with self._lock:
-            self._guard, self._leash = process, ours
+            self._guard, self._guard_socket = process, ours
         fd = os.open(f"/proc/{process.pid}/ns/pid_for_children", os.O_RDONLY | os.O_CLOEXEC)
         try:
             setns(fd, CLONE_NEWPID)
@@ -225,8 +225,8 @@ class ProcessGroup:
         with self._lock:
             for start in range(0, len(namespaces), guard.MOST_DESCRIPTORS):
                 some = namespaces[start : start + guard.MOST_DESCRIPTORS]
-                if self._leash is not None:
-                    socket.send_fds(self._leash, [b"n"], [one.fileno() for one in some])
+                if self._guard_socket is not None:
+                    socket.send_fds(self._guard_socket, [b"n"], [one.fileno() for one in some])
 
     def start(
         self,
@@ -289,9 +289,9 @@ class ProcessGroup:
         """Kill every program at once, without waiting for their ends; from any thread."""
         with self._lock:
             self._ended = True
-            if self._leash is not None:
-                self._leash.close()
-                self._leash = None
+            if self._guard_socket is not None:
+                self._guard_socket.close()
+                self._guard_socket = None
 
     def close(self) -> None:
         """End every program of the group and wait until the kernel has reaped them."""

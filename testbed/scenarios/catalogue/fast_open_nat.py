@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from testbed.errors import ScenarioError
-from testbed.lab import Node
+from testbed.lab import LabNode
 from testbed.scenarios import (
     NAT_LABELS,
     Experiment,
@@ -130,7 +130,7 @@ def _with_nat(topology: Topology, nat: Nat, pooling: Pooling, timeout: Timeout) 
     return with_function(topology, NAT, FUNCTION, **changes)
 
 
-def _await_oblivion(nat: Node) -> None:
+def _await_oblivion(nat: LabNode) -> None:
     """Return when the NAT has forgotten its clients."""
     deadline = time.monotonic() + _PATIENCE
     while nat.function(FUNCTION).counters()["now-pairs"]:

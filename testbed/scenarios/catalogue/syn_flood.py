@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from testbed.errors import LabError
-from testbed.lab import Node
+from testbed.lab import LabNode
 from testbed.scenarios import Experiment, Judgement, Measurements, scenario
 from testbed.topology.vary import with_function
 from testbed.trace import read_trace
@@ -84,7 +84,7 @@ def syn_flood(
     }
 
 
-def _ask(client: Node, responder: Responder) -> float | None:
+def _ask(client: LabNode, responder: Responder) -> float | None:
     """Seconds from connecting to the response; None without one."""
     try:
         found = exchange(client, responder, timeout=_PATIENCE)

@@ -7,30 +7,30 @@ from typing import Final, NamedTuple
 
 from testbed.errors import InvalidValue
 from testbed.topology import names
+from testbed.topology.broadcast_domains import BroadcastDomain
 from testbed.topology.model import Topology
 from testbed.topology.names import HostAddress, Network
 from testbed.topology.problems import Path, Problem, key_path
-from testbed.topology.segments import Segment
 
 IPV6_LEAST_MTU: Final = 1280  # RFC 8200 section 5; below it Linux has no IPv6 on the interface
 
 
 class Declared(NamedTuple):
-    """A subnet that a link or an address declares for its segment, and where."""
+    """A subnet that a link or an address declares for its broadcast domain, and where."""
 
     network: Network
-    segment: int
+    domain: int
     path: Path
 
 
-def address_problems(topology: Topology, segments: tuple[Segment, ...]) -> Iterator[Problem]:
+def address_problems(topology: Topology, domains: tuple[BroadcastDomain, ...]) -> Iterator[Problem]:
     """Subnets that disagree, overlap or are too small; addresses that are given twice."""
     problems: list[Problem] = []
-    subnets = declared_subnets(topology, segments, problems)
+    subnets = declared_subnets(topology, domains, problems)
     yield from problems
     chosen: dict[tuple[int, int], Declared] = {}
     for entry in subnets:
-        first = chosen.setdefault((entry.segment, entry.network.version), entry)
+        first = chosen.setdefault((entry.domain, entry.network.version), entry)
         if first.network != entry.network:
             yield Problem(
                 entry.path,
@@ -39,17 +39,17 @@ def address_problems(topology: Topology, segments: tuple[Segment, ...]) -> Itera
             )
     yield from _overlaps(sorted(chosen.values(), key=_order))
     for entry in chosen.values():
-        yield from _size_problems(topology, segments[entry.segment], entry)
+        yield from _size_problems(topology, domains[entry.domain], entry)
     yield from _duplicates(topology)
 
 
 def declared_subnets(
-    topology: Topology, segments: tuple[Segment, ...], problems: list[Problem]
+    topology: Topology, domains: tuple[BroadcastDomain, ...], problems: list[Problem]
 ) -> list[Declared]:
     """All subnets that links and addresses declare; what is no subnet goes to `problems`."""
     found = []
-    for number, segment in enumerate(segments):
-        for index in segment.links:
+    for number, domain in enumerate(domains):
+        for index in domain.links:
             versions = set()
             for position, text in enumerate(topology.links[index].subnets):
                 path: Path = ("links", index, "subnet", position)
@@ -64,7 +64,7 @@ def declared_subnets(
                     continue
                 versions.add(network.version)
                 found.append(Declared(network, number, path))
-        for end in segment.interfaces:
+        for end in domain.interfaces:
             for path, host in given_addresses(topology, end.node, end.interface, problems):
                 found.append(Declared(host.network, number, path))
     return found
@@ -96,7 +96,7 @@ def _overlaps(entries: list[Declared]) -> Iterator[Problem]:
         if reach is not None and entry.network.version == reach.network.version:
             if int(entry.network.network_address) <= int(reach.network.broadcast_address):
                 later, earlier = entry, reach
-                if later.segment < earlier.segment:
+                if later.domain < earlier.domain:
                     later, earlier = earlier, later
                 text = f"{later.network} overlaps {earlier.network} of {key_path(earlier.path)}"
                 yield Problem(later.path, f"{text}, another link")
@@ -106,14 +106,16 @@ def _overlaps(entries: list[Declared]) -> Iterator[Problem]:
             reach = entry
 
 
-def _size_problems(topology: Topology, segment: Segment, entry: Declared) -> Iterator[Problem]:
+def _size_problems(
+    topology: Topology, domain: BroadcastDomain, entry: Declared
+) -> Iterator[Problem]:
     network = entry.network
     room = usable_addresses(network)
-    if len(segment.interfaces) > room:
-        text = f"{network} has room for {room} addresses, the link needs {len(segment.interfaces)}"
+    if len(domain.interfaces) > room:
+        text = f"{network} has room for {room} addresses, the link needs {len(domain.interfaces)}"
         yield Problem(entry.path, text)
     if network.version == 6:
-        least = min(topology.links[index].mtu for index in segment.links)
+        least = min(topology.links[index].mtu for index in domain.links)
         if least < IPV6_LEAST_MTU:
             text = f"IPv6 needs an MTU of {IPV6_LEAST_MTU}, and the link has {least}"
             yield Problem(entry.path, text)

@@ -12,11 +12,16 @@ from typing import Any, Final
 
 from testbed.errors import InvalidValue
 from testbed.topology import names
+from testbed.topology.broadcast_domains import (
+    BroadcastDomain,
+    find_broadcast_domains,
+    reachable_sets,
+    switch_loops,
+)
 from testbed.topology.checks.addresses import address_problems
 from testbed.topology.checks.impairments import impairment_problems
 from testbed.topology.model import Endpoint, Link, Node, RouteMetrics, Topology
 from testbed.topology.problems import MAX_PROBLEMS, Path, Problem, refuse
-from testbed.topology.segments import Segment, find_segments, reachable_sets, switch_loops
 from testbed.topology.units import format_duration
 from testbed.topology.values.scalars import (
     ADVMSS,
@@ -71,9 +76,9 @@ def _all_problems(topology: Topology, links_complete: bool) -> Iterator[Problem]
         interfaces = _interfaces(topology)
         yield from _interface_problems(topology, interfaces)
         yield from _capture_problems(topology, interfaces)
-    segments = find_segments(topology)
-    yield from address_problems(topology, segments)
-    yield from _route_problems(topology, segments, links_complete)
+    domains = find_broadcast_domains(topology)
+    yield from address_problems(topology, domains)
+    yield from _route_problems(topology, domains, links_complete)
 
 
 def _interfaces(topology: Topology) -> dict[str, dict[str, str]]:
@@ -249,16 +254,16 @@ def _capture_problems(
 
 
 def _route_problems(
-    topology: Topology, segments: tuple[Segment, ...], links_complete: bool
+    topology: Topology, domains: tuple[BroadcastDomain, ...], links_complete: bool
 ) -> Iterator[Problem]:
     routed = [name for name, node in topology.nodes.items() if node.routes]
     if not routed:
         return
     attached: dict[str, set[int]] = {name: set() for name in topology.nodes}
-    for index, segment in enumerate(segments):
-        for end in segment.interfaces:
+    for index, domain in enumerate(domains):
+        for end in domain.interfaces:
             attached[end.node].add(index)
-    connected = reachable_sets(topology, segments)
+    connected = reachable_sets(topology, domains)
     for name in routed:
         for index, route in enumerate(topology.nodes[name].routes):
             path: Path = ("nodes", name, "routes", index)
@@ -271,8 +276,8 @@ def _route_problems(
             faults = list(_target_problems((*path, "to"), name, route.to, topology.nodes))
             yield from faults
             if not faults and route.via is None and links_complete:
-                own = {connected[segment] for segment in attached[name]}
-                if own.isdisjoint(connected[segment] for segment in attached[route.to]):
+                own = {connected[domain] for domain in attached[name]}
+                if own.isdisjoint(connected[domain] for domain in attached[route.to]):
                     yield Problem((*path, "to"), f"there is no path from {name} to {route.to}")
 
 

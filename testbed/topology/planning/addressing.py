@@ -1,8 +1,8 @@
-"""Subnets for segments, addresses for interfaces: given ones kept, the others chosen.
+"""Subnets for broadcast domains, addresses for interfaces: given ones kept, the others chosen.
 
-Subnets are chosen in the order in which a walk through the network meets the segments, so that
+Subnets are chosen in the order in which a walk through the network meets the domains, so that
 what lies in one direction has neighbouring numbers and routes aggregate: 10.0.1.0/24,
-10.0.2.0/24, ... and fd00:0:0:1::/64, fd00:0:0:2::/64, ... Larger segments get larger IPv4 subnets.
+10.0.2.0/24, ... and fd00:0:0:1::/64, fd00:0:0:2::/64, ... Larger domains get larger IPv4 subnets.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from typing import Final
 
 from testbed.errors import TopologyError
+from testbed.topology.broadcast_domains import BroadcastDomain, forwards
 from testbed.topology.checks.addresses import (
     IPV6_LEAST_MTU,
     declared_subnets,
     given_addresses,
 )
 from testbed.topology.model import Endpoint, Topology
-from testbed.topology.segments import Segment, forwards
 
 FAMILIES: Final = (4, 6)
 BITS: Final = {4: 32, 6: 128}
@@ -64,56 +64,56 @@ def prefix_of(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> Prefix:
 
 @dataclass(frozen=True)
 class Addressing:
-    """subnets: family -> segment number -> its subnet (a segment may lack IPv6);
-    addresses: interface -> family -> its addresses as numbers; segment_of: interface -> segment.
+    """subnets: family -> domain number -> its subnet (a domain may lack IPv6);
+    addresses: interface -> family -> its addresses as numbers; domain_of: interface -> domain.
     """
 
     subnets: dict[int, dict[int, Prefix]]
     addresses: dict[Endpoint, dict[int, list[int]]]
-    segment_of: dict[Endpoint, int]
+    domain_of: dict[Endpoint, int]
 
     def in_cidr_form(self, end: Endpoint) -> tuple[str, ...]:
         """`10.0.1.1/24`, `fd00:0:0:1::1/64`; nothing for an interface of a switch."""
         return tuple(
-            f"{address_text(number, BITS[family])}/{subnets[self.segment_of[end]].length}"
+            f"{address_text(number, BITS[family])}/{subnets[self.domain_of[end]].length}"
             for family, subnets in self.subnets.items()
             for number in self.addresses.get(end, {}).get(family, ())
         )
 
 
-def assign(topology: Topology, segments: Sequence[Segment]) -> Addressing:
+def assign(topology: Topology, domains: Sequence[BroadcastDomain]) -> Addressing:
     """Decide all subnets and addresses of a checked topology.
 
     Raises TopologyError if the address block is exhausted.
     """
     subnets: dict[int, dict[int, Prefix]] = {4: {}, 6: {}}
-    for entry in declared_subnets(topology, tuple(segments), []):
-        subnets[entry.network.version][entry.segment] = prefix_of(entry.network)
-    order = list(_walk(topology, segments))
+    for entry in declared_subnets(topology, tuple(domains), []):
+        subnets[entry.network.version][entry.domain] = prefix_of(entry.network)
+    order = list(_walk(topology, domains))
     for family in FAMILIES:
-        _choose_subnets(topology, segments, order, family, subnets[family])
+        _choose_subnets(topology, domains, order, family, subnets[family])
     addresses: dict[Endpoint, dict[int, list[int]]] = {}
-    segment_of: dict[Endpoint, int] = {}
-    for number, segment in enumerate(segments):
-        for end in segment.interfaces:
-            segment_of[end] = number
+    domain_of: dict[Endpoint, int] = {}
+    for number, domain in enumerate(domains):
+        for end in domain.interfaces:
+            domain_of[end] = number
             addresses[end] = {4: [], 6: []}
             for _, host in given_addresses(topology, end.node, end.interface, []):
                 addresses[end][host.version].append(int(host.ip))
         for family in FAMILIES:
             if number in subnets[family]:
-                _choose_addresses(segment, subnets[family][number], family, addresses)
-    return Addressing(subnets, addresses, segment_of)
+                _choose_addresses(domain, subnets[family][number], family, addresses)
+    return Addressing(subnets, addresses, domain_of)
 
 
-def _walk(topology: Topology, segments: Sequence[Segment]) -> Iterator[int]:
-    """Segment numbers in depth-first order over forwarding nodes, from the first segment on."""
+def _walk(topology: Topology, domains: Sequence[BroadcastDomain]) -> Iterator[int]:
+    """Domain numbers in depth-first order over forwarding nodes, from the first domain on."""
     attached: dict[str, list[int]] = {}
-    for number, segment in enumerate(segments):
-        for end in segment.interfaces:
+    for number, domain in enumerate(domains):
+        for end in domain.interfaces:
             attached.setdefault(end.node, []).append(number)
     seen: set[int] = set()
-    for start in range(len(segments)):
+    for start in range(len(domains)):
         stack = [start]
         while stack:
             number = stack.pop()
@@ -121,7 +121,7 @@ def _walk(topology: Topology, segments: Sequence[Segment]) -> Iterator[int]:
                 continue
             seen.add(number)
             yield number
-            for end in reversed(segments[number].interfaces):
+            for end in reversed(domains[number].interfaces):
                 if forwards(topology.nodes[end.node]):
                     stack.extend(
                         other for other in reversed(attached[end.node]) if other not in seen
@@ -130,7 +130,7 @@ def _walk(topology: Topology, segments: Sequence[Segment]) -> Iterator[int]:
 
 def _choose_subnets(
     topology: Topology,
-    segments: Sequence[Segment],
+    domains: Sequence[BroadcastDomain],
     order: Sequence[int],
     family: int,
     subnets: dict[int, Prefix],
@@ -140,12 +140,12 @@ def _choose_subnets(
     unit = 1 << (block.bits - _USUAL_LENGTH[family])
     cursor = block.base + unit
     for number in order:
-        segment = segments[number]
-        if number in subnets or not segment.interfaces:
+        domain = domains[number]
+        if number in subnets or not domain.interfaces:
             continue
-        if family == 6 and min(topology.links[i].mtu for i in segment.links) < IPV6_LEAST_MTU:
+        if family == 6 and min(topology.links[i].mtu for i in domain.links) < IPV6_LEAST_MTU:
             continue
-        subnet = _next_free(cursor, _length_for(len(segment.interfaces), family), block, taken)
+        subnet = _next_free(cursor, _length_for(len(domain.interfaces), family), block, taken)
         subnets[number] = subnet
         cursor = subnet.last + 1
 
@@ -173,15 +173,15 @@ def _next_free(cursor: int, length: int, block: Prefix, taken: Sequence[Prefix])
 
 
 def _choose_addresses(
-    segment: Segment,
+    domain: BroadcastDomain,
     subnet: Prefix,
     family: int,
     addresses: dict[Endpoint, dict[int, list[int]]],
 ) -> None:
     """Host numbers from 1 on, in order of the links, for interfaces that have no address yet."""
-    used = {number for end in segment.interfaces for number in addresses[end][family]}
+    used = {number for end in domain.interfaces for number in addresses[end][family]}
     candidate = subnet.base if subnet.length == subnet.bits - 1 else subnet.base + 1
-    for end in segment.interfaces:
+    for end in domain.interfaces:
         if addresses[end][family]:
             continue
         while candidate in used:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from testbed.topology import names
+from testbed.topology.broadcast_domains import BroadcastDomain, forwards
 from testbed.topology.model import Endpoint, Node, Route, RouteMetrics, Topology
 from testbed.topology.planning.addressing import (
     BITS,
@@ -21,7 +22,6 @@ from testbed.topology.planning.aggregate import aggregate, build_trie
 from testbed.topology.planning.plan_model import PlannedRoute
 from testbed.topology.planning.routing import Graph, NextHop
 from testbed.topology.problems import Path, Problem
-from testbed.topology.segments import Segment, forwards
 from testbed.topology.wording import join, quote
 
 DEFAULT: Final = {family: Prefix(0, 0, BITS[family]) for family in FAMILIES}
@@ -38,18 +38,18 @@ class RoutePlanner:
     """Plans the routes of all nodes of one checked topology."""
 
     def __init__(
-        self, topology: Topology, segments: Sequence[Segment], addressing: Addressing
+        self, topology: Topology, domains: Sequence[BroadcastDomain], addressing: Addressing
     ) -> None:
         self._topology = topology
         self._addressing = addressing
         self._own: dict[str, list[Endpoint]] = {}
-        for segment in segments:
-            for end in segment.interfaces:
+        for domain in domains:
+            for end in domain.interfaces:
                 self._own.setdefault(end.node, []).append(end)
         subnets = addressing.subnets
-        graph = Graph(topology, segments, subnets[4])
+        graph = Graph(topology, domains, subnets[4])
         alike = subnets[4].keys() == subnets[6].keys()
-        self._graphs = {4: graph, 6: graph if alike else Graph(topology, segments, subnets[6])}
+        self._graphs = {4: graph, 6: graph if alike else Graph(topology, domains, subnets[6])}
         self._tries = {family: build_trie(subnets[family], BLOCKS[family]) for family in FAMILIES}
 
     def effort(self) -> int:
@@ -95,8 +95,8 @@ class RoutePlanner:
     def _connected(self, name: str, family: int) -> dict[Prefix, Hop]:
         subnets = self._addressing.subnets[family]
         found: dict[Prefix, Hop] = {}
-        for interface, segment in self._graphs[family].attached(name):
-            found.setdefault(subnets[segment], Hop(interface, None))
+        for interface, domain in self._graphs[family].attached(name):
+            found.setdefault(subnets[domain], Hop(interface, None))
         return found
 
     def _beyond(self, node: Node, family: int) -> dict[Prefix, Hop]:
@@ -169,11 +169,11 @@ class RoutePlanner:
             return {}
         hops = {}
         for family in FAMILIES:
-            own = {segment: interface for interface, segment in self._graphs[family].attached(name)}
-            for interface, segment in self._graphs[family].attached(via):
-                if segment in own and family not in hops:
+            own = {domain: interface for interface, domain in self._graphs[family].attached(name)}
+            for interface, domain in self._graphs[family].attached(via):
+                if domain in own and family not in hops:
                     address_of = self._addressing.addresses[Endpoint(via, interface)][family]
-                    hops[family] = Hop(own[segment], address_of[0])
+                    hops[family] = Hop(own[domain], address_of[0])
         return hops
 
     def _planned_hop(self, node: Node, destination: Prefix, family: int) -> Hop | str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from testbed.errors import TopologyError
+from testbed.topology.broadcast_domains import find_broadcast_domains, forwards
 from testbed.topology.checks.topology import check, outside_interfaces
 from testbed.topology.model import Endpoint, Node, Topology
 from testbed.topology.planning.addressing import Addressing, assign
@@ -18,7 +19,6 @@ from testbed.topology.planning.plan_model import (
     PlannedRoute,
 )
 from testbed.topology.problems import Problem, refuse
-from testbed.topology.segments import find_segments, forwards
 
 # The kernel starts with 64 (IPDEFTTL in include/uapi/linux/ip.h); the field has 8 bits.
 USUAL_HOPS: Final = 60
@@ -38,10 +38,10 @@ def plan(topology: Topology) -> Plan:
     Raises TopologyError with all faults if the topology cannot be built.
     """
     check(topology)
-    segments = find_segments(topology)
-    addressing = assign(topology, segments)
+    domains = find_broadcast_domains(topology)
+    addressing = assign(topology, domains)
     interfaces = _interfaces(topology, addressing)
-    planner = RoutePlanner(topology, segments, addressing)
+    planner = RoutePlanner(topology, domains, addressing)
     longest = _longest_path(planner)
     problems: list[Problem] = []
     routes = {

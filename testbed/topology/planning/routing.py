@@ -1,4 +1,4 @@
-"""Shortest paths: by which neighbour each node reaches each segment.
+"""Shortest paths: by which neighbour each node reaches each broadcast domain.
 
 A path counts the forwarding nodes on it (routers, middleboxes); hosts never forward. Among equal
 paths the neighbour that comes first in the topology wins, so that both directions tend to agree.
@@ -9,13 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from testbed.topology.broadcast_domains import BroadcastDomain, forwards
 from testbed.topology.model import Endpoint, Topology
-from testbed.topology.segments import Segment, forwards
 
 
 @dataclass(frozen=True)
 class NextHop:
-    """Where packets leave a node: its own interface, and the neighbour's on the same segment."""
+    """Where packets leave a node: its own interface, and the neighbour's in the same domain."""
 
     interface: str
     neighbour: Endpoint
@@ -25,7 +25,7 @@ class NextHop:
 class Reach:
     """What a node reaches: hops are numbered in `next_hops`.
 
-    hops: segment -> number of the next hop; connected: segments it is attached to;
+    hops: domain -> number of the next hop; connected: domains it is attached to;
     farthest: the number of forwarding nodes on the longest of its paths.
     """
 
@@ -36,16 +36,16 @@ class Reach:
 
 
 class Graph:
-    """Segments and the forwarding nodes between them, for one address family."""
+    """Broadcast domains and the forwarding nodes between them, for one address family."""
 
     def __init__(
-        self, topology: Topology, segments: Sequence[Segment], usable: Iterable[int]
+        self, topology: Topology, domains: Sequence[BroadcastDomain], usable: Iterable[int]
     ) -> None:
-        """usable: the segments that have addresses of the family."""
+        """usable: the domains that have addresses of the family."""
         self._interfaces: dict[str, list[tuple[str, int]]] = {}
         self._forwarders: dict[int, list[Endpoint]] = {}
         for number in sorted(usable):
-            ends = segments[number].interfaces
+            ends = domains[number].interfaces
             for end in ends:
                 self._interfaces.setdefault(end.node, []).append((end.interface, number))
             self._forwarders[number] = [end for end in ends if forwards(topology.nodes[end.node])]
@@ -53,14 +53,14 @@ class Graph:
         self._reached: dict[str, Reach] = {}
 
     def attached(self, node: str) -> Sequence[tuple[str, int]]:
-        """(interface, segment) of a node."""
+        """(interface, domain) of a node."""
         return self._interfaces.get(node, ())
 
     def exits(self, node: str) -> list[NextHop]:
         """All forwarding neighbours, the first in the topology first, each once."""
         found: dict[str, NextHop] = {}
-        for interface, segment in self.attached(node):
-            for end in self._forwarders[segment]:
+        for interface, domain in self.attached(node):
+            for end in self._forwarders[domain]:
                 if end.node != node:
                     found.setdefault(end.node, NextHop(interface, end))
         return sorted(found.values(), key=lambda hop: self._rank[hop.neighbour.node])
@@ -70,7 +70,7 @@ class Graph:
         links = sum(map(len, self._forwarders.values())) + len(self._forwarders)
         total = 0
         for attached in self._interfaces.values():
-            beside = sum(len(self._forwarders[segment]) for _, segment in attached)
+            beside = sum(len(self._forwarders[domain]) for _, domain in attached)
             total += beside + (links if beside > 1 else 0)
         return total
 
@@ -82,7 +82,7 @@ class Graph:
 
     def _search(self, node: str) -> Reach:
         next_hops = tuple(self.exits(node))
-        connected = frozenset(segment for _, segment in self.attached(node))
+        connected = frozenset(domain for _, domain in self.attached(node))
         hops: dict[int, int] = {}
         visited = {node}
         frontier = []
@@ -94,12 +94,12 @@ class Graph:
             distance += 1
             following = []
             for name, number in frontier:
-                for _, segment in self._interfaces[name]:
-                    if segment in connected or segment in hops:
+                for _, domain in self._interfaces[name]:
+                    if domain in connected or domain in hops:
                         continue
-                    hops[segment] = number
+                    hops[domain] = number
                     farthest = distance
-                    for end in self._forwarders[segment]:
+                    for end in self._forwarders[domain]:
                         if end.node not in visited:
                             visited.add(end.node)
                             following.append((end.node, number))

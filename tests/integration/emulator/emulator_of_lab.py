@@ -9,7 +9,7 @@ def emulator_of(lab: Lab) -> int:
     """The number of the process; there must be exactly one."""
     (pid,) = (
         process.pid
-        for process in lab._life.group._started
+        for process in lab._runtime.group._started
         if "testbed.emulator.userspace" in " ".join(process.argv)
     )
     return pid

@@ -17,8 +17,8 @@ import pytest
 
 from testbed.emulator.counters import DirectionCounters
 from testbed.lab import Lab
-from testbed.lab.link import Link as RunningLink
-from testbed.lab.node import Node as RunningNode
+from testbed.lab.link import LabLink
+from testbed.lab.node import LabNode
 from testbed.topology.model import Endpoint, Link, Node, Topology
 
 SO_SNDBUFFORCE = 32
@@ -47,7 +47,7 @@ def lab() -> Iterator[Lab]:
 
 
 @pytest.fixture
-def wire(lab) -> RunningLink:
+def wire(lab) -> LabLink:
     """The link, as clean as at first."""
     link = lab.link("a", "b")
     link.set(rate=None, delay=0, loss=0, queue="1000 packets")
@@ -55,7 +55,7 @@ def wire(lab) -> RunningLink:
     return link
 
 
-def await_forward(wire: RunningLink, done: Callable[[DirectionCounters], bool]) -> None:
+def await_forward(wire: LabLink, done: Callable[[DirectionCounters], bool]) -> None:
     """Return when the forward counters are so."""
     limit = time.monotonic() + DEADLINE
     while not done(wire.counters.forward):
@@ -84,7 +84,7 @@ def test_an_interface_that_is_down_costs_frames_and_nothing_else(lab, wire):
         assert receiver.recv(100) == frame
 
 
-def packet_socket(node: RunningNode, protocol: int) -> socket.socket:
+def packet_socket(node: LabNode, protocol: int) -> socket.socket:
     """Raw frames of a node's eth0."""
     made = node.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(protocol))
     made.bind(("eth0", protocol))

@@ -129,7 +129,7 @@ def test_what_a_busy_middlebox_has_yet_to_forward_is_captured(tmp_path):
         server.bind((lab["server"].address, PORT))
         client.sendto(b"first", (lab["server"].address, PORT))
         assert server.recv(100) == b"first"  # addresses are resolved
-        (box,) = (process.pid for process, name in lab._life._causes if "middlebox" in name)
+        (box,) = (process.pid for process, name in lab._runtime._causes if "middlebox" in name)
         os.kill(box, signal.SIGSTOP)
         client.sendto(bytes(700), (lab["server"].address, PORT))
         release = threading.Timer(0.3, os.kill, (box, signal.SIGCONT))

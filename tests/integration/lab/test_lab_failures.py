@@ -24,7 +24,7 @@ SOON = 5.0  # at once, on a machine with other work to do
 def helpers(lab: Lab) -> dict[str, int]:
     """The processes of a lab by what they are."""
     found = {}
-    for process in lab._life.group._started:
+    for process in lab._runtime.group._started:
         if process.running:
             words = " ".join(process.argv)
             kind = re.search(r"testbed\.\w+|tcpdump|sleep|cat", words)
@@ -112,8 +112,8 @@ def test_a_death_is_noticed_soon(patience):
 @pytest.mark.parametrize("kind", [socket.SOCK_STREAM, socket.SOCK_DGRAM])
 def test_a_socket_made_after_the_death_does_not_block_either(kind, patience):
     with pytest.raises(ProcessDied), Lab(pair(emulated=True)) as lab:
-        lab._life.fail(ProcessDied("gone"))
-        late = lab._life.sockets.make(lab["a"].namespace, socket.AF_INET, kind, 0)
+        lab._runtime.fail(ProcessDied("gone"))
+        late = lab._runtime.sockets.make(lab["a"].namespace, socket.AF_INET, kind, 0)
         patience.start(lambda: late.recv(10))
         woken = patience.all_woken_within(30)
     assert woken
@@ -123,7 +123,7 @@ def test_a_datagram_socket_with_a_time_out_is_left_to_it():
     with pytest.raises(ProcessDied), Lab(pair(emulated=True)) as lab:
         sock = lab["a"].socket(kind=socket.SOCK_DGRAM)
         sock.settimeout(0.3)
-        lab._life.fail(ProcessDied("gone"))
+        lab._runtime.fail(ProcessDied("gone"))
         worked = time.thread_time()
         with pytest.raises(TimeoutError) as ended:
             sock.recv(10)
@@ -134,7 +134,7 @@ def test_a_datagram_socket_with_a_time_out_is_left_to_it():
 
 def test_the_death_wins_over_the_error_it_causes():
     with pytest.raises(ProcessDied) as caught, Lab(pair(emulated=True)) as lab:
-        dead = lab._life.group._started[0]
+        dead = lab._runtime.group._started[0]
         os.kill(dead.pid, signal.SIGKILL)
         lab.link("a", "b").counters  # noqa: B018
     assert caught.value.__cause__ is None or isinstance(caught.value.__cause__, ProcessDied)
@@ -142,7 +142,7 @@ def test_the_death_wins_over_the_error_it_causes():
 
 def test_a_ctrl_c_wins_over_the_death():
     with pytest.raises(KeyboardInterrupt), Lab(pair(emulated=True)) as lab:
-        lab._life.fail(ProcessDied("gone"))
+        lab._runtime.fail(ProcessDied("gone"))
         raise KeyboardInterrupt
 
 
@@ -196,7 +196,7 @@ def test_programs_end_with_the_lab():
 def test_a_capture_that_was_dead_when_it_was_stopped_stays_an_error():
     with pytest.raises(CaptureError, match=r"a:eth0"), Lab(pair(captures=["a"])) as lab:
         capture = lab.captures["a:eth0"]
-        lab._life.expect_end(capture._process)
+        lab._runtime.expect_end(capture._process)
         os.kill(helpers(lab)["tcpdump"], signal.SIGKILL)
         for told in ("tcpdump ended early", "The capture of a:eth0 failed"):
             with pytest.raises(CaptureError, match=told):

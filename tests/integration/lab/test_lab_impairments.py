@@ -203,7 +203,7 @@ def star(hosts: int, **settings) -> Topology:
 
 
 def emulators(lab) -> set[int]:
-    return {process.pid for process, name in lab._life._causes if "emulator" in name}
+    return {process.pid for process, name in lab._runtime._causes if "emulator" in name}
 
 
 def test_links_are_spread_over_several_emulators():

@@ -50,7 +50,7 @@ def resident(pid: int) -> int:
 def test_nothing_leaks_and_nothing_is_lost_that_was_not_to_be():
     forward = Impairments(delay=0.01, loss=LOSS)
     with Lab(pair(forward=forward, reverse=Impairments(delay=0.01))) as lab:
-        pid = next(process.pid for process, name in lab._life._causes if "emulator" in name)
+        pid = next(process.pid for process, name in lab._runtime._causes if "emulator" in name)
         sink = lab["b"].socket(kind=socket.SOCK_DGRAM)  # nobody reads it: only the link counts
         sink.bind((lab["b"].address, PORT))
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import ScenarioError
-from testbed.lab import Lab, Node
+from testbed.lab import Lab, LabNode
 from testbed.middlebox.registry import function_options
 from testbed.scenarios import registry, runner
 from testbed.topology.yaml.load import loads
@@ -131,7 +131,7 @@ def test_udp_comes_back_from_where_it_was_sent_to_and_from_nowhere_else(lab, fam
         assert lab["nat"].counters().dropped["no-mapping"] >= 1
 
 
-def bound(node: Node, family: int) -> socket.socket:
+def bound(node: LabNode, family: int) -> socket.socket:
     sock = node.socket(socket.AF_INET6 if family == 6 else socket.AF_INET, socket.SOCK_DGRAM)
     sock.bind((node.address6 if family == 6 else node.address, 0))
     sock.settimeout(20)
@@ -217,7 +217,7 @@ def test_addresses_outside_the_pool_are_the_nodes_own_until_they_are_in_it(famil
             assert listener.accept()[1][0] == second
 
 
-def _await_count(nat: Node, counter: str) -> None:
+def _await_count(nat: LabNode, counter: str) -> None:
     deadline = time.monotonic() + 20
     while not nat.function("nat").counters().get(counter):
         assert time.monotonic() < deadline
@@ -290,11 +290,11 @@ def test_a_service_inside_is_reached_by_its_public_endpoint_from_both_sides(fami
         assert lab["nat"].counters().missing == 0
 
 
-def _address(node: Node, family: int) -> str:
+def _address(node: LabNode, family: int) -> str:
     return node.address6 if family == 6 else node.address
 
 
-def reusing(node: Node, family: int, port: int = 0) -> socket.socket:
+def reusing(node: LabNode, family: int, port: int = 0) -> socket.socket:
     """A TCP socket that shares its port with others."""
     sock = node.socket(socket.AF_INET6 if family == 6 else socket.AF_INET)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from testbed.lab.placement import Place, places
+from testbed.lab.placement import Placement, placements
 
 
 @pytest.mark.parametrize(
@@ -18,14 +18,14 @@ from testbed.lab.placement import Place, places
     ],
 )
 def test_every_process_has_its_own(cpus, processes, first, wanted):
-    assert [one.cpu for one in places(cpus, processes, first)] == wanted
+    assert [one.cpu for one in placements(cpus, processes, first)] == wanted
 
 
 def test_those_that_are_left_take_in_what_the_processes_send():
     left = frozenset({0, 2})
-    assert places({0, 2, 5, 7}, 2, first=2) == [Place(5, left), Place(7, left)]
+    assert placements({0, 2, 5, 7}, 2, first=2) == [Placement(5, left), Placement(7, left)]
 
 
 @pytest.mark.parametrize(("cpus", "processes"), [({3}, 1), ({0, 1}, 2), ({0, 1}, 3), (set(), 2)])
-def test_without_one_left_there_are_no_places(cpus, processes):
-    assert places(cpus, processes) == [None] * processes
+def test_without_one_left_there_are_no_placements(cpus, processes):
+    assert placements(cpus, processes) == [None] * processes

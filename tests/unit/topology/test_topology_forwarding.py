@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
+from testbed.topology.broadcast_domains import switch_loops
 from testbed.topology.model import Endpoint, Link, Node, NodeKind, Topology
 from testbed.topology.planning.plan import plan
 from testbed.topology.planning.plan_model import Plan
-from testbed.topology.segments import switch_loops
 
 GIVEN_SUBNETS = (
     ("10.0.2.0/24",),

@@ -19,7 +19,7 @@ State: TypeAlias = Literal["new", "being built", "running", "closed"]
 _SAME_MOMENT = 0.2
 
 
-class Life:
+class Runtime:
     """One lab's thread, programs, sockets and namespaces, from its building to its end."""
 
     def __init__(self, name: str) -> None:
@@ -85,7 +85,7 @@ class Life:
 
         def on_end() -> None:
             cause = (process, name) if by_itself else self._dead_cause() or (process, name)
-            self.fail(self._obituary(*cause))
+            self.fail(self._describe_end(*cause))
 
         assert self._watch is not None
         self._watch.add(process, on_end)
@@ -102,7 +102,7 @@ class Life:
                 return process, name
         return None
 
-    def _obituary(self, process: Process, name: str) -> ProcessDied:
+    def _describe_end(self, process: Process, name: str) -> ProcessDied:
         status = process.wait()
         how = f"was killed by signal {-status}" if status < 0 else f"ended, status {status}"
         said = process.stderr_text().strip()

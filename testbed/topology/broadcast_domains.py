@@ -1,4 +1,4 @@
-"""Layer-2 segments: the links that switches join, and which segments routing can connect."""
+"""Broadcast domains: the links that switches join, and which domains routing can connect."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ FORWARDING: Final = ("router", "middlebox")
 
 
 @dataclass(frozen=True)
-class Segment:
+class BroadcastDomain:
     """Links joined by switches; `interfaces` are those with addresses, in order of the links."""
 
     links: tuple[int, ...]
@@ -44,8 +44,8 @@ def forwards(node: Node) -> bool:
     return node.kind in FORWARDING
 
 
-def find_segments(topology: Topology) -> tuple[Segment, ...]:
-    """The segments, in order of their first links; endpoints at unknown nodes are ignored."""
+def find_broadcast_domains(topology: Topology) -> tuple[BroadcastDomain, ...]:
+    """The domains, in order of their first links; endpoints at unknown nodes are ignored."""
     sets = DisjointSets(len(topology.links))
     first_of_switch: dict[str, int] = {}
     for index, link in enumerate(topology.links):
@@ -64,7 +64,8 @@ def find_segments(topology: Topology) -> tuple[Segment, ...]:
             if node is not None and node.kind != "switch":
                 members.append(end)
     return tuple(
-        Segment(links=tuple(links[root]), interfaces=tuple(interfaces[root])) for root in links
+        BroadcastDomain(links=tuple(links[root]), interfaces=tuple(interfaces[root]))
+        for root in links
     )
 
 
@@ -85,12 +86,12 @@ def switch_loops(topology: Topology) -> list[int]:
     return loops
 
 
-def reachable_sets(topology: Topology, segments: tuple[Segment, ...]) -> list[int]:
-    """For each segment the number of the set of segments that forwarding nodes connect."""
-    sets = DisjointSets(len(segments))
+def reachable_sets(topology: Topology, domains: tuple[BroadcastDomain, ...]) -> list[int]:
+    """For each domain the number of the set of domains that forwarding nodes connect."""
+    sets = DisjointSets(len(domains))
     first_of_node: dict[str, int] = {}
-    for index, segment in enumerate(segments):
-        for end in segment.interfaces:
+    for index, domain in enumerate(domains):
+        for end in domain.interfaces:
             if forwards(topology.nodes[end.node]):
                 sets.join(index, first_of_node.setdefault(end.node, index))
-    return [sets.find(index) for index in range(len(segments))]
+    return [sets.find(index) for index in range(len(domains))]
