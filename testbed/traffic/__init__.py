@@ -4,6 +4,7 @@ from testbed.traffic.bulk import Transfer, transfer
 from testbed.traffic.flood import SynFlood
 from testbed.traffic.request_response import Exchange, Responder, exchange, fast_open_exchange
 from testbed.traffic.sampling import Sample, Stream, stream
+from testbed.traffic.service import Service, receive_exactly
 from testbed.traffic.silence import AfterSilence, exchange_after_silence
 
 __all__ = [
@@ -11,12 +12,14 @@ __all__ = [
     "Exchange",
     "Responder",
     "Sample",
+    "Service",
     "Stream",
     "SynFlood",
     "Transfer",
     "exchange",
     "exchange_after_silence",
     "fast_open_exchange",
+    "receive_exactly",
     "stream",
     "transfer",
 ]

@@ -23,8 +23,8 @@ FACES = {
         difference follow match_connections match_segments read_fates read_trace
     """,
     "testbed.traffic": """
-        AfterSilence Exchange Responder Sample Stream SynFlood Transfer exchange
-        exchange_after_silence fast_open_exchange stream transfer
+        AfterSilence Exchange Responder Sample Service Stream SynFlood Transfer exchange
+        exchange_after_silence fast_open_exchange receive_exactly stream transfer
     """,
 }
 
