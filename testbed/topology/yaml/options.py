@@ -31,6 +31,7 @@ UNITS: Final[Mapping[str, Callable[[Any], float]]] = {
     "size": units.parse_size,
     "probability": units.parse_probability,
 }
+_BASE_UNITS: Final = {"duration": " s", "rate": " bit/s", "size": " bytes"}
 
 
 def read_options(
@@ -84,26 +85,58 @@ def unit_of(declared: inspect.Type) -> str | None:
 
 def _read_value(declared: inspect.Type, hint: Any, value: Any) -> Any:
     unit = unit_of(declared)
-    if unit is not None and value is not None:
-        value = UNITS[unit](value)
+    read = value if unit is None or value is None else UNITS[unit](value)
     try:
-        msgspec.convert(value, hint)
-    except msgspec.ValidationError as error:
-        literals = _literals(declared)
-        if not literals:
-            said = str(error).split(" - at ")[0]
-            raise InvalidValue(f"{said[:1].lower()}{said[1:]}; got {described(value)}") from None
-        near = suggestion(value, literals) if isinstance(value, str) else ""
-        raise InvalidValue(f"expected {join(literals)}, got {described(value)}{near}") from None
-    return value
+        msgspec.convert(read, hint)
+    except msgspec.ValidationError:
+        near = suggestion(value, _words(declared)) if isinstance(value, str) else ""
+        said = f"expected {_expected(declared)}, got {described(value)}{near}"
+        raise InvalidValue(said) from None
+    return read
 
 
-def _literals(declared: inspect.Type) -> list[str]:
+def _expected(declared: inspect.Type, unit: str = "") -> str:
+    """What an option takes, in words; unit: the kind of quantity that an annotation names."""
+    if isinstance(declared, inspect.Metadata):
+        return _expected(declared.type, (declared.extra or {}).get("unit", unit))
+    if isinstance(declared, inspect.UnionType):
+        some = [part for part in declared.types if not isinstance(part, inspect.NoneType)]
+        return join(_expected(part, unit) for part in some)
+    if isinstance(declared, inspect.IntType | inspect.FloatType):
+        whole = "a whole number" if isinstance(declared, inspect.IntType) else "a number"
+        return (f"a {unit}" if unit else whole) + _bounds(declared, _BASE_UNITS.get(unit, ""))
+    if isinstance(declared, inspect.StrType):
+        longest = declared.max_length
+        most = f" of at most {longest} characters" if longest is not None else ""
+        like = f" like {declared.pattern}" if declared.pattern else ""
+        return f"text{most}{like}"
+    if isinstance(declared, inspect.CollectionType):
+        return f"a list, each item {_expected(declared.item_type, unit)}"
+    if isinstance(declared, inspect.StructType):
+        keys = [f"{key.encode_name} ({_expected(key.type)})" for key in declared.fields]
+        return f"a mapping of {join(keys)}"
+    return join(_words(declared)) or "a value of another kind"
+
+
+def _bounds(declared: inspect.IntType | inspect.FloatType, unit: str) -> str:
+    if declared.ge is not None and declared.le is not None:
+        return f" from {declared.ge} to {declared.le}{unit}"
+    bounds = {
+        "of at least": declared.ge,
+        "above": declared.gt,
+        "of at most": declared.le,
+        "below": declared.lt,
+    }
+    said = [f" {word} {bound}{unit}" for word, bound in bounds.items() if bound is not None]
+    return " and".join(said)
+
+
+def _words(declared: inspect.Type) -> list[str]:
     """The words that an option can be, empty if it is no choice of words."""
     if isinstance(declared, inspect.Metadata):
-        return _literals(declared.type)
+        return _words(declared.type)
     if isinstance(declared, inspect.UnionType):
-        return [word for part in declared.types for word in _literals(part)]
+        return [word for part in declared.types for word in _words(part)]
     if isinstance(declared, inspect.LiteralType):
         return [str(value) for value in declared.values]
     if isinstance(declared, inspect.EnumType):

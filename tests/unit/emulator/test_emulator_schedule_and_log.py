@@ -88,7 +88,7 @@ def test_a_schedule_can_be_replaced(emulator, cable):
     [
         ([ScheduledChange(at=-1)], "scheduled at"),
         ([ScheduledChange(at=1, changes={"speed": 3})], "no impairment speed"),
-        ([ScheduledChange(at=1, changes={"delay": "long"})], "float"),
+        ([ScheduledChange(at=1, changes={"delay": "long"})], "emulator: "),
         ([ScheduledChange(at=1, changes={"loss": 2.0})], "loss: expected"),
         (
             [

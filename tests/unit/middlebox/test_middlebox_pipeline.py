@@ -215,9 +215,9 @@ def test_options_are_checked_and_changed_in_part():
         "verdict": "pass",
         "emit": "x",
     }
-    with pytest.raises(LabError, match=r"'a' cannot take .*`nonsense`.*it has verdict, emit"):
+    with pytest.raises(LabError, match=r"'a' cannot take .*; it has verdict, emit"):
         bench.pipeline.set_options("a", {"nonsense": 1})
-    with pytest.raises(LabError, match="Expected `str`, got `int`"):
+    with pytest.raises(LabError, match="'a' cannot take these options"):
         Bench(("a", {"emit": 1}))
     with pytest.raises(LabError, match="listed twice"):
         Bench(("a", {}), ("a", {}))

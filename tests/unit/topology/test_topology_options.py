@@ -13,20 +13,25 @@ from testbed.topology.yaml.load import loads
 from testbed.topology.yaml.schema import json_schema
 
 
-class Proxy(msgspec.Struct, frozen=True, kw_only=True):
-    handshake_data: Literal["drop", "hold"] = "hold"
-    timeout: Annotated[float, msgspec.Meta(extra={"unit": "duration"})] = 30.0
-    share: Annotated[float | None, msgspec.Meta(extra={"unit": "probability"})] = None
-    mss: Annotated[int, msgspec.Meta(ge=64)] = 1460
-    sack: bool = True
-
-
 class Clamp(msgspec.Struct, frozen=True, kw_only=True):
     size: int
 
     def __post_init__(self) -> None:
         if self.size == 13:
             raise ValueError("13 is unlucky")
+
+
+class Proxy(msgspec.Struct, frozen=True, kw_only=True):
+    handshake_data: Literal["drop", "hold"] = "hold"
+    timeout: Annotated[float, msgspec.Meta(gt=0, extra={"unit": "duration"})] = 30.0
+    share: Annotated[float | None, msgspec.Meta(extra={"unit": "probability"})] = None
+    mss: Annotated[int, msgspec.Meta(ge=64)] = 1460
+    sack: bool = True
+    scale: Annotated[int, msgspec.Meta(ge=0, le=14)] | Literal["mirror"] = "mirror"
+    marks: tuple[Annotated[int, msgspec.Meta(lt=9)], ...] = ()
+    rewrite: Clamp | None = None
+    note: Annotated[str, msgspec.Meta(max_length=5)] | None = None
+    file: Annotated[str, msgspec.Meta(pattern="^[a-z]+$")] = "a"
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -76,8 +81,23 @@ def test_quantities_are_in_base_units() -> None:
         ("setup-proxy: {handshake_data: [drop]}", "handshake_data: ", "expected drop or hold"),
         ("setup-proxy: {timeout: 30}", "setup-proxy.timeout: ", "unit is missing"),
         ("setup-proxy: {share: 5}", "setup-proxy.share: ", "write 5%"),
-        ("setup-proxy: {mss: big}", "setup-proxy.mss: ", "expected `int`, got `str`; got 'big'"),
-        ("setup-proxy: {mss: 5}", "setup-proxy.mss: ", ">= 64"),
+        (
+            "setup-proxy: {mss: big}",
+            "setup-proxy.mss: ",
+            "expected a whole number of at least 64, got 'big'",
+        ),
+        ("setup-proxy: {mss: 5}", "setup-proxy.mss: ", "of at least 64, got the number 5"),
+        ("setup-proxy: {timeout: 0s}", "setup-proxy.timeout: ", "a duration above 0 s, got '0s'"),
+        ("setup-proxy: {share: {}}", "setup-proxy.share: ", "expected a probability"),
+        (
+            "setup-proxy: {scale: 15}",
+            "setup-proxy.scale: ",
+            "a whole number from 0 to 14 or mirror",
+        ),
+        ("setup-proxy: {marks: [1, x]}", "marks: ", "a list, each item a whole number below 9"),
+        ("setup-proxy: {rewrite: {x: 1}}", "rewrite: ", "a mapping of size (a whole number)"),
+        ("setup-proxy: {note: 1}", "setup-proxy.note: ", "text of at most 5 characters"),
+        ("setup-proxy: {file: /x}", "setup-proxy.file: ", "expected text like ^[a-z]+$"),
         ("setup-proxy: {sack: yes}", "setup-proxy.sack: ", "expected true or false, got 'yes'"),
         ("clamp", "functions[0]", "the option 'size' of clamp is missing"),
         ("clamp: {size: 13}", "clamp: ", "13 is unlucky"),
