@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from testbed import __version__
-from testbed.cli import machine, scenarios, topologies, traces
+from testbed.cli import kernels, machine, scenarios, topologies, traces
 from testbed.cli.kernel import Kernel, rerun
 
 app = typer.Typer(
@@ -50,7 +50,7 @@ def _options(
         raise typer.Exit(status)
 
 
-for module in (scenarios, topologies, traces, machine):
+for module in (scenarios, topologies, traces, kernels, machine):
     module.register(app)
 
 

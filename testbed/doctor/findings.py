@@ -276,6 +276,14 @@ def _optional(machine: Machine) -> Iterator[Finding]:
         meaning="Only container nodes need it.",
         cure="start an engine, or set DOCKER_HOST to a unix:// address",
     )
+    yield _weigh(
+        "virtual clock (optional)",
+        bool(machine.virtual_kernels),
+        ", ".join(machine.virtual_kernels) or "no kernel built",
+        otherwise="missing",
+        meaning="Only `--clock virtual` needs it: exact times, the same packets every run.",
+        cure="testbed kernel build",
+    )
 
 
 _PRIVILEGED: tuple[Callable[[Machine], Iterator[Finding]], ...] = (

@@ -22,6 +22,7 @@ import testbed
 from testbed.errors import KernelError, MissingProgram
 from testbed.kernel.processes import userns
 from testbed.kernel.processes.process import find_program
+from testbed.kernel.uml.store import built_kernels
 
 QDISCS = ("netem", "tbf", "htb", "fq", "fq_codel", "codel", "red", "pie", "cake")
 
@@ -58,7 +59,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
 
     programs: name and version (or path), None where it is not installed. forbidding: sysctls that
     keep ordinary users from labs, see `userns.forbidding_settings`. docker: None when an engine
-    answers, else why not. open_files: the hard limit, None for no limit.
+    answers, else why not. open_files: the hard limit, None for no limit. virtual_kernels: the
+    kernels with a virtual clock that this user has built, for this testbed.
     """
 
     kernel: str
@@ -70,6 +72,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     forbidding: dict[str, tuple[str, str]]
     docker: str | None
     open_files: int | None
+    virtual_kernels: tuple[str, ...] = ()
 
 
 def probe() -> Machine:
@@ -92,6 +95,7 @@ def probe() -> Machine:
         forbidding=userns.forbidding_settings(),
         docker=_ask_docker(),
         open_files=None if hard == resource.RLIM_INFINITY else hard,
+        virtual_kernels=tuple(one.name for one in built_kernels() if one.current),
     )
 
 

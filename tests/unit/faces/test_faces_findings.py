@@ -34,6 +34,7 @@ def _machine(*, inside: dict[str, Any] | None = None, **changes: Any) -> Machine
         "forbidding": {},
         "docker": None,
         "open_files": None,
+        "virtual_kernels": ("6.12.117-0123abcd",),
     }
     return Machine(**{**values, **changes})
 
@@ -55,6 +56,7 @@ def test_a_good_machine_has_nothing_to_mend() -> None:
         ({"processors": 1}, "processors", "degraded"),
         ({"open_files": 1024}, "open files", "degraded"),
         ({"docker": "no such file"}, "docker (optional)", "missing"),
+        ({"virtual_kernels": ()}, "virtual clock (optional)", "missing"),
         ({"inside": {"tun": "mode 0600"}}, "/dev/net/tun", "missing"),
         ({"inside": {"steering": "not permitted"}}, "packet steering", "degraded"),
         ({"inside": {"arrival_stamps": False}}, "arrival stamps", "degraded"),
