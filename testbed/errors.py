@@ -6,7 +6,8 @@ for, what was found and what to do, in one paragraph fit to be printed without a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 
 class TestbedError(Exception):
@@ -34,6 +35,15 @@ class KernelError(TestbedError):
     """
 
     number: int | None = None
+
+
+@contextlib.contextmanager
+def blame(where: str) -> Iterator[None]:
+    """Begin the text of kernel errors with the node (or link) that they are about."""
+    try:
+        yield
+    except KernelError as error:
+        raise type(error)(f"{where}: {error}") from None
 
 
 class PrivilegeError(KernelError):

@@ -7,9 +7,12 @@ from typing import Literal
 
 import msgspec
 
+from testbed.emulator.builder import EmulatorBuilder, Workshop
 from testbed.emulator.limits import refuse_impossible
+from testbed.emulator.netem.builder import NetemBuilder
 from testbed.emulator.netem.description import link_refusals, needed_kinds, stages
 from testbed.emulator.netem.probe import NetemSupport, probe_netem
+from testbed.emulator.userspace.builder import UserspaceBuilder
 from testbed.errors import TopologyError
 from testbed.kernel.namespace import Namespace
 from testbed.topology.model import Link, Topology
@@ -45,6 +48,16 @@ def choose(topology: Topology, namespace: Namespace) -> Choice:
     if others:
         _refuse([*(f"userspace: {line}" for line in others), *(f"netem: {x}" for x in problems)])
     return Choice("userspace")
+
+
+def emulator_builder(
+    topology: Topology, namespace: Namespace, workshop: Workshop
+) -> EmulatorBuilder:
+    """What makes the links of the emulator that `choose` takes; raises what it raises."""
+    support = choose(topology, namespace).support
+    if support is None:
+        return UserspaceBuilder(workshop, topology.emulator_processes, topology.seed)
+    return NetemBuilder(workshop, support, topology.seed)
 
 
 def netem_problems(topology: Topology, links: Iterable[Link], support: NetemSupport) -> list[str]:

@@ -4,18 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-import os
-from collections.abc import Iterator, Sequence
 from itertools import count, islice
 
-from testbed.errors import KernelError, ReadBackError
+from testbed.errors import ReadBackError, blame
 from testbed.kernel import sysctl
-from testbed.kernel.devices import tun
-from testbed.kernel.devices.steering import open_steered
 from testbed.kernel.namespace import Namespace
 from testbed.kernel.netlink import ethtool, rtnetlink, state
 from testbed.kernel.netlink.socket import Netlink, Request
-from testbed.kernel.processes.process import deadline_in, time_left
 from testbed.kernel.tcp_info import route_settings
 from testbed.lab.defaults import PINNED_SYSCTLS
 from testbed.topology.model import RouteMetrics
@@ -27,10 +22,6 @@ from testbed.topology.planning.plan_model import (
 )
 
 BRIDGE = "bridge"
-#: Links take milliseconds; the kernel queues this behind whatever else it does to interfaces, on a
-#: busy machine the removal of hundreds of them.
-CARRIER_SECONDS = 30.0
-_TAP_QUEUE = 10_000
 # RFC 5737 and RFC 3849: an address that only a default route leads to.
 _DOCUMENTATION_ADDRESS = {4: "192.0.2.1", 6: "2001:db8::1"}
 
@@ -54,31 +45,17 @@ class NodeBuilder:
         self.namespace = namespace
         self.defaults = defaults
         self.indices: dict[str, int] = {"lo": rtnetlink.LOOPBACK_INDEX}
-        self.tap_fds: dict[str, int] = {}
+        #: Interfaces whose kernel merges and splits segments and is to stop it.
+        self.offloading: list[str] = []
         self.netlink = namespace.call(Netlink)
 
     @property
     def name(self) -> str:
         return self.planned.name
 
-    def close_taps(self) -> None:
-        """Close our copies of the TAP descriptors, after the emulator has its own."""
-        while self.tap_fds:
-            os.close(self.tap_fds.popitem()[1])
-
     def close(self) -> None:
         """End the construction."""
-        self.close_taps()
         self.netlink.close()
-
-
-@contextlib.contextmanager
-def blame(where: str) -> Iterator[None]:
-    """Begin the text of kernel errors with the node (or link) that they are about."""
-    try:
-        yield
-    except KernelError as error:
-        raise type(error)(f"{where}: {error}") from None
 
 
 class IndexSource:
@@ -116,12 +93,21 @@ def veth_request(
 
 
 def cable_ends(
-    link: PlannedLink, builders: dict[str, NodeBuilder], indices: IndexSource
+    link: PlannedLink,
+    builders: dict[str, NodeBuilder],
+    indices: IndexSource,
+    *,
+    has_offloads: bool = True,
 ) -> tuple[rtnetlink.LinkEnd, rtnetlink.LinkEnd]:
-    """The interfaces of a link, as ends of cables that are still to be made."""
+    """The interfaces of a link, as ends of cables that are still to be made.
+
+    has_offloads: whether their kernel will merge and split segments until told not to.
+    """
 
     def end(planned: PlannedInterface) -> rtnetlink.LinkEnd:
         builder = builders[planned.node]
+        if has_offloads and not planned.offload:
+            builder.offloading.append(planned.name)
         return rtnetlink.LinkEnd(
             namespace=builder.namespace.fileno(),
             name=planned.name,
@@ -131,34 +117,6 @@ def cable_ends(
         )
 
     return end(link.a), end(link.b)
-
-
-def open_taps(
-    link: PlannedLink,
-    builders: dict[str, NodeBuilder],
-    indices: IndexSource,
-    receivers: Sequence[int] = (),
-) -> str | None:
-    """Make the interfaces of an emulated link; their descriptors wait in `tap_fds`.
-
-    What comes in by each is steered to one of the processors `receivers`, if there are any: to one
-    alone, so that no packet overtakes another. Why none of it is, where it should be, or None.
-    """
-    refusals = []
-    for planned in (link.a, link.b):
-        builder = builders[planned.node]
-        index = indices.take(builder, planned.name)
-        with _blame_node(builder):
-            if receivers:
-                cpu = receivers[index % len(receivers)]
-                fd, refusal = builder.namespace.call(
-                    open_steered, tun.open_tap, planned.name, index, (cpu,)
-                )
-                refusals.append(refusal)
-            else:
-                fd = builder.namespace.call(tun.open_tap, planned.name, index)
-            builder.tap_fds[planned.name] = fd
-    return refusals[0] if refusals and all(refusals) else None
 
 
 def configure(builder: NodeBuilder, extra: list[Request]) -> None:
@@ -174,10 +132,9 @@ def configure(builder: NodeBuilder, extra: list[Request]) -> None:
     ]
     requests += [_route_request(builder, route) for route in planned.routes]
     with _blame_node(builder):
-        for interface in planned.interfaces:
+        for name in builder.offloading:
             # Before it is up, when fewer have to be told.
-            if not interface.offload and interface.name not in builder.tap_fds:
-                builder.defaults.offloads.disable(builder.netlink, interface.name)
+            builder.defaults.offloads.disable(builder.netlink, name)
         builder.netlink.execute(requests + extra)
 
 
@@ -194,20 +151,8 @@ def _bridge_requests(builder: NodeBuilder) -> list[Request]:
 def _interface_requests(builder: NodeBuilder, interface: PlannedInterface) -> list[Request]:
     index = builder.indices[interface.name]
     master = builder.indices[BRIDGE] if builder.planned.kind == "switch" else None
-    if interface.name in builder.tap_fds:
-        settings = rtnetlink.set_link(
-            index,
-            interface.name,
-            mac_address=interface.mac,
-            mtu=interface.mtu,
-            txqlen=_TAP_QUEUE,
-            master=master,
-            up=True,
-        )
-    else:
-        settings = rtnetlink.set_link(index, interface.name, master=master, up=True)
     return [
-        settings,
+        rtnetlink.set_link(index, interface.name, master=master, up=True),
         *(rtnetlink.add_address(index, interface.name, address) for address in interface.addresses),
     ]
 
@@ -240,32 +185,12 @@ def verify(builder: NodeBuilder) -> None:
     Raises `ReadBackError` for the first difference.
     """
     with _blame_node(builder):
-        _verify_interfaces(builder, _await_carrier(builder))
+        wanted = [interface.name for interface in builder.planned.interfaces]
+        _verify_interfaces(builder, state.await_carriers(builder.netlink, wanted))
         if builder.planned.routes:
             _verify_routes(builder)
         if builder.planned.congestion_control is not None:
             builder.namespace.call(_verify_congestion_control, builder.planned)
-
-
-def _await_carrier(builder: NodeBuilder) -> dict[str, state.InterfaceState]:
-    """The interfaces as they are when all of them carry frames."""
-    deadline = deadline_in(CARRIER_SECONDS)
-    wanted = [interface.name for interface in builder.planned.interfaces]
-    listening = False
-    while True:
-        found = state.interfaces(builder.netlink)
-        idle = [name for name in wanted if name not in found or not found[name].carrying]
-        if not idle:
-            return found
-        if not listening:
-            # What changed since the question was answered is asked for again.
-            builder.netlink.subscribe(state.RTNLGRP_LINK)
-            listening = True
-        elif not builder.netlink.wait_for_change(time_left(deadline)):
-            raise ReadBackError(
-                f"the interface {idle[0]} carries no frames {CARRIER_SECONDS:g} s after it was "
-                "set up."
-            )
 
 
 def _verify_interfaces(builder: NodeBuilder, interfaces: dict[str, state.InterfaceState]) -> None:

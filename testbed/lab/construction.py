@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
 import os
 import resource
 import time
 from pathlib import Path
 
-from testbed.emulator.choice import Choice, choose
-from testbed.emulator.emulator import Emulator
-from testbed.emulator.fate_file import FateFile
-from testbed.emulator.userspace.client import UserspaceEmulator
-from testbed.errors import CaptureError, LabError
-from testbed.kernel.devices.arrival_stamps import stamped
+from testbed.emulator.builder import EmulatorBuilder, End, Workshop
+from testbed.emulator.choice import emulator_builder
+from testbed.errors import CaptureError, LabError, blame
 from testbed.kernel.netlink.socket import Netlink
+from testbed.kernel.placement import Placement, placements
+from testbed.kernel.processes.helper import Helper, start_helper
 from testbed.kernel.processes.process import find_program
 from testbed.lab import build, ruleset
 from testbed.lab.capture import Capture
-from testbed.lab.helper import Helper, start_helper
 from testbed.lab.link import LabLink, check_impairments, link_name
 from testbed.lab.middlebox_node import MiddleboxBuilder
-from testbed.lab.netem_emulator import NetemEmulator
 from testbed.lab.node import LabNode
-from testbed.lab.placement import Placement, in_words, placements
 from testbed.lab.runtime import Runtime
-from testbed.topology.model import BitsPerSecond, Endpoint
+from testbed.topology.model import Endpoint
 from testbed.topology.planning.plan_model import Plan, PlannedLink
 
 _VETH_BATCH = 64
 _ETHERNET_OVERHEAD = 14 + 2 * 4  # the header and two VLAN tags
-_SLOW: BitsPerSecond = 1e9
-_NO_FAST_LINK = "none: no link has a rate above 1 Gbit/s, or no rate"
 _LONGEST_SEGMENT = 262144  # what tcpdump takes for no limit: segments before they are cut up
 
 
@@ -50,12 +43,10 @@ class Construction:
         self.steering: dict[str, str] = {}
         self._directory = captures
         self._runtime = runtime
-        self.emulators: list[Emulator] = []
-        self._choice: Choice | None = None
-        self._emulation: list[Helper] = []
+        self.emulation: EmulatorBuilder | None = None
+        self._helpers: list[Helper] = []
         self._middleboxes: dict[str, Helper] = {}
         self._placements: dict[str, Placement | None] = {}
-        self._steered: dict[UserspaceEmulator, Placement] = {}
         self._builders: dict[str, build.NodeBuilder] = {}
         self._indices = build.IndexSource()
 
@@ -80,7 +71,7 @@ class Construction:
             "read back": self._verify,
             "captures": self._start_captures,
         }
-        if self._emulation or self._middleboxes:
+        if self._helpers:
             steps["readiness to end"] = self._let_go
         last = began
         for name, step in steps.items():
@@ -92,24 +83,27 @@ class Construction:
     def _start_helpers(self) -> None:
         emulated = sum(link.emulated for link in self.plan.links)
         if emulated:
-            self._choice = choose(self.plan.topology, self._hidden)
-            if self._choice.emulator == "userspace":
-                processes = min(self.plan.topology.emulator_processes, emulated)
-                self._emulation = [
-                    self._start_helper(
-                        "testbed.emulator.userspace", _emulator_name(number, processes)
-                    )
-                    for number in range(1, processes + 1)
-                ]
+            workshop = Workshop(
+                self._runtime.new_namespace,
+                self._start_helper,
+                self._indices.take_unnamed,
+                self._runtime.stack,
+                self._directory,
+            )
+            self.emulation = emulator_builder(self.plan.topology, self._hidden, workshop)
+            self._helpers += self.emulation.start(emulated)
         for node in self.plan.nodes.values():
             if node.kind == "middlebox":
                 helper = self._start_helper(
                     "testbed.middlebox.process", f"the middlebox '{node.name}'"
                 )
                 self._middleboxes[node.name] = helper
-        helpers = [*self._emulation, *self._middleboxes.values()]
-        found = placements(os.sched_getaffinity(0), len(helpers), first=os.getpid())
-        self._placements = {helper.name: one for helper, one in zip(helpers, found, strict=True)}
+        self._helpers += self._middleboxes.values()
+        found = placements(os.sched_getaffinity(0), len(self._helpers), first=os.getpid())
+        names = [helper.name for helper in self._helpers]
+        self._placements = dict(zip(names, found, strict=True))
+        if self.emulation is not None:
+            self.emulation.place(self._placements)
 
     def _start_helper(self, module: str, name: str) -> Helper:
         self._runtime.step()
@@ -136,71 +130,33 @@ class Construction:
                 netlink.execute(
                     [build.veth_request(link, self._builders, self._indices) for link in batch]
                 )
-        self.emulators = self._make_emulators()
-        turns = itertools.cycle(self.emulators)
         for link in self.plan.links:
             if link.emulated:
                 self._runtime.step()
-                self.links.append(self._emulate(next(turns), link))
+                self.links.append(self._emulate(link))
             else:
                 self.links.append(LabLink(link, None, self._runtime.check))
-        for emulator, placement in self._steered.items():
-            emulator.steer(placement.cpu, sorted(placement.receivers))
+        if self.emulation is not None:
+            self.emulation.links_added()
+            self.steering |= self.emulation.steering
 
-    def _make_emulators(self) -> list[Emulator]:
-        """Those that take turns at taking over links."""
-        if self._emulation:
-            for helper in self._emulation:
-                placement = self._placements[helper.name]
-                self.steering[helper.name] = (
-                    in_words(placement) if placement is None else _NO_FAST_LINK
-                )
-            return [UserspaceEmulator(helper.channel) for helper in self._emulation]
-        if self._choice is None or self._choice.support is None:
-            return []
-        emulator = NetemEmulator(
-            self._runtime.new_namespace(), self._indices.take_unnamed, self._choice.support
-        )
-        self._runtime.stack.callback(emulator.close)
-        return [emulator]
-
-    def _open_taps(self, emulator: UserspaceEmulator, link: PlannedLink) -> None:
-        placement = self._placements[emulator.process]
-        if placement is None or not _is_fast(link):
-            build.open_taps(link, self._builders, self._indices)
-            return
-        refusal = build.open_taps(link, self._builders, self._indices, sorted(placement.receivers))
-        if refusal is None:
-            self._steered[emulator] = placement
-            self.steering[emulator.process] = in_words(placement)
-        elif emulator not in self._steered:
-            self.steering[emulator.process] = f"none: {refusal}"
-
-    def _emulate(self, emulator: Emulator, link: PlannedLink) -> LabLink:
+    def _emulate(self, link: PlannedLink) -> LabLink:
+        assert self.emulation is not None
         name = link_name(link)
-        seed = self.plan.topology.seed
-        fates = None
-        if isinstance(emulator, NetemEmulator):
-            ends = build.cable_ends(link, self._builders, self._indices)
-            with build.blame(f"link {name}"):
-                emulator.add_link(
-                    name, *ends, link.forward, link.reverse, seed=seed, offload=link.offload
-                )
-        elif isinstance(emulator, UserspaceEmulator):
-            self._open_taps(emulator, link)
-            fd_a, fd_b = (self._builders[end.node].tap_fds[end.name] for end in (link.a, link.b))
-            if link.log:
-                fates = FateFile(name, self._directory)
-                self._runtime.stack.callback(fates.close)
-            log_fd = None if fates is None else fates.fileno()
-            with stamped(fd_a, fd_b) as stamps:
-                emulator.add_link(
-                    name, fd_a, fd_b, link.forward, link.reverse, seed, log_fd, stamps
-                )
-        forward, reverse = emulator.read_back(name)
+        cables = build.cable_ends(
+            link, self._builders, self._indices, has_offloads=self.emulation.has_offloads
+        )
+        nodes = (self._builders[end.node] for end in (link.a, link.b))
+        a, b = (
+            End(node.namespace, node.netlink, cable)
+            for node, cable in zip(nodes, cables, strict=True)
+        )
+        with blame(f"link {name}"):
+            made = self.emulation.add_link(name, link, a, b)
+        forward, reverse = made.emulator.read_back(name)
         check_impairments(name, "forward", link.forward, forward)
         check_impairments(name, "reverse", link.reverse, reverse)
-        return LabLink(link, emulator, self._runtime.check, fates)
+        return LabLink(link, made.emulator, self._runtime.check, made.fates)
 
     def _configure(self) -> None:
         for builder in self._builders.values():
@@ -222,9 +178,8 @@ class Construction:
                 ruleset.load(self._runtime.group, builder, kernel.nftables)
 
     def _verify(self) -> None:
-        for emulator in self.emulators:
-            if isinstance(emulator, NetemEmulator):
-                emulator.await_carriers()
+        if self.emulation is not None:
+            self.emulation.await_carriers()
         for builder in self._builders.values():
             self._runtime.step()
             build.verify(builder)
@@ -265,18 +220,6 @@ class Construction:
         interfaces = self.plan.nodes[end.node].interfaces
         planned = next(one for one in interfaces if one.name == end.interface)
         return _LONGEST_SEGMENT if planned.offload else planned.mtu + _ETHERNET_OVERHEAD
-
-
-def _emulator_name(number: int, processes: int) -> str:
-    return "the link emulator" if processes == 1 else f"the link emulator {number} of {processes}"
-
-
-def _is_fast(link: PlannedLink) -> bool:
-    """Whether an emulator that does all the kernel's work for the receivers would hold it up."""
-    return all(
-        one.rate_trace is None and (one.rate is None or one.rate > _SLOW)
-        for one in (link.forward, link.reverse)
-    )
 
 
 def _descriptors(plan: Plan) -> int:

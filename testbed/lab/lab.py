@@ -199,8 +199,8 @@ class Lab:
         self._nodes, self._captures = construction.nodes, construction.captures
         construction.build()
         self._links = construction.links
-        if construction.emulators:
-            self.emulator_name = construction.emulators[0].name
+        if construction.emulation is not None:
+            self.emulator_name = construction.emulation.name
         self.steering = MappingProxyType(construction.steering)
         self.build_seconds = construction.seconds
         if runtime.failure is not None:

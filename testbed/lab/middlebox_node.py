@@ -22,9 +22,9 @@ from testbed.kernel.devices import tun
 from testbed.kernel.devices.steering import open_steered
 from testbed.kernel.netlink import rtnetlink
 from testbed.kernel.netlink.socket import Request
+from testbed.kernel.placement import Placement, in_words
+from testbed.kernel.processes.helper import Helper
 from testbed.lab.build import IndexSource, NodeBuilder
-from testbed.lab.helper import Helper
-from testbed.lab.placement import Placement, in_words
 from testbed.middlebox.client import MiddleboxClient
 from testbed.middlebox.registry import find
 from testbed.topology.planning.plan_model import Plan, PlannedInterface

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
+from collections.abc import Collection
 from functools import cache
 
 import msgspec
@@ -16,9 +17,14 @@ from pyroute2.netlink.rtnl.ifaddrmsg import ifaddrmsg
 from pyroute2.netlink.rtnl.ifinfmsg import ifinfmsg
 from pyroute2.netlink.rtnl.rtmsg import rtmsg
 
+from testbed.errors import ReadBackError
 from testbed.kernel.netlink.rtnetlink import RTAX_RTO_MIN, TABLE_MAIN, Metrics
 from testbed.kernel.netlink.socket import NLM_F_DUMP, Netlink, attributes, encode, pack
+from testbed.kernel.processes.process import deadline_in, time_left
 
+#: Links take milliseconds; the kernel queues this behind whatever else it does to interfaces, on a
+#: busy machine the removal of hundreds of them.
+CARRIER_SECONDS = 30.0
 RTNLGRP_LINK = 1
 
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
@@ -117,6 +123,29 @@ def interfaces(netlink: Netlink) -> dict[str, InterfaceState]:
             carrying=_carrying(given),
         )
     return found
+
+
+def await_carriers(netlink: Netlink, wanted: Collection[str]) -> dict[str, InterfaceState]:
+    """All interfaces as they are when those `wanted` carry frames; they must be up.
+
+    Raises `ReadBackError` after `CARRIER_SECONDS`.
+    """
+    deadline = deadline_in(CARRIER_SECONDS)
+    listening = False
+    while True:
+        found = interfaces(netlink)
+        idle = [name for name in wanted if name not in found or not found[name].carrying]
+        if not idle:
+            return found
+        if not listening:
+            # What changed since the question was answered is asked for again.
+            netlink.subscribe(RTNLGRP_LINK)
+            listening = True
+        elif not netlink.wait_for_change(time_left(deadline)):
+            raise ReadBackError(
+                f"the interface {idle[0]} carries no frames {CARRIER_SECONDS:g} s after it was "
+                "set up."
+            )
 
 
 def traffic(netlink: Netlink, index: int) -> Traffic:

@@ -402,7 +402,7 @@ def test_impairments_that_differ_are_an_error(monkeypatch):
 
 
 def test_a_carrier_that_does_not_come_is_an_error(monkeypatch):
-    monkeypatch.setattr(building, "CARRIER_SECONDS", 0.2)
+    monkeypatch.setattr(state, "CARRIER_SECONDS", 0.2)
     monkeypatch.setattr(state, "_carrying", lambda _: False)
     with pytest.raises(ReadBackError, match=r"carries no frames"), Lab(pair()):
         pass

@@ -14,9 +14,9 @@ import pytest
 from lab_topologies import boxed, pair
 
 from testbed.errors import CaptureError, PrivilegeError, ProcessDied
+from testbed.kernel.processes.helper import start_helper
 from testbed.kernel.processes.process import await_readable
 from testbed.lab import Lab, construction
-from testbed.lab.helper import start_helper
 
 SOON = 5.0  # at once, on a machine with other work to do
 
@@ -27,7 +27,7 @@ def helpers(lab: Lab) -> dict[str, int]:
     for process in lab._runtime.group._started:
         if process.running:
             words = " ".join(process.argv)
-            kind = re.search(r"testbed\.\w+|tcpdump|sleep|cat", words)
+            kind = re.search(r"testbed[.\w]+|tcpdump|sleep|cat", words)
             assert kind is not None, words
             found[kind.group()] = process.pid
     return found

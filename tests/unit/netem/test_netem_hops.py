@@ -3,9 +3,9 @@ from __future__ import annotations
 import pytest
 
 from testbed.emulator.netem import description as netem
+from testbed.emulator.netem.middle import HopsInForce, Path
 from testbed.errors import KernelError
 from testbed.kernel.netlink.socket import Request
-from testbed.lab.netem_link import HopsInForce, Path
 from testbed.topology.model import Impairments
 
 PATH = Path(entry=1, chance=2, queue=3, way=4)

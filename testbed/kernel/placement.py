@@ -11,18 +11,18 @@ class Placement(msgspec.Struct, frozen=True):
     """The processors of one helper process.
 
     cpu: where the process runs.
-    receivers: the processors that take in what it sends.
+    receivers: the processors that take in what it sends, in ascending order.
     """
 
     cpu: int
-    receivers: frozenset[int]
+    receivers: tuple[int, ...]
 
 
 def in_words(placement: Placement | None) -> str:
     """Which processors share the work of a process under load, or why none do."""
     if placement is None:
         return "none: no processor would be left for the receivers"
-    receivers = ", ".join(map(str, sorted(placement.receivers)))
+    receivers = ", ".join(map(str, placement.receivers))
     return f"under load, from processor {placement.cpu} to {receivers}"
 
 
@@ -41,5 +41,5 @@ def placements(cpus: Collection[int], processes: int, first: int = 0) -> list[Pl
     ordered = sorted(cpus)
     start = first % len(ordered)
     turned = ordered[start:] + ordered[:start]
-    receivers = frozenset(turned[processes:])
+    receivers = tuple(sorted(turned[processes:]))
     return [Placement(cpu, receivers) for cpu in turned[:processes]]

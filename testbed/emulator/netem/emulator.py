@@ -10,18 +10,16 @@ from testbed.emulator.counters import AppliedChange, Lateness, LinkCounters
 from testbed.emulator.limits import refuse_impossible
 from testbed.emulator.netem import description as netem
 from testbed.emulator.netem.description import HEAD_START, LONG_HEAD_START, HeadStart
+from testbed.emulator.netem.middle import HopsInForce, Middle
 from testbed.emulator.netem.probe import NetemSupport
+from testbed.emulator.netem.schedule import Schedule
 from testbed.emulator.userspace.link import DirectionName, after, directions_of
-from testbed.errors import LabError, ReadBackError
+from testbed.errors import LabError
 from testbed.kernel import sysctl
 from testbed.kernel.namespace import Namespace
 from testbed.kernel.netlink import redirect, state
 from testbed.kernel.netlink.rtnetlink import LinkEnd
 from testbed.kernel.netlink.socket import Netlink
-from testbed.kernel.processes.process import deadline_in, time_left
-from testbed.lab.build import CARRIER_SECONDS
-from testbed.lab.netem_link import HopsInForce, Middle
-from testbed.lab.schedule import Schedule
 from testbed.topology.model import Impairments, ScheduledChange
 
 _QUIET = {
@@ -145,22 +143,11 @@ class NetemEmulator:
     def await_carriers(self) -> None:
         """Return when frames can pass through every link; the ends must be up.
 
-        Raises `ReadBackError` after `CARRIER_SECONDS`.
+        Raises `ReadBackError` when they do not come to.
         """
-        deadline = deadline_in(CARRIER_SECONDS)
         wanted = [name for link in self._links.values() for name in link.middle.names]
         with self._namespace.call(Netlink) as netlink:
-            netlink.subscribe(state.RTNLGRP_LINK)
-            while True:
-                found = state.interfaces(netlink)
-                idle = [name for name in wanted if not found[name].carrying]
-                if not idle:
-                    return
-                if not netlink.wait_for_change(time_left(deadline)):
-                    raise ReadBackError(
-                        f"the interface {idle[0]} in the middle of a link carries no frames "
-                        f"{CARRIER_SECONDS:g} s after it was set up."
-                    )
+            state.await_carriers(netlink, wanted)
 
     def set(self, name: str, direction: DirectionName, impairments: Impairments) -> None:
         """See `Emulator`. What waits in a queue whose discipline is replaced is dropped."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from testbed.lab.placement import Placement, placements
+from testbed.kernel.placement import Placement, placements
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ def test_every_process_has_its_own(cpus, processes, first, wanted):
 
 
 def test_those_that_are_left_take_in_what_the_processes_send():
-    left = frozenset({0, 2})
+    left = (0, 2)
     assert placements({0, 2, 5, 7}, 2, first=2) == [Placement(5, left), Placement(7, left)]
 
 

@@ -8,12 +8,12 @@ import socket
 import sys
 from pathlib import Path
 
-import testbed
 from testbed.kernel.namespace import Namespace
 from testbed.kernel.processes.control import ControlChannel
 from testbed.kernel.processes.process import Process, ProcessGroup
 
-_PACKAGE_ROOT = str(Path(testbed.__file__).resolve().parent.parent)
+#: The folder that this package is imported from.
+_PACKAGE_ROOT = str(Path(__file__).resolve().parents[__name__.count(".")])
 _LAST_WORDS_SECONDS = 2.0
 
 
