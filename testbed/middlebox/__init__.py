@@ -17,7 +17,6 @@ from testbed.middlebox.function import (
     drop,
 )
 from testbed.middlebox.options import Count, Direction, Duration, sides_of
-from testbed.middlebox.refusal import PROHIBITED, TOO_BIG, Reason, error_about, reset_about
 from testbed.middlebox.registry import function
 from testbed.middlebox.timers import Timer
 from testbed.middlebox.tracking import Flow, Tracker
@@ -29,8 +28,6 @@ __all__ = [
     "INSIDE",
     "OUTSIDE",
     "PASS",
-    "PROHIBITED",
-    "TOO_BIG",
     "Box",
     "Count",
     "Direction",
@@ -40,14 +37,11 @@ __all__ = [
     "Function",
     "NoOptions",
     "Packet",
-    "Reason",
     "Side",
     "Timer",
     "Tracker",
     "Verdict",
     "drop",
-    "error_about",
     "function",
-    "reset_about",
     "sides_of",
 ]

@@ -10,7 +10,8 @@ from typing import Final, Generic, TypeVar
 from testbed.middlebox.flow_table import FlowTable
 from testbed.middlebox.function import Box
 from testbed.middlebox.timers import Timer
-from testbed.wire.packet import ACK, FIN, RST, SYN, Packet, Side
+from testbed.wire.flags import ACK, FIN, RST, SYN
+from testbed.wire.packet import Packet, Side
 
 LINGER: Final = 60.0  # seconds that a closed connection is still known, as TIME-WAIT
 _SWEEP: Final = 1.0  # seconds between two looks at the closed ones, at least

@@ -22,7 +22,7 @@ from testbed.trace.journeys import (
     follow,
     initiator_is_left,
 )
-from testbed.trace.segments import ACK, FIN, RST, SYN
+from testbed.wire.flags import ACK, FIN, RST, SYN
 
 SILENCE_MS = 150.0
 """A pause of this length is drawn as a gap: longer than any delayed ACK's usual 40 ms."""

@@ -11,8 +11,9 @@ from testbed.trace.match import (
 )
 from testbed.trace.pcap import CaptureFile, Interface
 from testbed.trace.reader import Capture, Trace, read_trace
-from testbed.trace.segments import Endpoint, Flow, Segment, difference
+from testbed.trace.segments import Endpoint, Flow, Segment
 from testbed.wire.options import Options
+from testbed.wire.sequence import difference
 
 __all__ = [
     "Capture",

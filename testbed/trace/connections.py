@@ -10,7 +10,9 @@ import msgspec
 
 from testbed.trace.grouping import Group
 from testbed.trace.ranges import Ranges, Unwrapper
-from testbed.trace.segments import ACK, FIN, RST, SYN, Endpoint, Flow, Segment, difference
+from testbed.trace.segments import Endpoint, Flow, Segment
+from testbed.wire.flags import ACK, FIN, RST, SYN
+from testbed.wire.sequence import difference
 
 
 class End(StrEnum):

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from ipaddress import ip_address
 
-from testbed.trace.segments import ACK, FIN, RST, SYN, Endpoint, Flow, Segment
+from testbed.trace.segments import Endpoint, Flow, Segment
+from testbed.wire.flags import ACK, FIN, RST, SYN
 
 
 class Group:

@@ -1,7 +1,6 @@
-"""From a frame to its TCP header: link layers, VLAN tags, IPv4, IPv6 and extension headers.
+"""From a frame to its TCP header, whatever the link layer and the IP headers.
 
 This is the careful way, for every shape of packet; the reader has a short cut for the common one.
-Link types are those of https://www.tcpdump.org/linktypes.html.
 """
 
 from __future__ import annotations
@@ -9,16 +8,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from testbed.trace.pcap import Buffer
-
-ETHERNET = 1
-_NULL, _LOOP, _LINUX_SLL, _LINUX_SLL2 = 0, 108, 113, 276
-_RAW = frozenset({12, 14, 101, 228, 229})  # 12 and 14: raw IP on the BSDs
-_IPV4, _IPV6 = 0x0800, 0x86DD
-_TAGS = frozenset({0x8100, 0x88A8, 0x9100, 0x9200, 0x9300})
-_IPV6_FAMILIES = frozenset({10, 23, 24, 28, 30})  # AF_INET6 of Linux and of each BSD
-_TCP = 6
-_FRAGMENT, _AUTHENTICATION = 44, 51
-_EXTENSIONS = frozenset({0, 43, 60, 135, 139, 140})
+from testbed.wire.frame import IPV4, IPV6, network_layer
+from testbed.wire.ip import OPAQUE, TCP, read_ip
 
 
 class Located(NamedTuple):
@@ -45,122 +36,29 @@ def locate_tcp(data: Buffer, link: int, start: int, end: int, wire: int) -> Loca
 
     None for a packet that is not TCP, or is a later fragment. Raises Malformed.
     """
-    version, at = _network_layer(data, link, start, end)
-    if version == 0:
+    found = network_layer(data, link, start, end)
+    if found is None:
+        raise Malformed
+    kind, at = found
+    if kind not in (IPV4, IPV6):
         return None
+    headers = read_ip(data, at, end)
+    if headers is None or headers.version != (4 if kind == IPV4 else 6):
+        raise Malformed
     wire_end = start + max(wire, end - start)
-    if version == 4:
-        return _ipv4(data, at, end, wire_end)
-    return _ipv6(data, at, end, wire_end)
-
-
-def _network_layer(data: Buffer, link: int, start: int, end: int) -> tuple[int, int]:
-    """IP version (0: not IP) and offset of the IP header."""
-    if link == ETHERNET:
-        return _ethernet(data, start, end)
-    if link == _LINUX_SLL:
-        _need(start + 16, end)
-        return _version(_u16(data, start + 14)), start + 16
-    if link == _LINUX_SLL2:
-        _need(start + 20, end)
-        return _version(_u16(data, start)), start + 20
-    if link in _RAW:
-        _need(start + 1, end)
-        version = data[start] >> 4
-        return (version if version in (4, 6) else 0), start
-    if link in (_NULL, _LOOP):
-        _need(start + 4, end)
-        # The family is in the byte order of the capturing machine, which may not be the file's.
-        family = min(
-            int.from_bytes(data[start : start + 4], "little"),
-            int.from_bytes(data[start : start + 4], "big"),
-        )
-        return (4 if family == 2 else 6 if family in _IPV6_FAMILIES else 0), start + 4
-    return 0, start
-
-
-def _ethernet(data: Buffer, start: int, end: int) -> tuple[int, int]:
-    at = start + 14
-    _need(at, end)
-    protocol = _u16(data, at - 2)
-    while protocol in _TAGS:
-        at += 4
-        _need(at, end)
-        protocol = _u16(data, at - 2)
-    return _version(protocol), at
-
-
-def _ipv4(data: Buffer, at: int, end: int, wire_end: int) -> Located | None:
-    """RFC 791."""
-    _need(at + 20, end)
-    if data[at] >> 4 != 4:
+    packet_end = headers.end
+    if packet_end == at + (0 if kind == IPV4 else 40):  # the field cannot say how long it is
+        packet_end = wire_end
+    if packet_end > wire_end or headers.protocol == OPAQUE:
         raise Malformed
-    header_length = (data[at] & 15) * 4
-    total = _u16(data, at + 2)
-    if total == 0:  # a super-segment longer than the field can say (segmentation offload)
-        total = wire_end - at
-    if header_length < 20 or total < header_length or at + total > wire_end:
-        raise Malformed
-    fragment = _u16(data, at + 6)
-    if data[at + 9] != _TCP or fragment & 0x1FFF:
+    if headers.protocol != TCP or headers.offset:
         return None
-    addresses = data[at + 12 : at + 20]
-    return _tcp(
-        data, addresses, at + header_length, end, at + total, fragment=bool(fragment & 0x2000)
-    )
-
-
-def _ipv6(data: Buffer, at: int, end: int, wire_end: int) -> Located | None:
-    """RFC 8200."""
-    _need(at + 40, end)
-    if data[at] >> 4 != 6:
+    # The fixed header must be captured, the rest must fit the packet.
+    header = headers.transport
+    if header + 20 > end:
         raise Malformed
-    length = _u16(data, at + 4)
-    packet_end = at + 40 + length if length else wire_end  # 0: a jumbogram (RFC 2675)
-    if packet_end > wire_end:
+    header_length = data[header + 12] >> 2 & 0x3C
+    if header_length < 20 or header + header_length > packet_end:
         raise Malformed
-    addresses = data[at + 8 : at + 40]
-    protocol = data[at + 6]
-    at += 40
-    fragment = False
-    while protocol != _TCP:
-        if protocol not in _EXTENSIONS and protocol not in (_FRAGMENT, _AUTHENTICATION):
-            return None
-        _need(at + 8, min(end, packet_end))
-        if protocol == _FRAGMENT:
-            field = _u16(data, at + 2)
-            if field & 0xFFF8:
-                return None
-            fragment = bool(field & 1)
-            size = 8
-        elif protocol == _AUTHENTICATION:
-            size = (data[at + 1] + 2) * 4
-        else:
-            size = (data[at + 1] + 1) * 8
-        protocol = data[at]
-        at += size
-    return _tcp(data, addresses, at, end, packet_end, fragment=fragment)
-
-
-def _tcp(
-    data: Buffer, addresses: bytes, at: int, end: int, packet_end: int, *, fragment: bool
-) -> Located:
-    """RFC 9293, 3.1: the fixed header must be captured, the rest must fit the packet."""
-    _need(at + 20, end)
-    header_length = data[at + 12] >> 2 & 0x3C
-    if header_length < 20 or at + header_length > packet_end:
-        raise Malformed
-    return Located(addresses + data[at : at + 4], at, packet_end, fragment)
-
-
-def _version(protocol: int) -> int:
-    return 4 if protocol == _IPV4 else 6 if protocol == _IPV6 else 0
-
-
-def _u16(data: Buffer, at: int) -> int:
-    return data[at] << 8 | data[at + 1]
-
-
-def _need(offset: int, end: int) -> None:
-    if offset > end:
-        raise Malformed
+    addresses = data[at + 12 : at + 20] if kind == IPV4 else data[at + 8 : at + 40]
+    return Located(addresses + data[header : header + 4], header, packet_end, headers.more)

@@ -12,7 +12,8 @@ from testbed.trace.connections import Connection
 from testbed.trace.match import match_connections, match_segments
 from testbed.trace.ranges import Ranges
 from testbed.trace.reader import Trace
-from testbed.trace.segments import ACK, RST, SYN, Segment
+from testbed.trace.segments import Segment
+from testbed.wire.flags import ACK, RST, SYN
 
 
 class Vantage(msgspec.Struct, frozen=True, eq=False):

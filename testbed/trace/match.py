@@ -16,7 +16,8 @@ import msgspec
 
 from testbed.trace.connections import Connection
 from testbed.trace.reader import Trace
-from testbed.trace.segments import ACK, FIN, RST, SYN, Segment
+from testbed.trace.segments import Segment
+from testbed.wire.flags import ACK, FIN, RST, SYN
 
 CLOCK_SLACK = 1_000
 """ns by which a segment may seem early downstream: captures cut time stamps to microseconds."""

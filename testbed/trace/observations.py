@@ -8,7 +8,9 @@ from testbed.errors import TraceError
 from testbed.trace.connections import Connection, Direction
 from testbed.trace.pcap import CaptureFile
 from testbed.trace.reader import read_trace
-from testbed.trace.segments import ACK, FIN, RST, SYN, Segment, difference
+from testbed.trace.segments import Segment
+from testbed.wire.flags import ACK, FIN, RST, SYN
+from testbed.wire.sequence import difference
 
 _NS = 1e9
 

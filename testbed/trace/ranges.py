@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 
-from testbed.trace.segments import difference
+from testbed.wire.sequence import difference
 
 
 class Unwrapper:

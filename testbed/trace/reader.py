@@ -10,16 +10,19 @@ import msgspec
 
 from testbed.trace.connections import Connection, connection_of
 from testbed.trace.grouping import Group, Track, new_track
-from testbed.trace.headers import ETHERNET, Malformed, locate_tcp
+from testbed.trace.headers import Malformed, locate_tcp
 from testbed.trace.pcap import Buffer, CaptureFile, Interface
 from testbed.trace.segments import Segment
+from testbed.wire.flags import FIN, RST, SYN
+from testbed.wire.frame import ETHERNET, IPV4
+from testbed.wire.ip import IS_FRAGMENT, TCP
 
 # The common packet in one unpack: Ethernet without tags, IPv4 without options, TCP.
 # EtherType; version and header length, total length, fragment field, protocol, both addresses
 # and ports; sequence, acknowledgment, data offset, flags, window.
 _COMMON = struct.Struct("!12xH BxHxxHxBxx12s IIBBH")
 _TCP_HEADER = struct.Struct("!4xIIBBH")
-_CONTROL = 0b111  # FIN, SYN, RST
+_CONTROL = FIN | SYN | RST
 
 
 class Capture(msgspec.Struct, frozen=True):
@@ -114,10 +117,10 @@ class _Reading:
                     seq, ack, offset, flags, window,
                 ) = unpack(data, start)  # fmt: skip
                 if (
-                    ethertype == 0x0800
+                    ethertype == IPV4
                     and version == 0x45
-                    and protocol == 6
-                    and not fragment & 0x3FFF
+                    and protocol == TCP
+                    and not fragment & IS_FRAGMENT
                 ):
                     length = total - 20 - (offset >> 2 & 0x3C)
                     packet_end = start + 14 + total

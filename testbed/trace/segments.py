@@ -5,12 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from testbed.trace.pcap import Buffer
+from testbed.wire.flags import FIN, flag_names
 from testbed.wire.options import Options, parse_options
-
-FIN, SYN, RST, PSH, ACK, URG, ECE, CWR = (1 << bit for bit in range(8))
-
-_FLAG_NAMES = ((SYN, "SYN"), (FIN, "FIN"), (RST, "RST"), (ACK, "ACK"), (PSH, "PSH"), (URG, "URG"),
-               (ECE, "ECE"), (CWR, "CWR"))  # fmt: skip
 
 
 class Endpoint(msgspec.Struct, frozen=True, order=True):
@@ -92,20 +88,15 @@ class Segment(msgspec.Struct, frozen=True, eq=False, gc=False):
     @property
     def span(self) -> int:
         """Length in sequence space: payload, and one each for SYN and FIN (RFC 9293, 3.4)."""
-        return self.length + (self.flags & 1) + (self.flags >> 1 & 1)
+        return self.length + (self.flags & FIN) + (self.flags >> 1 & FIN)
 
     @property
     def flag_names(self) -> str:
         """The flags in words: `SYN ACK`."""
-        return " ".join(name for bit, name in _FLAG_NAMES if self.flags & bit)
+        return flag_names(self.flags)
 
     def __repr__(self) -> str:
         return (
             f"<Segment {self.number} {self.source} > {self.destination} {self.flag_names} "
             f"seq={self.seq} ack={self.ack} len={self.length}>"
         )
-
-
-def difference(a: int, b: int) -> int:
-    """a - b for sequence numbers, as a signed distance in [-2^31, 2^31) (RFC 9293, 3.4)."""
-    return ((a - b + 0x8000_0000) & 0xFFFF_FFFF) - 0x8000_0000

@@ -12,7 +12,8 @@ from typing import Final
 
 from testbed.errors import LabError
 from testbed.lab import LabNode
-from testbed.wire.segments import HandshakeOptions, syn
+from testbed.wire.craft import syn
+from testbed.wire.options import HandshakeOptions
 
 _SOURCES: Final = ipaddress.IPv4Network("198.18.0.0/15")  # RFC 2544: not on the Internet
 _INTERVAL: Final = 0.002  # seconds between two bursts

@@ -2,63 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal, TypeAlias
+import struct
 
-from testbed.wire.packet import (
-    MSS,
-    NOP,
-    SACK,
-    SACK_PERMITTED,
-    TIMESTAMPS,
-    WINDOW_SCALE,
-    Packet,
-    adjust_checksum,
-)
+from testbed.wire.checksum import adjust_checksum, difference_at, ones_complement_sum
+from testbed.wire.options import NOP
+from testbed.wire.packet import Packet
+from testbed.wire.sequence import MODULUS
 
-ECN_FIELD: Final = 0x03  # of the traffic class (RFC 3168 section 5)
-
-MPTCP: Final = 30  # RFC 8684
-FAST_OPEN: Final = 34  # RFC 7413
-_EXPERIMENTS: Final = frozenset({253, 254})  # RFC 4727; RFC 6994 tells them apart by an identifier
-_FAST_OPEN_EXPERIMENT: Final = b"\xf9\x89"  # RFC 7413 section 4.1.1
-
-OptionName: TypeAlias = Literal[
-    "mss", "window-scale", "sack", "timestamps", "tfo", "mptcp", "unknown"
-]
-
-_NAMES: Final[dict[int, OptionName]] = {
-    MSS: "mss",
-    WINDOW_SCALE: "window-scale",
-    SACK_PERMITTED: "sack",
-    SACK: "sack",
-    TIMESTAMPS: "timestamps",
-    MPTCP: "mptcp",
-    FAST_OPEN: "tfo",
-}
+_u16 = struct.Struct("!H")
+_u32 = struct.Struct("!I")
 
 
-def option_name(packet: Packet, kind: int, at: int, size: int) -> OptionName:
-    """What a TCP option of `packet`, given as `tcp_options` gives it, is called."""
-    if (
-        kind in _EXPERIMENTS
-        and size >= 4
-        and packet.buffer[at + 2 : at + 4] == _FAST_OPEN_EXPERIMENT
-    ):
-        return "tfo"
-    return _NAMES.get(kind, "unknown")
+def replace_bytes(buffer: bytearray, at: int, new: bytes, start: int) -> int:
+    """Put `new` at a position; what the sum of data that begins at `start` grows by."""
+    end = at + len(new)
+    delta = difference_at(at - start, new, buffer[at:end])
+    buffer[at:end] = new
+    return delta
+
+
+def add_to_field(buffer: bytearray, at: int, amount: int, start: int) -> int:
+    """Add to a 32-bit field, modulo 2**32; the same as `replace_bytes`."""
+    (old,) = _u32.unpack_from(buffer, at)
+    new = (old + amount) % MODULUS
+    _u32.pack_into(buffer, at, new)
+    return int(new - old) << (8 if (at - start) & 1 else 0)
 
 
 def overwrite(packet: Packet, at: int, new: bytes) -> None:
-    """Put `new` at a position of the transport segment; its checksum follows (RFC 1624).
-
-    Only for protocols that have a checksum, and not for the checksum itself.
-    """
-    buffer, end = packet.buffer, at + len(new)
-    delta = int.from_bytes(new, "big") - int.from_bytes(buffer[at:end], "big")
-    if (end - packet.transport) & 1:  # the last byte is the upper one of its word
-        delta <<= 8
-    buffer[at:end] = new
-    adjust_checksum(buffer, packet.checksum_at, delta)
+    """Put `new` at a position of a TCP segment; its checksum follows."""
+    delta = replace_bytes(packet.buffer, at, new, packet.transport)
+    adjust_checksum(packet.buffer, packet.checksum_at, delta)
 
 
 def blank_option(packet: Packet, at: int, size: int) -> None:
@@ -66,21 +40,52 @@ def blank_option(packet: Packet, at: int, size: int) -> None:
     overwrite(packet, at, bytes((NOP,)) * size)
 
 
-def set_traffic_class(packet: Packet, value: int) -> None:
-    """Set the byte that holds DSCP and ECN (RFC 2474, RFC 3168); IPv4's checksum follows."""
-    buffer = packet.buffer
-    if packet.version == 6:
-        buffer[0] = 0x60 | value >> 4
-        buffer[1] = (value & 0x0F) << 4 | (buffer[1] & 0x0F)
+def set_length(buffer: bytearray, length: int) -> None:
+    """Tell an IP packet another length, in bytes; IPv4's checksum follows."""
+    if buffer[0] >> 4 == 4:
+        delta = replace_bytes(buffer, 2, _u16.pack(length), 0)
+        adjust_checksum(buffer, 10, delta)
+    else:
+        _u16.pack_into(buffer, 4, length - 40)
+
+
+def cut_payload(packet: Packet) -> None:
+    """Take the data off a TCP segment; lengths and checksums follow."""
+    start, end = packet.payload, packet.end
+    if start == end:
         return
-    delta = value - buffer[1]
-    buffer[1] = value
-    adjust_checksum(buffer, 10, delta)
+    # The pseudo header has the length too.
+    delta = ones_complement_sum(packet.buffer[start:end]) + end - start
+    adjust_checksum(packet.buffer, packet.checksum_at, -delta)
+    set_length(packet.buffer, start)
+    packet.end = packet.length = start
 
 
-def traffic_class(packet: Packet) -> int:
-    """The byte that holds DSCP in its upper six bits and ECN in its lower two."""
-    buffer = packet.buffer
-    if packet.version == 6:
-        return (buffer[0] & 0x0F) << 4 | buffer[1] >> 4
-    return buffer[1]
+def replace_address(packet: Packet, address: bytes, *, destination: bool) -> int:
+    """Put another address into the IP header; IPv4's checksum follows.
+
+    What the sum of a pseudo header grows by. The packet's `key` is not read again.
+    """
+    width = len(address)
+    at = (12 if width == 4 else 8) + (width if destination else 0)
+    delta = replace_bytes(packet.buffer, at, address, 0)
+    if width == 4:
+        adjust_checksum(packet.buffer, 10, delta)
+    return delta
+
+
+def traffic_class(buffer: bytes | bytearray, start: int = 0) -> int:
+    """The byte of the IP header at `start` that holds DSCP (6 bits) and ECN (2)."""
+    if buffer[start] >> 4 == 6:
+        return (buffer[start] & 0x0F) << 4 | buffer[start + 1] >> 4
+    return buffer[start + 1]
+
+
+def set_traffic_class(buffer: bytearray, value: int, start: int = 0) -> None:
+    """Set that byte (RFC 2474, RFC 3168); IPv4's checksum follows."""
+    if buffer[start] >> 4 == 6:
+        buffer[start] = 0x60 | value >> 4
+        buffer[start + 1] = (value & 0x0F) << 4 | (buffer[start + 1] & 0x0F)
+    else:
+        adjust_checksum(buffer, start + 10, value - buffer[start + 1])
+        buffer[start + 1] = value

@@ -1,102 +1,86 @@
-"""Where the headers of a frame are. Anything may come: what is not understood is None.
+"""From a frame to its IP packet: link types and VLAN tags.
 
-Sources: IEEE 802.3 and 802.1Q, RFC 791, RFC 8200, RFC 9293, RFC 768.
+Sources: https://www.tcpdump.org/linktypes.html, IEEE 802.3 and 802.1Q.
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final
 
-_VLAN = (0x8100, 0x88A8)
-_IPV4 = 0x0800
-_IPV6 = 0x86DD
-_TCP = 6
-_UDP = 17
-#: IPv6 extension headers that have a length: hop-by-hop, routing, destination options.
-_EXTENSIONS = (0, 43, 60)
-_FRAGMENT = 44
-_MOST_EXTENSIONS = 8
+from testbed.wire.buffer import Buffer
+from testbed.wire.ip import IpHeaders, read_ip
+
+# EtherTypes
+IPV4: Final = 0x0800
+IPV6: Final = 0x86DD
+NO_TYPE: Final = 0
+
+#: 802.1Q, 802.1ad, and three that were in use for tags before it.
+VLAN_TYPES: Final = frozenset({0x8100, 0x88A8, 0x9100, 0x9200, 0x9300})
+MOST_TAGS: Final = 8  # two are usual; a frame that has more is an attack
+
+# Link types
+NULL: Final = 0
+ETHERNET: Final = 1
+LOOP: Final = 108
+LINUX_SLL: Final = 113
+LINUX_SLL2: Final = 276
+RAW: Final = frozenset({12, 14, 101, 228, 229})  # 12 and 14: raw IP on the BSDs
+
+#: Where the EtherType of a link type stands, and where what it names begins.
+_TYPE_AT: Final = {ETHERNET: (12, 14), LINUX_SLL: (14, 16), LINUX_SLL2: (0, 20)}
+_IPV6_FAMILIES: Final = frozenset({10, 23, 24, 28, 30})  # AF_INET6 of Linux and of each BSD
+_VERSIONS: Final = {4: IPV4, 6: IPV6}
 
 
-class Headers(NamedTuple):
-    """Offsets into a frame: the IP header, the transport header, what follows it, the IP end.
+def network_layer(data: Buffer, link: int, start: int, stop: int) -> tuple[int, int] | None:
+    """The EtherType of what the frame `data[start:stop]` carries, and where that begins.
 
-    Without a known or complete transport header (a later fragment, a short frame, ICMP), payload
-    and transport are the same. version: 4 or 6; protocol: the number of the transport.
+    VLAN tags are stepped over. The
+    EtherType is `NO_TYPE` for a link type that is not known, and for a family other than IP on
+    one that names families. None where the frame is cut off before, or has too many tags.
     """
-
-    version: int
-    protocol: int
-    network: int
-    transport: int
-    payload: int
-    end: int
-
-    @classmethod
-    def of(cls, frame: bytes) -> Headers | None:
-        """The headers of an IP frame, None for any other and for one cut short."""
-        offset = 12
-        kind = int.from_bytes(frame[offset : offset + 2], "big")
-        while kind in _VLAN:
-            offset += 4
-            kind = int.from_bytes(frame[offset : offset + 2], "big")
-        network = offset + 2
-        if kind == _IPV4:
-            return _ipv4(frame, network)
-        if kind == _IPV6:
-            return _ipv6(frame, network)
-        return None
-
-    @property
-    def is_tcp(self) -> bool:
-        """Whether there is a whole TCP header."""
-        return self.protocol == _TCP and self.payload > self.transport
-
-
-def _ipv4(frame: bytes, network: int) -> Headers | None:
-    if len(frame) < network + 20 or frame[network] >> 4 != 4:
-        return None
-    transport = network + 4 * (frame[network] & 15)
-    end = network + int.from_bytes(frame[network + 2 : network + 4], "big")
-    if transport < network + 20 or not transport <= end <= len(frame):
-        return None
-    protocol = frame[network + 9]
-    later = int.from_bytes(frame[network + 6 : network + 8], "big") & 0x1FFF
-    payload = transport if later else _payload(frame, protocol, transport, end)
-    return Headers(4, protocol, network, transport, payload, end)
-
-
-def _ipv6(frame: bytes, network: int) -> Headers | None:
-    if len(frame) < network + 40 or frame[network] >> 4 != 6:
-        return None
-    end = network + 40 + int.from_bytes(frame[network + 4 : network + 6], "big")
-    if end > len(frame):
-        return None
-    protocol, transport, later = frame[network + 6], network + 40, False
-    for _ in range(_MOST_EXTENSIONS):
-        if protocol not in _EXTENSIONS and protocol != _FRAGMENT:
-            break
-        if transport + 8 > end:
+    if link in _TYPE_AT:
+        type_at, at = _TYPE_AT[link]
+        if start + at > stop:
             return None
-        if protocol == _FRAGMENT:
-            size = 8
-            later = later or int.from_bytes(frame[transport + 2 : transport + 4], "big") >> 3 > 0
-        else:
-            size = 8 + 8 * frame[transport + 1]
-        protocol, transport = frame[transport], transport + size
-    if transport > end:
+        return _behind_tags(data, _u16(data, start + type_at), start + at, stop)
+    if link in RAW:
+        return (_VERSIONS.get(data[start] >> 4, NO_TYPE), start) if start < stop else None
+    if link in (NULL, LOOP):
+        return (_family(data, start), start + 4) if start + 4 <= stop else None
+    return NO_TYPE, start
+
+
+def _behind_tags(data: Buffer, kind: int, at: int, stop: int) -> tuple[int, int] | None:
+    """What is at `at`, or behind the tags that begin there if `kind` says that there are any."""
+    for _ in range(MOST_TAGS):
+        if kind not in VLAN_TYPES:
+            return kind, at
+        at += 4
+        if at > stop:
+            return None
+        kind = _u16(data, at - 2)
+    return (kind, at) if kind not in VLAN_TYPES else None
+
+
+def _family(data: Buffer, start: int) -> int:
+    """In the byte order of the capturing machine, which may not be the file's."""
+    field = data[start : start + 4]
+    family = min(int.from_bytes(field, "little"), int.from_bytes(field, "big"))
+    return IPV4 if family == 2 else IPV6 if family in _IPV6_FAMILIES else NO_TYPE
+
+
+def _u16(data: Buffer, at: int) -> int:
+    return data[at] << 8 | data[at + 1]
+
+
+def ip_of_frame(frame: bytes) -> IpHeaders | None:
+    """The IP headers of an Ethernet frame; None where it holds no whole IP packet."""
+    found = network_layer(frame, ETHERNET, 0, len(frame))
+    if found is None or found[0] not in (IPV4, IPV6):
         return None
-    payload = transport if later else _payload(frame, protocol, transport, end)
-    return Headers(6, protocol, network, transport, payload, end)
-
-
-def _payload(frame: bytes, protocol: int, transport: int, end: int) -> int:
-    """Where the transport header ends; `transport` when it is unknown or does not fit."""
-    size = 0
-    if protocol == _TCP and transport + 20 <= end:
-        size = 4 * (frame[transport + 12] >> 4)
-        if size < 20:
-            size = 0
-    elif protocol == _UDP:
-        size = 8
-    return transport + size if transport + size <= end else transport
+    headers = read_ip(frame, found[1], len(frame))
+    if headers is None or not headers.transport <= headers.end <= len(frame):
+        return None
+    return headers

@@ -10,7 +10,8 @@ from testbed.emulator.elements.chance import CorrelatedUniform
 from testbed.emulator.elements.element import Element, Nanoseconds
 from testbed.emulator.fate import altered
 from testbed.topology.model import Chance, Corrupt, Impairments
-from testbed.wire.frame import Headers
+from testbed.wire.frame import ip_of_frame
+from testbed.wire.ip import payload_of
 
 
 class Duplication(Element):
@@ -86,9 +87,8 @@ class Corruption(Element):
         where = self._corrupt.where if self._corrupt else "any"
         if where == "any":
             return 0, len(frame)
-        headers = Headers.of(frame)
+        headers = ip_of_frame(frame)
         if headers is None:
             return 0, 0
-        if where == "header":
-            return headers.network, headers.payload
-        return headers.payload, headers.end
+        payload = payload_of(frame, headers)
+        return (headers.start, payload) if where == "header" else (payload, headers.end)

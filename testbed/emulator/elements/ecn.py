@@ -3,39 +3,21 @@
 from __future__ import annotations
 
 from testbed.emulator.fate import altered
-from testbed.wire.frame import Headers
-
-_NOT_CAPABLE = 0
-_CONGESTION_EXPERIENCED = 3
+from testbed.wire.edit import set_traffic_class, traffic_class
+from testbed.wire.frame import ip_of_frame
+from testbed.wire.ip import CONGESTION_EXPERIENCED, ECN_FIELD
 
 
 def marked(frame: bytes) -> bytes | None:
     """The frame with congestion experienced set, or None when its transport is not capable."""
-    headers = Headers.of(frame)
+    headers = ip_of_frame(frame)
     if headers is None:
         return None
-    network = headers.network
-    if headers.version == 4:
-        found = frame[network + 1] & 3
-    else:
-        found = frame[network + 1] >> 4 & 3
-    if found == _NOT_CAPABLE:
+    value = traffic_class(frame, headers.start)
+    if not value & ECN_FIELD:
         return None
-    if found == _CONGESTION_EXPERIENCED:
+    if value & ECN_FIELD == CONGESTION_EXPERIENCED:
         return frame
     changed = bytearray(frame)
-    if headers.version == 4:
-        changed[network + 1] |= _CONGESTION_EXPERIENCED
-        checksum = int.from_bytes(frame[network + 10 : network + 12], "big")
-        updated = _update(checksum, frame[network + 1], changed[network + 1])
-        changed[network + 10 : network + 12] = updated.to_bytes(2, "big")
-    else:
-        changed[network + 1] |= _CONGESTION_EXPERIENCED << 4
+    set_traffic_class(changed, value | CONGESTION_EXPERIENCED, headers.start)
     return altered(frame, bytes(changed))
-
-
-def _update(checksum: int, old: int, new: int) -> int:
-    """An Internet checksum after one word changed (RFC 1624, equation 3)."""
-    total = (~checksum & 0xFFFF) + (~old & 0xFFFF) + new
-    total = (total & 0xFFFF) + (total >> 16)
-    return ~((total & 0xFFFF) + (total >> 16)) & 0xFFFF

@@ -8,21 +8,11 @@ from typing import Any, NamedTuple, TypeAlias
 from testbed.emulator.counters import Tally
 from testbed.emulator.elements.element import Element, Nanoseconds
 from testbed.topology.model import DropRule, Impairments
-from testbed.wire.frame import Headers
+from testbed.wire.flags import ACK, FIN, SYN, flags_of
+from testbed.wire.frame import ip_of_frame
+from testbed.wire.ip import TCP, IpHeaders, payload_of
+from testbed.wire.sequence import MODULUS, is_after
 
-#: RFC 9293, section 3.1; ECE and CWR: RFC 3168.
-FLAGS = {
-    "FIN": 0x01,
-    "SYN": 0x02,
-    "RST": 0x04,
-    "PSH": 0x08,
-    "ACK": 0x10,
-    "URG": 0x20,
-    "ECE": 0x40,
-    "CWR": 0x80,
-}
-_FIN, _SYN, _ACK = FLAGS["FIN"], FLAGS["SYN"], FLAGS["ACK"]
-_SEQUENCE_SPACE = 1 << 32
 #: Connections remembered; beyond, the one that was quiet for longest is forgotten.
 MOST_CONNECTIONS = 4096
 
@@ -56,18 +46,20 @@ class Connections:
         self._known: OrderedDict[Key, Connection] = OrderedDict()
         self._count = 0
 
-    def read(self, frame: bytes, headers: Headers) -> Segment:
-        """Take note of a segment; to be called for each once, in order."""
-        at = headers.transport
+    def read(self, frame: bytes, headers: IpHeaders) -> Segment | None:
+        """Take note of a segment, None for what is none; to be called for each once, in order."""
+        at, payload_at = headers.transport, payload_of(frame, headers)
+        if headers.protocol != TCP or payload_at == at:
+            return None
         sequence = int.from_bytes(frame[at + 4 : at + 8], "big")
         flags = frame[at + 13]
-        payload = headers.end - headers.payload
+        payload = headers.end - payload_at
         connection = self._connection(frame, headers, sequence, flags)
-        length = payload + bool(flags & _SYN) + bool(flags & _FIN)
-        ahead = (sequence + length - connection.highest) % _SEQUENCE_SPACE
-        advances = 0 < ahead < _SEQUENCE_SPACE // 2
+        length = payload + bool(flags & SYN) + bool(flags & FIN)
+        end = (sequence + length) % MODULUS
+        advances = is_after(end, connection.highest)
         if advances:
-            connection.highest = (sequence + length) % _SEQUENCE_SPACE
+            connection.highest = end
         return Segment(
             connection=connection.number,
             flags=flags,
@@ -75,10 +67,12 @@ class Connections:
             retransmission=length > 0 and not advances,
         )
 
-    def _connection(self, frame: bytes, headers: Headers, sequence: int, flags: int) -> Connection:
+    def _connection(
+        self, frame: bytes, headers: IpHeaders, sequence: int, flags: int
+    ) -> Connection:
         key = _key(frame, headers)
         known = self._known.get(key)
-        if known is not None and not (flags & _SYN and sequence != known.first):
+        if known is not None and not (flags & SYN and sequence != known.first):
             self._known.move_to_end(key)
             return known
         self._count += 1
@@ -106,7 +100,7 @@ class Rule:
         )
         self._flags = flags_of(rule.flags) if rule.flags is not None else 0
         # A SYN is not meant to be a SYN+ACK; all other flags may have company.
-        self._mask = self._flags | (_ACK if self._flags & _SYN else 0)
+        self._mask = self._flags | (ACK if self._flags & SYN else 0)
         self._seen = 0
 
     def hits(self, segment: Segment | None) -> bool:
@@ -167,10 +161,10 @@ class ScriptedLoss(Element):
     def _condemns(self, frame: bytes) -> bool:
         if not frame or frame[0] & 1:
             return False  # to a group address: neighbour discovery and other background noise
-        headers = Headers.of(frame)
+        headers = ip_of_frame(frame)
         if headers is None:
             return False
-        segment = self._connections.read(frame, headers) if headers.is_tcp else None
+        segment = self._connections.read(frame, headers)
         condemned = False
         for rule in self._rules:  # all of them, since every rule must count
             if rule.hits(segment):
@@ -178,15 +172,7 @@ class ScriptedLoss(Element):
         return condemned
 
 
-def flags_of(text: str) -> int:
-    """TCP flags from text such as `SYN+ACK`."""
-    value = 0
-    for name in text.split("+"):
-        value |= FLAGS[name]
-    return value
-
-
-def _key(frame: bytes, headers: Headers) -> Key:
+def _key(frame: bytes, headers: IpHeaders) -> Key:
     first, size = (12, 8) if headers.version == 4 else (8, 32)
-    start = headers.network + first
+    start = headers.start + first
     return frame[start : start + size], frame[headers.transport : headers.transport + 4]

@@ -23,8 +23,11 @@ from testbed.middlebox import (
     function,
     sides_of,
 )
-from testbed.wire.packet import ACK, PSH, SACK, TCP, Packet, Side
-from testbed.wire.segments import MODULUS
+from testbed.wire.flags import ACK, PSH
+from testbed.wire.ip import TCP
+from testbed.wire.options import SACK
+from testbed.wire.packet import Packet, Side
+from testbed.wire.sequence import MODULUS
 
 _FLAGS = 0xFF & ~PSH
 _IDLE = 300.0  # seconds; nothing is lost with a flow that holds nothing
@@ -141,4 +144,4 @@ class AckThinner(Function):
 
 
 def _has_blocks(packet: Packet) -> bool:
-    return any(kind == SACK for kind, _, _ in packet.tcp_options())
+    return any(kind == SACK for kind, _, _ in packet.walk_options())

@@ -7,12 +7,14 @@ from typing import Literal
 import msgspec
 
 from testbed.middlebox import PASS, Direction, Function, Verdict, drop, function, sides_of
-from testbed.wire.edit import ECN_FIELD, traffic_class
-from testbed.wire.packet import ACK, TCP, Packet
+from testbed.wire.edit import traffic_class
+from testbed.wire.flags import ACK, CWR, ECE, SYN
+from testbed.wire.ip import ECN_FIELD, TCP
+from testbed.wire.packet import Packet
 
 _SETUP = drop("ecn-setup")
 _CAPABLE = drop("ecn-capable")
-_SETUP_FLAGS = 0xC2  # SYN, ECE and CWR (RFC 3168 section 6.1.1)
+_SETUP_FLAGS = SYN | ECE | CWR  # RFC 3168 section 6.1.1
 
 
 @function("ecn-black-hole")
@@ -37,6 +39,6 @@ class EcnBlackHole(Function):
         if what == "none" or packet.side not in sides_of(self.options.direction):
             return PASS
         if what == "capable":
-            return _CAPABLE if traffic_class(packet) & ECN_FIELD else PASS
+            return _CAPABLE if traffic_class(packet.buffer) & ECN_FIELD else PASS
         asks = packet.protocol == TCP and packet.flags & (_SETUP_FLAGS | ACK) == _SETUP_FLAGS
         return _SETUP if asks else PASS

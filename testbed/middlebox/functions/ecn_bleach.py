@@ -7,12 +7,12 @@ from typing import Literal
 import msgspec
 
 from testbed.middlebox import PASS, Direction, Function, Verdict, function, sides_of
-from testbed.wire.edit import ECN_FIELD, overwrite, set_traffic_class, traffic_class
-from testbed.wire.packet import TCP, Packet
+from testbed.wire.edit import overwrite, set_traffic_class, traffic_class
+from testbed.wire.flags import AE, CWR, ECE
+from testbed.wire.ip import CONGESTION_EXPERIENCED, ECN_FIELD, TCP
+from testbed.wire.packet import Packet
 
-CONGESTION_EXPERIENCED = 0x03
-_ECE_CWR = 0xC0
-_AE = 0x01  # the accurate ECN bit beside the data offset (RFC 9768)
+_FLAGS = ECE | CWR
 
 
 @function("ecn-bleach")
@@ -43,15 +43,15 @@ class EcnBleach(Function):
         return PASS
 
     def _bleach_ip(self, packet: Packet) -> None:
-        value = traffic_class(packet)
+        value = traffic_class(packet.buffer)
         field = value & ECN_FIELD
         if field:
-            set_traffic_class(packet, value & ~ECN_FIELD)
+            set_traffic_class(packet.buffer, value & ~ECN_FIELD)
             self.counters["marks" if field == CONGESTION_EXPERIENCED else "capable"] += 1
 
     def _bleach_tcp(self, packet: Packet) -> None:
         offset, flags = packet.buffer[packet.transport + 12 : packet.transport + 14]
-        if flags & _ECE_CWR or offset & _AE:
-            cleared = bytes((offset & ~_AE, flags & ~_ECE_CWR))
+        if flags & _FLAGS or offset & AE:
+            cleared = bytes((offset & ~AE, flags & ~_FLAGS))
             overwrite(packet, packet.transport + 12, cleared)
             self.counters["flags"] += 1

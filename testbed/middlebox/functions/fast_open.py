@@ -6,7 +6,6 @@ with something else than a SYN. The names of its counters are those of `TcpStati
 
 from __future__ import annotations
 
-import struct
 from dataclasses import dataclass
 from typing import Final, Literal
 
@@ -23,26 +22,16 @@ from testbed.middlebox import (
     drop,
     function,
 )
-from testbed.wire.edit import FAST_OPEN, blank_option, option_name
-from testbed.wire.packet import (
-    ACK,
-    FIN,
-    RST,
-    SYN,
-    TCP,
-    Packet,
-    Side,
-    adjust_checksum,
-    ones_complement_sum,
-)
-from testbed.wire.segments import reverse_key
+from testbed.wire.edit import blank_option, cut_payload
+from testbed.wire.flags import ACK, FIN, RST, SYN
+from testbed.wire.ip import TCP
+from testbed.wire.options import FAST_OPEN, option_name
+from testbed.wire.packet import Packet, Side, reverse_key
 
 _DROPPED: Final = drop("fast-open")
 _NON_SYN: Final = drop("non-syn")
 _BOTH: Final = 0b11
 _CHANGES: Final = SYN | FIN | RST
-
-_u16 = struct.Struct("!H")
 
 
 @dataclass(eq=False, slots=True)
@@ -109,8 +98,8 @@ class FastOpen(Function):
         """Judge a SYN or a SYN/ACK."""
         found = [
             (at, size, kind)
-            for kind, at, size in packet.tcp_options()
-            if option_name(packet, kind, at, size) == "tfo"
+            for kind, at, size in packet.walk_options()
+            if option_name(packet.buffer, kind, at, size) == "tfo"
         ]
         mode = self.options.mode
         if found:
@@ -125,7 +114,7 @@ class FastOpen(Function):
             return _DROPPED
         for at, size, _ in found:
             blank_option(packet, at, size)
-        _cut_payload(packet)
+        cut_payload(packet)
         self.counters["tfo-packets-stripped"] += 1
         return PASS
 
@@ -195,19 +184,3 @@ def _unusual_beginning(flags: int) -> str:
 
 def _let_go(flow: _Flow) -> None:
     """A flow that must go because the limit was lowered needs no farewell."""
-
-
-def _cut_payload(packet: Packet) -> None:
-    """Take the data off a segment; lengths and checksums follow (RFC 1624)."""
-    buffer, start, end = packet.buffer, packet.payload, packet.end
-    size = end - start
-    if not size:
-        return
-    # The pseudo header has the length too.
-    adjust_checksum(buffer, packet.checksum_at, -ones_complement_sum(buffer[start:end]) - size)
-    if packet.version == 4:
-        _u16.pack_into(buffer, 2, start)
-        adjust_checksum(buffer, 10, -size)
-    else:
-        _u16.pack_into(buffer, 4, start - 40)
-    packet.end = packet.length = start

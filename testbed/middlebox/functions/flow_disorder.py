@@ -23,7 +23,9 @@ from testbed.middlebox import (
     function,
     sides_of,
 )
-from testbed.wire.packet import FIN, RST, SYN, TCP, UDP, Packet, Side
+from testbed.wire.flags import FIN, RST, SYN
+from testbed.wire.ip import TCP, UDP
+from testbed.wire.packet import Packet, Side
 
 _IDLE = 300.0  # seconds; a flow that is silent longer begins to count anew
 

@@ -27,8 +27,9 @@ from testbed.middlebox import (
     drop,
     function,
 )
-from testbed.wire.fragment import Fragment, fragment_of, holds_all_headers
-from testbed.wire.packet import OPAQUE, Packet, Side
+from testbed.wire.fragment import Fragment, fragment_of
+from testbed.wire.ip import OPAQUE
+from testbed.wire.packet import Packet, Side
 
 _OVERHEAD: Final = 128  # bytes of memory that a held fragment costs beside its own
 
@@ -161,7 +162,7 @@ class Fragments(Function):
             return _MALFORMED
         if fragment.is_oversize:
             return _OVERSIZE
-        if fragment.offset == 0 and not holds_all_headers(packet, fragment):
+        if fragment.is_tiny:
             return _TINY
         clash = _clash(datagram, packet, fragment)
         if clash is not None:

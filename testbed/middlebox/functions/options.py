@@ -8,14 +8,21 @@ from typing import Annotated
 import msgspec
 
 from testbed.middlebox import PASS, Box, Direction, Function, Verdict, function, sides_of
-from testbed.wire.edit import OptionName, blank_option, option_name, overwrite
-from testbed.wire.packet import MSS, NOP, SYN, TCP, TIMESTAMPS, WINDOW_SCALE, Packet
-from testbed.wire.segments import MAX_WINDOW_SCALE
+from testbed.wire.edit import blank_option, overwrite
+from testbed.wire.flags import SYN
+from testbed.wire.ip import TCP
+from testbed.wire.options import (
+    MAX_WINDOW_SCALE,
+    MSS,
+    PLAIN_TIMESTAMPS,
+    WINDOW_SCALE,
+    OptionName,
+    option_name,
+)
+from testbed.wire.packet import Packet
 
 _HAS_OPTIONS = 0x60  # the data offset byte of the shortest header with options
 _HAS_THREE_WORDS = 0x80
-# What nearly all segments of Linux after the handshake have, and nothing else.
-_PLAIN_TIMESTAMPS = bytes((NOP, NOP, TIMESTAMPS, 10))
 _LEAST_MSS = 48  # what Linux takes at least (TCP_MIN_SND_MSS)
 
 Mss = Annotated[int, msgspec.Meta(ge=_LEAST_MSS, le=65495)]
@@ -85,11 +92,11 @@ class TcpOptions(Function):
         if (
             self._passes_timestamps
             and buffer[tcp + 12] == _HAS_THREE_WORDS
-            and buffer[tcp + 20 : tcp + 24] == _PLAIN_TIMESTAMPS
+            and buffer[tcp + 20 : tcp + 24] == PLAIN_TIMESTAMPS
         ):
             return PASS
-        for kind, at, size in packet.tcp_options():
-            name = option_name(packet, kind, at, size)
+        for kind, at, size in packet.walk_options():
+            name = option_name(packet.buffer, kind, at, size)
             if name in self._strip:
                 blank_option(packet, at, size)
                 self.counters[f"stripped-{name}"] += 1

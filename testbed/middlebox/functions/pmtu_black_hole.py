@@ -6,11 +6,12 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from testbed.middlebox import PASS, TOO_BIG, Function, Verdict, drop, error_about, function
+from testbed.middlebox import PASS, Function, Verdict, drop, function
+from testbed.wire.icmp import TOO_BIG, error_about
+from testbed.wire.ip import DONT_FRAGMENT
 from testbed.wire.packet import Packet
 
 _TOO_BIG = drop("too-big")
-_DONT_FRAGMENT = 0x40
 
 
 @function("pmtu-black-hole")
@@ -34,7 +35,7 @@ class PmtuBlackHole(Function):
     def packet(self, packet: Packet) -> Verdict:
         if packet.length <= self.options.mtu:
             return PASS
-        if packet.version == 4 and not packet.buffer[6] & _DONT_FRAGMENT:
+        if packet.version == 4 and not packet.buffer[6] & DONT_FRAGMENT >> 8:
             self.counters["fragmentable"] += 1
             return PASS
         if self.options.icmp == "send":

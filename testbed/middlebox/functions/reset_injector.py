@@ -20,8 +20,10 @@ from testbed.middlebox import (
     function,
     sides_of,
 )
-from testbed.wire.packet import ACK, TCP, Packet
-from testbed.wire.segments import reset, reverse_key
+from testbed.wire.craft import reset
+from testbed.wire.flags import ACK
+from testbed.wire.ip import TCP
+from testbed.wire.packet import Packet, reverse_key
 
 _AWAY = {"exact": 0, "in-window": 1, "outside-window": -(1 << 30)}
 

@@ -21,24 +21,15 @@ from testbed.middlebox import (
     function,
     sides_of,
 )
-from testbed.wire.packet import (
-    ACK,
-    FIN,
-    ICMP,
-    ICMPV6,
-    INSIDE,
-    OUTSIDE,
-    RST,
-    SACK,
-    SYN,
-    TCP,
-    Packet,
-    add_to_field,
-    adjust_checksum,
-)
-from testbed.wire.segments import MODULUS, quoted_segment, reverse_key
+from testbed.wire.checksum import adjust_checksum
+from testbed.wire.edit import add_to_field
+from testbed.wire.flags import ACK, opens_connection
+from testbed.wire.icmp import quoted_segment
+from testbed.wire.ip import ICMP, ICMPV6, TCP
+from testbed.wire.options import SACK
+from testbed.wire.packet import INSIDE, OUTSIDE, Packet, reverse_key
+from testbed.wire.sequence import MODULUS
 
-_OPENS = SYN | ACK | RST | FIN  # of these only SYN is set in a segment that opens
 _HAS_OPTIONS = 0x60
 
 _numbers = struct.Struct("!II")
@@ -95,7 +86,7 @@ class SequenceRandomiser(Function):
             return PASS
         flags = packet.flags
         flow = self._flows.find(packet)
-        if flow is None and self.enabled and flags & _OPENS == SYN:
+        if flow is None and self.enabled and opens_connection(flags):
             flow = self._begin(packet.key)
         if flow is not None:
             self._flows.saw(flow, packet.side, flags)
@@ -128,7 +119,7 @@ class SequenceRandomiser(Function):
     def _translate_blocks(self, packet: Packet, shift: int) -> int:
         """What is added to the checksummed words."""
         delta = 0
-        for kind, at, size in packet.tcp_options():
+        for kind, at, size in packet.walk_options():
             if kind != SACK:
                 continue
             if not self.options.translate_sack:

@@ -8,8 +8,10 @@ import msgspec
 
 from testbed.middlebox import PASS, Direction, Function, Verdict, function, sides_of
 from testbed.wire.edit import overwrite
-from testbed.wire.packet import SYN, TCP, WINDOW_SCALE, Packet
-from testbed.wire.segments import MAX_WINDOW_SCALE
+from testbed.wire.flags import SYN
+from testbed.wire.ip import TCP
+from testbed.wire.options import MAX_WINDOW_SCALE, WINDOW_SCALE
+from testbed.wire.packet import Packet
 
 
 @function("window-scale-mangler")
@@ -39,7 +41,7 @@ class WindowScaleMangler(Function):
             or packet.side not in sides_of(self.options.direction)
         ):
             return PASS
-        for kind, at, size in packet.tcp_options():
+        for kind, at, size in packet.walk_options():
             if kind == WINDOW_SCALE and size == 3 and packet.buffer[at + 2] != scale:
                 overwrite(packet, at + 2, bytes((scale,)))
                 self.counters["mangled"] += 1

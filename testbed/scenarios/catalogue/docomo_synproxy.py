@@ -15,8 +15,8 @@ from testbed.scenarios import Experiment, Judgement, Measurements, scenario
 from testbed.topology.vary import with_node
 from testbed.trace import Connection
 from testbed.trace.observations import connection_in
-from testbed.trace.segments import ACK, SYN
 from testbed.traffic import Responder, exchange
+from testbed.wire.flags import ACK, SYN
 
 GATEWAY, ROUTER, SERVER = "gateway", "router", "server"
 ON_TIME, ONE_ROUND_TRIP, DELAYED = (

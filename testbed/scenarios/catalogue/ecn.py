@@ -15,8 +15,8 @@ from testbed.topology.model import FunctionSpec, Queue, QueueLimit, Red, Topolog
 from testbed.topology.vary import with_link, with_node
 from testbed.trace import Connection
 from testbed.trace.observations import connection_in
-from testbed.trace.segments import ECE, SYN
 from testbed.traffic import transfer
+from testbed.wire.flags import ECE, SYN
 
 CLIENT, ROUTER, SERVER = "client", "router", "server"
 

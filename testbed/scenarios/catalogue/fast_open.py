@@ -25,8 +25,8 @@ from testbed.scenarios import (
 from testbed.topology.model import Topology
 from testbed.topology.vary import with_function, with_node
 from testbed.trace import Segment, read_trace
-from testbed.trace.segments import SYN
 from testbed.traffic import Responder, fast_open_exchange
+from testbed.wire.flags import SYN
 
 CLIENT, BOX, SERVER = COLUMNS = ("client", "box", "server")
 FUNCTION = "fast-open"

@@ -9,8 +9,8 @@ from testbed.scenarios import Experiment, Judgement, Measurements, scenario
 from testbed.topology.vary import with_function_if, with_node
 from testbed.trace import Connection
 from testbed.trace.observations import connection_in
-from testbed.trace.segments import difference
 from testbed.traffic import transfer
+from testbed.wire.sequence import difference
 
 CLIENT, ROUTER, SERVER = "client", "router", "server"
 FUNCTION = "flow-disorder"

@@ -27,8 +27,8 @@ from testbed.scenarios import (
 from testbed.topology.model import Topology
 from testbed.topology.vary import with_function
 from testbed.trace.observations import connection_in, keepalive_probes
-from testbed.trace.segments import RST
 from testbed.traffic import exchange_after_silence
+from testbed.wire.flags import RST
 
 CLIENT, NAT, SERVER = "client", "nat", "server"
 FUNCTION = "nat"

@@ -9,8 +9,8 @@ from testbed.scenarios import Experiment, Judgement, Measurements, scenario
 from testbed.topology.vary import with_function_if, with_link
 from testbed.trace import Connection
 from testbed.trace.observations import connection_in
-from testbed.trace.segments import difference
 from testbed.traffic import transfer
+from testbed.wire.sequence import difference
 
 SERVER, ROUTER, CLIENT = "server", "router", "client"
 FUNCTION = "pep"

@@ -15,8 +15,8 @@ from testbed.scenarios import Experiment, Judgement, Measurements, scenario
 from testbed.topology.vary import with_function_if
 from testbed.trace import Connection
 from testbed.trace.observations import connection_in
-from testbed.trace.segments import RST
 from testbed.traffic import Responder, exchange
+from testbed.wire.flags import RST
 
 CLIENT, ROUTER, SERVER = "client", "router", "server"
 FUNCTION = "reset-injector"

@@ -14,8 +14,8 @@ from testbed.topology.model import DropRule, Topology
 from testbed.topology.vary import with_function_if, with_link, with_node
 from testbed.trace import Connection
 from testbed.trace.observations import connection_in, detection_time
-from testbed.trace.segments import difference
 from testbed.traffic import transfer
+from testbed.wire.sequence import difference
 
 CLIENT, ROUTER, SERVER = "client", "router", "server"
 FUNCTION = "sequence-randomiser"

@@ -15,8 +15,8 @@ from testbed.scenarios import Experiment, Judgement, Measurements, scenario
 from testbed.topology.vary import with_function_if, with_node
 from testbed.trace import Connection
 from testbed.trace.observations import connection_in
-from testbed.trace.segments import RST, SYN
 from testbed.traffic import transfer
+from testbed.wire.flags import RST, SYN
 
 CLIENT, ROUTER, SERVER = "client", "router", "server"
 FUNCTION = "window-scale-mangler"

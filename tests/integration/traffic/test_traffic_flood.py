@@ -13,8 +13,8 @@ from testbed.kernel.processes.userns import needed
 from testbed.lab import Lab
 from testbed.scenarios.registry import topology_path
 from testbed.topology.yaml.load import load
-from testbed.trace.segments import SYN
 from testbed.traffic import SynFlood
+from testbed.wire.flags import SYN
 
 pytestmark = pytest.mark.skipif(needed(), reason="building labs needs privileges")
 

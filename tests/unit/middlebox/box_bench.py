@@ -8,21 +8,18 @@ import sys
 from types import FunctionType, ModuleType
 from typing import Any
 
+from packet_bench import IPV4_KEY, LINUX, checksums_are_right
+
 from testbed.middlebox.process.pipeline import Pipeline
 from testbed.middlebox.registry import find
 from testbed.middlebox.timers import Timers
-from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, SYN, Packet, Side
-from testbed.wire.segments import HandshakeOptions, reverse_key, tcp_segment
+from testbed.wire.craft import tcp_segment
+from testbed.wire.flags import ACK, FIN, SYN
+from testbed.wire.options import HandshakeOptions
+from testbed.wire.packet import INSIDE, OUTSIDE, Side, reverse_key
 
-IPV4_KEY = bytes((10, 0, 1, 1, 10, 0, 2, 2)) + struct.pack("!HH", 40000, 80)
-IPV6_KEY = (
-    bytes.fromhex("20010db8000100000000000000000001")
-    + bytes.fromhex("20010db8000200000000000000000002")
-    + struct.pack("!HH", 40000, 80)
-)
 CLIENT_ISN = 0xFFFFFFF0  # wraps within the first bytes
 SERVER_ISN = 0x12345678
-LINUX = HandshakeOptions(mss=1460, window_scale=7, sack=True, timestamps=(1000, 0))
 LINUX_SERVER = HandshakeOptions(mss=1460, window_scale=7, sack=True, timestamps=(777000, 1000))
 
 
@@ -111,30 +108,6 @@ def parse_options(data: bytes) -> dict[int, bytes]:
     return found
 
 
-def word_sum(data: bytes) -> int:
-    data += b"\0" * (len(data) % 2)
-    total = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    while total > 0xFFFF:
-        total = (total & 0xFFFF) + (total >> 16)
-    return total
-
-
-def checksums_are_right(data: bytes | bytearray) -> bool:
-    """Whether the IP header's and the transport's checksum fit, word by word (RFC 1071)."""
-    data = bytes(data)
-    if data[0] >> 4 == 4:
-        size = (data[0] & 15) * 4
-        total = struct.unpack_from("!H", data, 2)[0]
-        if word_sum(data[:size]) != 0xFFFF:
-            return False
-        addresses, protocol, content = data[12:20], data[9], data[size:total]
-    else:
-        total = 40 + struct.unpack_from("!H", data, 4)[0]
-        addresses, protocol, content = data[8:40], data[6], data[40:total]
-    pseudo = b"" if protocol == 1 else addresses + struct.pack("!II", len(content), protocol)
-    return word_sum(pseudo + content) == 0xFFFF
-
-
 class Dialogue:
     """A client outside and a server inside, segment by segment, through a bench."""
 
@@ -187,12 +160,6 @@ class Dialogue:
         self.syn()
         self.third()
         self.syn_ack(server)
-
-
-def loaded(data: bytes | bytearray, side: Side = OUTSIDE) -> Packet:
-    packet = Packet()
-    assert packet.load(bytearray(data), len(data), side)
-    return packet
 
 
 def size_of(root: object) -> int:

@@ -10,11 +10,14 @@ import struct
 from collections.abc import Callable
 from typing import NamedTuple
 
-from box_bench import CLIENT_ISN, IPV4_KEY, IPV6_KEY, LINUX, SERVER_ISN, loaded
+from box_bench import CLIENT_ISN, SERVER_ISN
 from nat_bench import ip, with_checksum
+from packet_bench import IPV4_KEY, IPV6_KEY, LINUX, loaded
 
-from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, PSH, RST, SYN, Packet, Side
-from testbed.wire.segments import icmp_error, reverse_key, tcp_segment
+from testbed.wire.craft import tcp_segment
+from testbed.wire.flags import ACK, FIN, PSH, RST, SYN
+from testbed.wire.icmp import icmp_error
+from testbed.wire.packet import INSIDE, OUTSIDE, Packet, Side, reverse_key
 
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58
 _CHECKSUM_AT = {ICMP: 2, TCP: 16, UDP: 6, ICMPV6: 2}
@@ -138,7 +141,7 @@ def reply_to(data: bytes, rng: random.Random) -> bytes:
 
 def _echo(packet: Packet) -> bytes:
     """Time stamps that answer those of a segment."""
-    for kind, at, size in packet.tcp_options():
+    for kind, at, size in packet.walk_options():
         if kind == 8 and size == 10:
             return b"\x01\x01\x08\x0a" + struct.pack("!I", 1) + packet.buffer[at + 2 : at + 6]
     return b""

@@ -6,10 +6,13 @@ import ipaddress
 import struct
 from typing import Any, NamedTuple
 
-from box_bench import Bench, Seen, word_sum
+from box_bench import Bench, Seen
+from packet_bench import word_sum
 
-from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, SYN
-from testbed.wire.segments import icmp_error, tcp_segment
+from testbed.wire.craft import tcp_segment
+from testbed.wire.flags import ACK, FIN, SYN
+from testbed.wire.icmp import icmp_error
+from testbed.wire.packet import INSIDE, OUTSIDE
 
 POOL = {4: ("192.0.2.1", "192.0.2.2", "192.0.2.3"), 6: ("2001:db8::1", "2001:db8::2")}
 ICMP, TCP, UDP, ICMPV6 = 1, 6, 17, 58

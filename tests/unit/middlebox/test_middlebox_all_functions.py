@@ -10,12 +10,16 @@ from collections import Counter
 from typing import Any
 
 import pytest
-from box_bench import IPV4_KEY, LINUX, Bench, checksums_are_right, size_of
+from box_bench import Bench, size_of
 from hostile_packets import corpus, harmed, reply_to, right
+from packet_bench import IPV4_KEY, LINUX, checksums_are_right
 
 from testbed.middlebox.registry import functions
-from testbed.wire.packet import ACK, INSIDE, OUTSIDE, SYN, add_to_field, adjust_checksum
-from testbed.wire.segments import tcp_segment
+from testbed.wire.checksum import adjust_checksum
+from testbed.wire.craft import tcp_segment
+from testbed.wire.edit import add_to_field
+from testbed.wire.flags import ACK, SYN
+from testbed.wire.packet import INSIDE, OUTSIDE
 
 LIMIT = 50  # of every table of the functions below
 AT_WORK: dict[str, dict[str, Any]] = {

@@ -7,30 +7,15 @@ import struct
 import tracemalloc
 
 import pytest
-from box_bench import (
-    CLIENT_ISN,
-    IPV4_KEY,
-    IPV6_KEY,
-    LINUX,
-    LINUX_SERVER,
-    SERVER_ISN,
-    Bench,
-    Dialogue,
-    Seen,
-)
+from box_bench import CLIENT_ISN, LINUX_SERVER, SERVER_ISN, Bench, Dialogue, Seen
+from packet_bench import IPV4_KEY, IPV6_KEY, LINUX
 
-from testbed.wire.packet import (
-    ACK,
-    FIN,
-    INSIDE,
-    OUTSIDE,
-    PSH,
-    RST,
-    SYN,
-    add_to_field,
-    adjust_checksum,
-)
-from testbed.wire.segments import HandshakeOptions, reverse_key, tcp_segment
+from testbed.wire.checksum import adjust_checksum
+from testbed.wire.craft import tcp_segment
+from testbed.wire.edit import add_to_field
+from testbed.wire.flags import ACK, FIN, PSH, RST, SYN
+from testbed.wire.options import HandshakeOptions
+from testbed.wire.packet import INSIDE, OUTSIDE, reverse_key
 
 M = 0xFFFFFFFF
 FIRST = (CLIENT_ISN + 1) & M

@@ -8,9 +8,8 @@ import sys
 import testbed.middlebox
 
 NAMES = (
-    "ABSORB HOLD INSIDE OUTSIDE PASS PROHIBITED TOO_BIG Box Count Direction Duration Flow FlowTable"
-    " Function NoOptions Packet Reason Side Timer Tracker Verdict drop error_about function"
-    " reset_about sides_of"
+    "ABSORB HOLD INSIDE OUTSIDE PASS Box Count Direction Duration Flow FlowTable"
+    " Function NoOptions Packet Side Timer Tracker Verdict drop function sides_of"
 )
 
 

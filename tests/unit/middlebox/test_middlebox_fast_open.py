@@ -6,12 +6,14 @@ import json
 import struct
 
 import pytest
-from box_bench import CLIENT_ISN, IPV4_KEY, IPV6_KEY, LINUX, SERVER_ISN, Bench
+from box_bench import CLIENT_ISN, SERVER_ISN, Bench
+from packet_bench import IPV4_KEY, IPV6_KEY, LINUX
 
 from testbed.errors import LabError
 from testbed.middlebox.statistics import TcpStatistics, check_kind, tcp_statistics
-from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, RST, SYN
-from testbed.wire.segments import reverse_key, tcp_segment
+from testbed.wire.craft import tcp_segment
+from testbed.wire.flags import ACK, FIN, RST, SYN
+from testbed.wire.packet import INSIDE, OUTSIDE, reverse_key
 
 COOKIE = bytes(range(8))
 REQUEST = b"\x22\x02\x01\x01"

@@ -5,19 +5,12 @@ from __future__ import annotations
 import struct
 
 import pytest
-from box_bench import (
-    CLIENT_ISN,
-    IPV4_KEY,
-    IPV6_KEY,
-    LINUX,
-    LINUX_SERVER,
-    SERVER_ISN,
-    Bench,
-    Seen,
-)
+from box_bench import CLIENT_ISN, LINUX_SERVER, SERVER_ISN, Bench, Seen
+from packet_bench import IPV4_KEY, IPV6_KEY, LINUX
 
-from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, RST, SYN
-from testbed.wire.segments import reverse_key, tcp_segment
+from testbed.wire.craft import tcp_segment
+from testbed.wire.flags import ACK, FIN, RST, SYN
+from testbed.wire.packet import INSIDE, OUTSIDE, reverse_key
 
 FIRST, ANSWER = (CLIENT_ISN + 1) % (1 << 32), SERVER_ISN + 1
 

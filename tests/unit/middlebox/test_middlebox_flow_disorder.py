@@ -5,10 +5,12 @@ from __future__ import annotations
 import struct
 
 import pytest
-from box_bench import IPV4_KEY, IPV6_KEY, Bench, Seen
+from box_bench import Bench, Seen
+from packet_bench import IPV4_KEY, IPV6_KEY
 
-from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE
-from testbed.wire.segments import reverse_key, tcp_segment
+from testbed.wire.craft import tcp_segment
+from testbed.wire.flags import ACK, FIN
+from testbed.wire.packet import INSIDE, OUTSIDE, reverse_key
 
 
 @pytest.fixture(params=[IPV4_KEY, IPV6_KEY], ids=["ipv4", "ipv6"])

@@ -7,7 +7,8 @@ import struct
 import tracemalloc
 
 import pytest
-from box_bench import Bench, Seen, word_sum
+from box_bench import Bench, Seen
+from packet_bench import word_sum
 
 from testbed.errors import LabError
 from testbed.wire.packet import INSIDE, OUTSIDE, Side

@@ -6,32 +6,17 @@ import random
 import struct
 from unittest import mock
 
-from box_bench import (
-    CLIENT_ISN,
-    IPV4_KEY,
-    IPV6_KEY,
-    LINUX,
-    SERVER_ISN,
-    Bench,
-    Dialogue,
-    checksums_are_right,
-)
+from box_bench import CLIENT_ISN, SERVER_ISN, Bench, Dialogue
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packet_bench import IPV4_KEY, IPV6_KEY, LINUX, checksums_are_right
 
 from testbed.middlebox.functions.setup_proxy import openings
-from testbed.wire.packet import (
-    ACK,
-    FIN,
-    INSIDE,
-    OPAQUE,
-    OUTSIDE,
-    RST,
-    SYN,
-    Packet,
-    Side,
-)
-from testbed.wire.segments import icmp_error, reverse_key, tcp_segment
+from testbed.wire.craft import tcp_segment
+from testbed.wire.flags import ACK, FIN, RST, SYN
+from testbed.wire.icmp import icmp_error
+from testbed.wire.ip import OPAQUE
+from testbed.wire.packet import INSIDE, OUTSIDE, Packet, Side, reverse_key
 
 OPTIONS = st.fixed_dictionaries(
     {},

@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 
 import pytest
-from box_bench import Bench, loaded
+from box_bench import Bench
 from nat_bench import (
     POOL,
     Flow,
@@ -21,12 +21,14 @@ from nat_bench import (
     tcp,
     udp,
 )
+from packet_bench import loaded
 from scapy.layers import inet
 from scapy.layers.inet6 import IPv6, IPv6ExtHdrHopByHop
 from scapy.packet import Raw
 
 from testbed.errors import LabError
-from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, RST, SYN
+from testbed.wire.flags import ACK, FIN, RST, SYN
+from testbed.wire.packet import INSIDE, OUTSIDE
 
 
 @pytest.fixture(params=[4, 6], ids=["ipv4", "ipv6"])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import struct
 
 import pytest
-from box_bench import checksums_are_right, word_sum
 from nat_bench import (
     POOL,
     Flow,
@@ -21,8 +20,10 @@ from nat_bench import (
     tcp,
     udp,
 )
+from packet_bench import checksums_are_right, word_sum
 
-from testbed.wire.packet import INSIDE, OUTSIDE, SYN
+from testbed.wire.flags import SYN
+from testbed.wire.packet import INSIDE, OUTSIDE
 
 ROUTER = {4: "203.0.113.9", 6: "2001:db8:9::9"}
 

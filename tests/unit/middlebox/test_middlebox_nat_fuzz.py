@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 
-from box_bench import checksums_are_right
 from nat_bench import NatBench, echo, error, flow, inside, source_of, tcp, udp
+from packet_bench import checksums_are_right
 
-from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, RST, SYN, Packet, Side
+from testbed.wire.flags import ACK, FIN, RST, SYN
+from testbed.wire.packet import INSIDE, OUTSIDE, Packet, Side
 
 PACKETS = 6000
 LIMIT = 60

@@ -24,7 +24,8 @@ from nat_bench import (
     udp,
 )
 
-from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, RST, SYN
+from testbed.wire.flags import ACK, FIN, RST, SYN
+from testbed.wire.packet import INSIDE, OUTSIDE
 
 ANYBODY, ADDRESS, ENDPOINT = (
     "endpoint-independent",

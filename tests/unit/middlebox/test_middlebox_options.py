@@ -5,11 +5,14 @@ from __future__ import annotations
 import struct
 
 import pytest
-from box_bench import IPV4_KEY, IPV6_KEY, LINUX, Bench, Seen
+from box_bench import Bench, Seen
+from packet_bench import IPV4_KEY, IPV6_KEY, LINUX
 
 from testbed.errors import LabError
-from testbed.wire.packet import ACK, INSIDE, OUTSIDE, SYN, Side
-from testbed.wire.segments import HandshakeOptions, reverse_key, tcp_segment
+from testbed.wire.craft import tcp_segment
+from testbed.wire.flags import ACK, SYN
+from testbed.wire.options import HandshakeOptions
+from testbed.wire.packet import INSIDE, OUTSIDE, Side, reverse_key
 
 TFO = b"\x22\x0aCOOKIEOK\x01\x01"
 MPTCP = b"\x1e\x04\x00\x81"

@@ -8,7 +8,8 @@ from importlib.metadata import EntryPoint
 
 import msgspec
 import pytest
-from box_bench import IPV4_KEY, IPV6_KEY, Bench, checksums_are_right, word_sum
+from box_bench import Bench
+from packet_bench import IPV4_KEY, IPV6_KEY, checksums_are_right, word_sum
 
 from testbed.errors import LabError
 from testbed.middlebox import registry
@@ -21,8 +22,10 @@ from testbed.middlebox.function import (
     drop,
 )
 from testbed.middlebox.registry import find, function, function_options
-from testbed.wire.packet import ACK, INSIDE, OUTSIDE, TCP, UDP, Packet
-from testbed.wire.segments import reverse_key, tcp_segment
+from testbed.wire.craft import tcp_segment
+from testbed.wire.flags import ACK
+from testbed.wire.ip import TCP, UDP
+from testbed.wire.packet import INSIDE, OUTSIDE, Packet, reverse_key
 
 GO_IN = tcp_segment(IPV4_KEY, seq=1, flags=ACK, payload=b"in")
 GO_OUT = tcp_segment(reverse_key(IPV4_KEY), seq=1, flags=ACK, payload=b"out")

@@ -10,14 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from box_bench import CLIENT_ISN, IPV4_KEY, LINUX, SERVER_ISN, Seen
+from box_bench import CLIENT_ISN, SERVER_ISN, Seen
+from packet_bench import IPV4_KEY, LINUX
 
 from testbed.errors import LabError, ProcessDied
 from testbed.kernel.processes.control import ControlChannel
 from testbed.middlebox.client import MiddleboxClient
 from testbed.topology.model import FunctionSpec
-from testbed.wire.packet import ACK, INSIDE, OUTSIDE, SYN, Side
-from testbed.wire.segments import reverse_key, tcp_segment
+from testbed.wire.craft import tcp_segment
+from testbed.wire.flags import ACK, SYN
+from testbed.wire.packet import INSIDE, OUTSIDE, Side, reverse_key
 
 SECONDS = 20.0
 PROXY = FunctionSpec("setup-proxy", {"handshake_data": "drop"})

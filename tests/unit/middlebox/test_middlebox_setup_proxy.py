@@ -5,21 +5,15 @@ from __future__ import annotations
 import struct
 
 import pytest
-from box_bench import (
-    CLIENT_ISN,
-    IPV4_KEY,
-    IPV6_KEY,
-    LINUX,
-    LINUX_SERVER,
-    SERVER_ISN,
-    Bench,
-    Dialogue,
-    loaded,
-)
+from box_bench import CLIENT_ISN, LINUX_SERVER, SERVER_ISN, Bench, Dialogue
+from packet_bench import IPV4_KEY, IPV6_KEY, LINUX, loaded
 
 from testbed.middlebox.functions.setup_proxy import openings
-from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, PSH, RST, SYN
-from testbed.wire.segments import HandshakeOptions, icmp_error, reverse_key, tcp_segment
+from testbed.wire.craft import tcp_segment
+from testbed.wire.flags import ACK, FIN, PSH, RST, SYN
+from testbed.wire.icmp import icmp_error
+from testbed.wire.options import HandshakeOptions
+from testbed.wire.packet import INSIDE, OUTSIDE, reverse_key
 
 FIRST = (CLIENT_ISN + 1) & 0xFFFFFFFF
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import struct
 
 import pytest
-from box_bench import IPV4_KEY, IPV6_KEY, LINUX, Bench
+from box_bench import Bench
+from packet_bench import IPV4_KEY, IPV6_KEY, LINUX
 
+from testbed.wire.craft import tcp_segment
 from testbed.wire.edit import set_traffic_class
-from testbed.wire.packet import ACK, INSIDE, OUTSIDE, SYN, Packet
-from testbed.wire.segments import icmp_error, reverse_key, tcp_segment
+from testbed.wire.flags import ACK, CWR, ECE, SYN
+from testbed.wire.icmp import icmp_error
+from testbed.wire.packet import INSIDE, OUTSIDE, Packet, reverse_key
 
-ECE, CWR = 0x40, 0x80
 CE, ECT = 3, 2
 
 
@@ -28,7 +30,7 @@ def sized(key: bytes, size: int) -> bytearray:
 def ecn(data: bytearray, bits: int) -> bytearray:
     packet = Packet()
     assert packet.load(data, len(data), OUTSIDE)
-    set_traffic_class(packet, 0xB8 | bits)
+    set_traffic_class(packet.buffer, 0xB8 | bits)
     return data
 
 

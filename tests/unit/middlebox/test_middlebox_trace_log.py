@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from box_bench import IPV4_KEY, IPV6_KEY, Bench
+from box_bench import Bench
+from packet_bench import IPV4_KEY, IPV6_KEY
 
 from testbed.errors import LabError
 from testbed.middlebox.functions.trace_log.files import (
@@ -18,8 +19,9 @@ from testbed.middlebox.functions.trace_log.files import (
     RotatingLog,
 )
 from testbed.middlebox.functions.trace_log.function import TraceLog
-from testbed.wire.packet import ACK, FIN, OUTSIDE, RST, SYN
-from testbed.wire.segments import tcp_segment
+from testbed.wire.craft import tcp_segment
+from testbed.wire.flags import ACK, FIN, RST, SYN
+from testbed.wire.packet import OUTSIDE
 
 
 @pytest.fixture

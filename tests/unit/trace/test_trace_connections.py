@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from testbed.trace.connections import End
 from testbed.trace.ranges import Ranges, Unwrapper
-from testbed.trace.segments import difference
+from testbed.wire.sequence import difference
 
 
 def numbers(segments):

@@ -14,7 +14,7 @@ from scapy.packet import Raw
 from scapy.utils import PcapReader
 
 from testbed.trace import read_trace
-from testbed.wire.options import Options, parse_options
+from testbed.wire.options import Options
 
 # Given, lest scapy asks the network for them.
 MACS = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
@@ -123,28 +123,6 @@ def test_tshark_reads_the_same_fields(varied, tshark):
             ",".join(str(left) for left, _ in options.sack),
             segment.raw_options.hex(),
         ]
-
-
-@given(st.binary(max_size=40))
-def test_any_option_bytes_are_parsed_without_failing(raw):
-    assert isinstance(parse_options(raw), Options)
-
-
-@pytest.mark.parametrize(
-    ("raw", "expected"),
-    [
-        (b"", Options()),
-        (b"\x02\x04\x05\xb4", Options(mss=1460)),
-        (b"\x02\x03\x05", Options(unknown=((2, b"\x05"),))),
-        (b"\x01\x00\x02\x04\x05\xb4", Options()),
-        (b"\x22\x02", Options(fast_open=b"")),
-        (b"\x03\x03\x07\x08", Options(window_scale=7, malformed=True)),
-        (b"\x08\x00", Options(malformed=True)),
-        (b"\x05\x0b\0\0\0\0\0\0\0\0\0", Options(unknown=((5, bytes(9)),))),
-    ],
-)
-def test_odd_option_lists(raw, expected):
-    assert parse_options(raw) == expected
 
 
 @settings(

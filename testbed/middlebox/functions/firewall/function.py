@@ -9,7 +9,6 @@ import msgspec
 
 from testbed.middlebox import (
     PASS,
-    PROHIBITED,
     Box,
     Count,
     Direction,
@@ -19,16 +18,15 @@ from testbed.middlebox import (
     Tracker,
     Verdict,
     drop,
-    error_about,
     function,
-    reset_about,
     sides_of,
 )
 from testbed.middlebox.functions.firewall.windows import Windows
-from testbed.wire.packet import ACK, FIN, RST, SYN, TCP, Packet, Side
-from testbed.wire.segments import reverse_key
-
-_OPENS = SYN | ACK | RST | FIN  # of these only SYN is set in a segment that opens
+from testbed.wire.craft import reset_for
+from testbed.wire.flags import ACK, RST, SYN, opens_connection
+from testbed.wire.icmp import PROHIBITED, error_about
+from testbed.wire.ip import TCP
+from testbed.wire.packet import Packet, Side, reverse_key
 
 _DIRECTION = drop("direction")
 _SYN_LIMIT = drop("syn-limit")
@@ -104,7 +102,7 @@ class Firewall(Function):
     def packet(self, packet: Packet) -> Verdict:
         flow = self._open.find(packet) or self._half_open.find(packet)
         if flow is None:
-            if packet.flags & _OPENS == SYN:
+            if opens_connection(packet.flags):
                 return self._opens(packet)
             return self._refuse(packet, _NO_CONNECTION)
         if not flow.windows.accepts(packet) and self.options.strict_windows:
@@ -154,8 +152,8 @@ class Firewall(Function):
     def _refuse(self, packet: Packet, verdict: Verdict) -> Verdict:
         how = self.options.reject
         answer = None
-        if how == "reset" and packet.checksum_is_right():
-            answer = reset_about(packet)
+        if how == "reset" and not packet.flags & RST and packet.checksum_is_right():
+            answer = reset_for(packet)
         elif how == "icmp":
             answer = error_about(packet, PROHIBITED)
         if answer is not None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from testbed.wire.packet import ACK, FIN, RST, SYN, Packet
-from testbed.wire.segments import MODULUS, HandshakeOptions
+from testbed.wire.flags import ACK, FIN, RST, SYN
+from testbed.wire.options import HandshakeOptions
+from testbed.wire.packet import Packet
+from testbed.wire.sequence import MODULUS, is_after
 
-_HALF: Final = MODULUS // 2
 _LEAST_ACK_WINDOW: Final = 66000  # how far back an old acknowledgement may lie (MAXACKWINCONST)
 
 
@@ -51,14 +52,14 @@ class Windows:
                 sender.most = end
         elif not sender.known or not _within(sender, receiver, packet, start, end):
             return False
-        if _after(end, sender.end):
+        if is_after(end, sender.end):
             sender.end = end
         if flags & ACK and not flags & RST:
             self._take_window(sender, receiver, packet)
         return True
 
     def _take_scale(self, sender: _Sender, packet: Packet) -> None:
-        scale = HandshakeOptions.of(packet).window_scale
+        scale = HandshakeOptions.of(packet.options()).window_scale
         sender.scales, sender.scale = scale is not None, scale or 0
 
     def _take_window(self, sender: _Sender, receiver: _Sender, packet: Packet) -> None:
@@ -66,21 +67,16 @@ class Windows:
         window = packet.window << (sender.scale if scaled else 0)
         sender.widest = max(sender.widest, window)
         most = (packet.ack + max(window, 1)) % MODULUS
-        if _after(most, receiver.most) or packet.flags & SYN:
+        if is_after(most, receiver.most) or packet.flags & SYN:
             receiver.most = most
 
 
 def _within(sender: _Sender, receiver: _Sender, packet: Packet, start: int, end: int) -> bool:
     if receiver.known and (
-        _after(end, sender.most) or _after((sender.end - receiver.widest) % MODULUS, start)
+        is_after(end, sender.most) or is_after((sender.end - receiver.widest) % MODULUS, start)
     ):
         return False
     if not packet.flags & ACK or not receiver.known:
         return True
     oldest = receiver.end - max(_LEAST_ACK_WINDOW, sender.widest)
-    return not _after(packet.ack, receiver.end) and not _after(oldest % MODULUS, packet.ack)
-
-
-def _after(a: int, b: int) -> bool:
-    """Whether sequence number `a` lies beyond `b` (RFC 9293 section 3.4)."""
-    return 0 < (a - b) % MODULUS < _HALF
+    return not is_after(packet.ack, receiver.end) and not is_after(oldest % MODULUS, packet.ack)

@@ -17,28 +17,18 @@ from testbed.middlebox.functions.nat.sessions import (
     Sessions,
     new_session,
 )
-from testbed.wire.packet import (
-    ACK,
-    FIN,
-    ICMP,
-    ICMPV6,
-    INSIDE,
-    OUTSIDE,
-    RST,
-    SYN,
-    TCP,
-    UDP,
-    Packet,
-    adjust_checksum,
-)
-from testbed.wire.quotes import ECHO_TYPES, is_icmp_error, quoted_packet, translate_quote
-from testbed.wire.segments import reset_for, reverse_key
+from testbed.wire.checksum import adjust_checksum
+from testbed.wire.craft import reset_for
+from testbed.wire.edit import replace_address
+from testbed.wire.flags import RST, opens_connection
+from testbed.wire.icmp import ECHO_TYPES, is_icmp_error, quoted_packet, translate_quote
+from testbed.wire.ip import ICMP, ICMPV6, TCP, UDP
+from testbed.wire.packet import INSIDE, OUTSIDE, Packet, reverse_key
 
 _NO_SESSION: Final = drop("no-session")
 _NO_MAPPING: Final = drop("no-mapping")
 _EXHAUSTED: Final = drop("ports-exhausted")
 _UNTRANSLATABLE: Final = drop("untranslatable")
-_OPENS: Final = SYN | ACK | RST | FIN  # of these only SYN is set in a segment that opens
 
 
 @function("nat")
@@ -147,7 +137,7 @@ class Nat(Function):
         verdict = self._aims_at(packet, key)
         if verdict is not None:
             return verdict
-        if protocol == TCP and packet.flags & _OPENS != SYN:
+        if protocol == TCP and not opens_connection(packet.flags):
             return self._unknown_segment(packet)
         if protocol in ECHO_TYPES and packet.buffer[packet.transport] != ECHO_TYPES[protocol][0]:
             return _UNTRANSLATABLE
@@ -173,7 +163,7 @@ class Nat(Function):
         protocol = packet.protocol
         if protocol not in HAVE_PORTS or not self._translates(packet):
             return None
-        if protocol == TCP and packet.flags & _OPENS != SYN:
+        if protocol == TCP and not opens_connection(packet.flags):
             return None
         width = (len(key) - 4) // 2
         remote, public = key[:width], key[width : 2 * width]
@@ -216,7 +206,10 @@ class Nat(Function):
             address, port = session.public_address, session.public_port
         inward = packet.side is OUTSIDE
         translate_quote(packet, quote, address=address, port=port, destination=not inward)
-        _replace_address(packet, address, destination=inward)
+        delta = replace_address(packet, address, destination=inward)
+        if packet.protocol == ICMPV6:
+            adjust_checksum(packet.buffer, packet.checksum_at, delta)
+        packet.reload()
         self.counters["errors-translated"] += 1
         return self._hairpin(packet) if session.hairpins and not inward else PASS
 
@@ -224,16 +217,6 @@ class Nat(Function):
 def _destination(packet: Packet) -> bytes:
     start, end = (16, 20) if packet.version == 4 else (24, 40)
     return bytes(packet.buffer[start:end])
-
-
-def _replace_address(packet: Packet, address: bytes, *, destination: bool) -> None:
-    """Put another address into the header of an ICMP packet; checksums follow (RFC 1624)."""
-    buffer, width = packet.buffer, len(address)
-    at = (12 if width == 4 else 8) + (width if destination else 0)
-    delta = int.from_bytes(address, "big") - int.from_bytes(buffer[at : at + width], "big")
-    buffer[at : at + width] = address
-    adjust_checksum(buffer, 10 if width == 4 else packet.checksum_at, delta)
-    packet.reload()
 
 
 def _timeouts(options: NatOptions) -> Mapping[Line, float]:

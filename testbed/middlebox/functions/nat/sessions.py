@@ -11,20 +11,10 @@ from typing import Final
 
 from testbed.middlebox import Box, Timer
 from testbed.middlebox.functions.nat.bindings import Binding
-from testbed.wire.packet import (
-    ACK,
-    FIN,
-    ICMP,
-    RST,
-    SYN,
-    TCP,
-    UDP,
-    Packet,
-    Side,
-    adjust_checksum,
-    adjusted,
-)
-from testbed.wire.segments import reverse_key
+from testbed.wire.checksum import adjust_checksum, adjust_udp_checksum, adjusted
+from testbed.wire.flags import ACK, FIN, RST, SYN
+from testbed.wire.ip import ICMP, TCP, UDP
+from testbed.wire.packet import Packet, Side, reverse_key
 
 HAVE_PORTS: Final = frozenset({TCP, UDP})
 _BOTH: Final = 0b11
@@ -120,14 +110,8 @@ class Session:
 
     def _finish(self, packet: Packet, delta: int) -> None:
         """Adjust the checksum of UDP or ICMP."""
-        buffer, at = packet.buffer, packet.checksum_at
-        if self.protocol == UDP:
-            # 0 stands for no checksum (RFC 768), and where 0 comes out its other form is sent.
-            (old,) = _read16(buffer, at)
-            if old or packet.version == 6:
-                _put16(buffer, at, adjusted(old, delta) or 0xFFFF)
-        else:
-            adjust_checksum(buffer, at, delta)
+        adjust = adjust_udp_checksum if self.protocol == UDP else adjust_checksum
+        adjust(packet.buffer, packet.checksum_at, delta)
 
 
 def _put_endpoints(buffer: bytearray, at: int, ports: bytes, identifier: bytes) -> None:

@@ -22,17 +22,14 @@ from testbed.middlebox import (
     function,
 )
 from testbed.middlebox.functions.pep.relay import Relay
-from testbed.wire.edit import blank_option, option_name
-from testbed.wire.packet import ACK, FIN, PSH, RST, SYN, TCP, Packet, Side
-from testbed.wire.segments import (
-    MODULUS,
-    HandshakeOptions,
-    reset,
-    reverse_key,
-    tcp_segment,
-)
+from testbed.wire.craft import reset, tcp_segment
+from testbed.wire.edit import blank_option
+from testbed.wire.flags import ACK, PSH, RST, SYN, opens_connection
+from testbed.wire.ip import TCP
+from testbed.wire.options import HandshakeOptions, option_name
+from testbed.wire.packet import Packet, Side, reverse_key
+from testbed.wire.sequence import MODULUS
 
-_OPENS = SYN | ACK | RST | FIN  # of these only SYN is set in a segment that opens
 _TAKEN_AWAY = frozenset({"timestamps", "tfo", "mptcp", "unknown"})
 _BAD_CHECKSUM = drop("bad-checksum")
 _UNBELIEVABLE = drop("reset-outside-window")
@@ -106,7 +103,7 @@ class Pep(Function):
         flags = packet.flags
         flow = self._flows.find(packet)
         if flow is None:
-            if not self.enabled or flags & _OPENS != SYN:
+            if not self.enabled or not opens_connection(flags):
                 return PASS
             flow = _Split(last_used=self.box.now(), opener=packet.side, keys=_keys(packet))
             self._flows.add(flow, packet.key, reverse_key(packet.key))
@@ -136,10 +133,10 @@ class Pep(Function):
                 self._forget(flow)  # both have opened at once: they are left alone
                 return PASS
             flow.firsts[side] = (packet.seq + 1) % MODULUS
-            flow.scales[side] = HandshakeOptions.of(packet).window_scale
+            flow.scales[side] = HandshakeOptions.of(packet.options()).window_scale
             flow.windows[side] = packet.window
-            for kind, at, size in packet.tcp_options():
-                if option_name(packet, kind, at, size) in _TAKEN_AWAY:
+            for kind, at, size in packet.walk_options():
+                if option_name(packet.buffer, kind, at, size) in _TAKEN_AWAY:
                     blank_option(packet, at, size)
             return PASS
         if side is not flow.opener or not flags & ACK or not flow.firsts[side.other]:

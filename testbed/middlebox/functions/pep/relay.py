@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from testbed.middlebox import Box, Timer
-from testbed.wire.packet import ACK, FIN, NOP, SACK, Packet
-from testbed.wire.segments import MODULUS
+from testbed.wire.flags import ACK, FIN
+from testbed.wire.options import NOP, SACK, sack_blocks
+from testbed.wire.packet import Packet
+from testbed.wire.sequence import MODULUS
 
 _HALF: Final = MODULUS // 2
 _LEAST_WAIT: Final = 0.2  # seconds before a repetition, as Linux's TCP_RTO_MIN
@@ -167,14 +169,11 @@ class Relay:
         self._repair(now)
 
     def _hear_blocks(self, packet: Packet) -> None:
-        for kind, at, size in packet.tcp_options():
+        for kind, at, size in packet.walk_options():
             if kind != SACK:
                 continue
-            for edge in range(at + 2, at + size - 7, 8):
-                left, right = (
-                    self._position(number, self.acked)
-                    for number in _u32_pair.unpack_from(packet.buffer, edge)
-                )
+            for block in sack_blocks(packet.buffer, at, size):
+                left, right = (self._position(edge, self.acked) for edge in block)
                 self._furthest = max(self._furthest, min(right, self.sent))
                 for piece in self._flight:
                     if left <= piece.start and piece.end <= right:

@@ -10,19 +10,11 @@ from typing import Final
 from testbed.middlebox import ABSORB, PASS, Box, FlowTable, Timer, Verdict, drop
 from testbed.middlebox.functions.setup_proxy.opening import Opening
 from testbed.middlebox.functions.setup_proxy.splice import Splice
-from testbed.wire.packet import (
-    ACK,
-    FIN,
-    INSIDE,
-    OUTSIDE,
-    RST,
-    SYN,
-    Packet,
-    Side,
-    add_to_field,
-    adjust_checksum,
-)
-from testbed.wire.segments import QuotedSegment
+from testbed.wire.checksum import adjust_checksum
+from testbed.wire.edit import add_to_field
+from testbed.wire.flags import ACK, FIN, RST, SYN
+from testbed.wire.icmp import Quote
+from testbed.wire.packet import INSIDE, OUTSIDE, Packet, Side
 
 _LINGER: Final = 60.0  # seconds that a closed connection is still translated, as TIME-WAIT
 _BAD_CHECKSUM: Final = drop("bad-checksum")
@@ -138,9 +130,7 @@ class Connections:
             self._box.emit(piece, INSIDE)
         self._look_for_end(connection, OUTSIDE, flags)
 
-    def translate_error(
-        self, connection: Connection, packet: Packet, quoted: QuotedSegment
-    ) -> None:
+    def translate_error(self, connection: Connection, packet: Packet, quoted: Quote) -> None:
         """Make an ICMP error about one leg into one about the other.
 
         A host takes an error for its own only if the sequence number quoted is one that it has

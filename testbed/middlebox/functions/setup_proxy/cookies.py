@@ -17,8 +17,9 @@ from typing import Final
 
 import msgspec
 
+from testbed.wire.options import HandshakeOptions
 from testbed.wire.packet import Packet
-from testbed.wire.segments import MODULUS, HandshakeOptions
+from testbed.wire.sequence import MODULUS
 
 _PERIOD: Final = 60.0  # seconds for which all cookies for the same SYN are the same
 _PERIODS: Final = 2  # a cookie is good in the one in which it was made and in the next
@@ -105,7 +106,7 @@ class SynCookies:
             return "invalid"
         if age >= _PERIODS:
             return "stale"
-        stamps = HandshakeOptions.of(packet).timestamps
+        stamps = HandshakeOptions.of(packet.options()).timestamps
         clock = _clock_of(count)
         if data & _HAS_TIMESTAMPS:
             if stamps is None or stamps[1] & ~_STAMP_BITS != clock:

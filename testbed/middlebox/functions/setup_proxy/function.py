@@ -15,10 +15,12 @@ from testbed.middlebox.functions.setup_proxy.connections import Connection, Conn
 from testbed.middlebox.functions.setup_proxy.cookies import LIFETIME, Cookie, SynCookies
 from testbed.middlebox.functions.setup_proxy.openings import Openings
 from testbed.middlebox.functions.setup_proxy.options import ProxyOptions
-from testbed.wire.packet import ACK, FIN, ICMP, ICMPV6, INSIDE, OUTSIDE, RST, SYN, TCP, Packet
-from testbed.wire.segments import HandshakeOptions, quoted_segment, reset_for, reverse_key
-
-_OPENS: Final = SYN | ACK | RST | FIN  # of these only SYN is set in a segment that opens
+from testbed.wire.craft import reset_for
+from testbed.wire.flags import ACK, RST, SYN, opens_connection
+from testbed.wire.icmp import quoted_segment
+from testbed.wire.ip import ICMP, ICMPV6, TCP
+from testbed.wire.options import HandshakeOptions
+from testbed.wire.packet import INSIDE, OUTSIDE, Packet, reverse_key
 
 _BAD_CHECKSUM: Final = drop("bad-checksum")
 _NO_CONNECTION: Final = drop("no-connection")
@@ -72,10 +74,10 @@ class SetupProxy(Function):
                 return _BAD_CHECKSUM
             if packet.side is INSIDE:
                 return self._openings.from_server(opening, packet)
-            if packet.flags & _OPENS != SYN or packet.seq == opening.client_isn:
+            if not opens_connection(packet.flags) or packet.seq == opening.client_isn:
                 return self._openings.from_client(opening, packet)
             self._openings.take_back(opening, "client-began-anew")
-        if packet.side is OUTSIDE and self.enabled and packet.flags & _OPENS == SYN:
+        if packet.side is OUTSIDE and self.enabled and opens_connection(packet.flags):
             return self._open(packet)
         if self.options.cookies or self._cookies_end > self.box.now():
             return self._without_connection(packet)
@@ -86,7 +88,7 @@ class SetupProxy(Function):
             return _BAD_CHECKSUM
         if not self.options.cookies:
             return self._openings.begin(packet)
-        asked = HandshakeOptions.of(packet)
+        asked = HandshakeOptions.of(packet.options())
         if not self.options.timestamps:
             asked = HandshakeOptions(mss=asked.mss)
         self.counters["cookies-sent"] += 1
@@ -152,7 +154,7 @@ class SetupProxy(Function):
         if not packet.checksum_is_right():
             return _BAD_CHECKSUM
         about_call = packet.side is INSIDE and opening.server_called and opening.splice is None
-        if about_call and quoted.seq == opening.client_isn and _is_fatal(packet):
+        if about_call and quoted.seq(packet) == opening.client_isn and _is_fatal(packet):
             return self._openings.refuse(opening, "unreachable")
         return ABSORB
 

@@ -11,17 +11,10 @@ import msgspec
 
 from testbed.middlebox import Timer
 from testbed.middlebox.functions.setup_proxy.splice import Splice, mss_assumed
-from testbed.wire.packet import Packet
-from testbed.wire.segments import (
-    MODULUS,
-    HandshakeOptions,
-    address_length,
-    bare_ack,
-    reset,
-    reverse_key,
-    syn,
-    syn_ack,
-)
+from testbed.wire.craft import bare_ack, reset, syn, syn_ack
+from testbed.wire.options import HandshakeOptions
+from testbed.wire.packet import Packet, address_length, reverse_key
+from testbed.wire.sequence import MODULUS
 
 ANSWER_WINDOW = 65535  # the most that the proxy's SYN/ACK can offer, in bytes
 
@@ -109,7 +102,7 @@ class Opening:
 
     def server_answered(self, packet: Packet) -> None:
         """Take in the server's SYN/ACK: from now on the legs can be spliced."""
-        found, asked = HandshakeOptions.of(packet), self.offered
+        found, asked = HandshakeOptions.of(packet.options()), self.offered
         self.server_isn = packet.seq
         self.server_window = packet.window
         self.agreed = HandshakeOptions(
@@ -163,6 +156,6 @@ class Opening:
         """Remember the window and the clock of a segment of the client other than its SYN."""
         scale = (self.client.window_scale or 0) if self.offered.window_scale is not None else 0
         self.window = packet.window << scale
-        found = HandshakeOptions.of(packet)
+        found = HandshakeOptions.of(packet.options())
         if found.timestamps:
             self.client = msgspec.structs.replace(self.client, timestamps=found.timestamps)

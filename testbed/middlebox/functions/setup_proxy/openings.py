@@ -13,8 +13,11 @@ from testbed.middlebox.functions.setup_proxy.cookies import Cookie
 from testbed.middlebox.functions.setup_proxy.opening import ANSWER_WINDOW, Opening
 from testbed.middlebox.functions.setup_proxy.options import ProxyOptions
 from testbed.middlebox.functions.setup_proxy.splice import LEAST_MSS, Splice
-from testbed.wire.packet import ACK, FIN, INSIDE, OUTSIDE, RST, SYN, Packet
-from testbed.wire.segments import MODULUS, HandshakeOptions, reset_for
+from testbed.wire.craft import reset_for
+from testbed.wire.flags import ACK, FIN, RST, SYN
+from testbed.wire.options import HandshakeOptions
+from testbed.wire.packet import INSIDE, OUTSIDE, Packet
+from testbed.wire.sequence import MODULUS
 
 _FIRST_RETRANSMISSION: Final = 1.0  # seconds, then doubled (RFC 6298 section 2)
 _HELD_PER_CONNECTION: Final = 2 * ANSWER_WINDOW  # bytes, headers included
@@ -61,7 +64,7 @@ class Openings:
             packet,
             client_isn=packet.seq,
             proxy_isn=_initial_sequence_number(),
-            client=HandshakeOptions.of(packet),
+            client=HandshakeOptions.of(packet.options()),
             clock=int(self._box.now() * 1000) % MODULUS,
             serial=self._options.opening == "serial",
         )

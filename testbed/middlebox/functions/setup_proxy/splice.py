@@ -11,29 +11,20 @@ from __future__ import annotations
 import struct
 from typing import Final
 
-from testbed.wire.packet import (
-    ACK,
-    FIN,
-    NOP,
-    PSH,
-    SACK,
-    SYN,
-    TIMESTAMPS,
-    Packet,
-    add_to_field,
-    adjust_checksum,
-)
-from testbed.wire.segments import MODULUS, HandshakeOptions
+from testbed.wire.checksum import adjusted
+from testbed.wire.edit import add_to_field, replace_bytes, set_length
+from testbed.wire.flags import ACK, FIN, PSH, SYN
+from testbed.wire.options import NOP, PLAIN_TIMESTAMPS, SACK, TIMESTAMPS, HandshakeOptions
+from testbed.wire.packet import Packet
+from testbed.wire.sequence import MODULUS
 
 _MASK: Final = MODULUS - 1
 _LARGEST_WINDOW: Final = 0xFFFF
 LEAST_MSS: Final = 48  # Linux's TCP_MIN_SND_MSS; leaves room for data beside 40 bytes of options
 _NO_OPTIONS: Final = 0x50  # the data offset byte of a header of 20 bytes
 _TIMESTAMPS_ONLY: Final = 0x80
-_PLAIN_TIMESTAMPS: Final = NOP << 24 | NOP << 16 | TIMESTAMPS << 8 | 10
 
 _fields = struct.Struct("!IIBBHH")  # from the sequence number to the checksum
-_u16 = struct.Struct("!H")
 _u32 = struct.Struct("!I")
 
 
@@ -101,7 +92,7 @@ class Splice:
             at = self._timestamps_at(packet, offset)
             if at:
                 delta += add_to_field(buffer, at + 2, self._clock_shift, tcp)
-        checksum = 0xFFFF - ((0xFFFE - checksum + delta) % 0xFFFF + 1)
+        checksum = adjusted(checksum, delta)
         _fields.pack_into(buffer, tcp + 4, moved, ack, offset, flags, window, checksum)
         return int(flags)
 
@@ -120,18 +111,16 @@ class Splice:
             window = scaled
         if self._options_matter and offset > _NO_OPTIONS:
             delta += self._options_to_server(packet, offset, flags)
-        checksum = 0xFFFF - ((0xFFFE - checksum + delta) % 0xFFFF + 1)
+        checksum = adjusted(checksum, delta)
         _fields.pack_into(buffer, tcp + 4, seq, ack, offset, flags, window, checksum)
         return int(flags)
 
     def _timestamps_at(self, packet: Packet, offset: int) -> int:
         """Where the timestamps option is; 0 where there is none."""
         at = packet.transport + 20
-        if offset == _TIMESTAMPS_ONLY and _u32.unpack_from(packet.buffer, at)[0] == (
-            _PLAIN_TIMESTAMPS
-        ):
+        if offset == _TIMESTAMPS_ONLY and packet.buffer[at : at + 4] == PLAIN_TIMESTAMPS:
             return at + 2
-        for kind, at, size in packet.tcp_options():
+        for kind, at, size in packet.walk_options():
             if kind == TIMESTAMPS and size == 10:
                 return at
         return 0
@@ -141,18 +130,18 @@ class Splice:
         buffer, tcp = packet.buffer, packet.transport
         echoes = flags & ACK
         plain = offset == _TIMESTAMPS_ONLY and not self._drop_timestamps
-        if plain and _u32.unpack_from(buffer, tcp + 20)[0] == _PLAIN_TIMESTAMPS:
+        if plain and buffer[tcp + 20 : tcp + 24] == PLAIN_TIMESTAMPS:
             return add_to_field(buffer, tcp + 28, -self._clock_shift, tcp) if echoes else 0
         delta = 0
-        for kind, at, size in packet.tcp_options():
+        for kind, at, size in packet.walk_options():
             if kind == TIMESTAMPS:
                 if self._drop_timestamps:
-                    delta += _blank(buffer, at, size, tcp)
+                    delta += replace_bytes(buffer, at, bytes((NOP,)) * size, tcp)
                 elif size == 10 and echoes:
                     delta += add_to_field(buffer, at + 6, -self._clock_shift, tcp)
             elif kind == SACK:
                 if self._drop_sack:
-                    delta += _blank(buffer, at, size, tcp)
+                    delta += replace_bytes(buffer, at, bytes((NOP,)) * size, tcp)
                     continue
                 for edge in range(at + 2, at + size - 3, 4):
                     delta += add_to_field(buffer, edge, -self.shift, tcp)
@@ -178,15 +167,6 @@ def _scaled(window: int, by: int) -> int:
     return min(window << by, _LARGEST_WINDOW) if by >= 0 else window >> -by
 
 
-def _blank(buffer: bytearray, at: int, size: int, start: int) -> int:
-    """Overwrite an option with padding; what that adds to the words checksummed from `start`."""
-    delta = 0
-    for position in range(at, at + size):
-        delta += (NOP - buffer[position]) << (0 if (position - start) & 1 else 8)
-        buffer[position] = NOP
-    return delta
-
-
 def _piece(packet: Packet, start: int, end: int) -> bytearray:
     """The headers of `packet` with the part `buffer[start:end]` of its payload."""
     piece = packet.buffer[: packet.payload] + packet.buffer[start:end]
@@ -194,11 +174,7 @@ def _piece(packet: Packet, start: int, end: int) -> bytearray:
     _u32.pack_into(piece, tcp + 4, (packet.seq + start - packet.payload) & _MASK)
     if end < packet.end:
         piece[tcp + 13] &= ~(FIN | PSH)
-    if packet.version == 4:
-        _u16.pack_into(piece, 2, len(piece))
-        adjust_checksum(piece, 10, len(piece) - packet.end)
-    else:
-        _u16.pack_into(piece, 4, len(piece) - 40)
+    set_length(piece, len(piece))
     view = Packet()
     view.load(piece, len(piece), packet.side)
     view.fill_checksum()

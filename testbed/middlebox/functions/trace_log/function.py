@@ -17,7 +17,9 @@ from testbed.middlebox.functions.trace_log.files import (
     RotatingLog,
     Store,
 )
-from testbed.wire.packet import ACK, FIN, RST, SYN, TCP, Packet
+from testbed.wire.flags import ACK, FIN, RST, SYN
+from testbed.wire.ip import TCP
+from testbed.wire.packet import Packet
 
 _LONGEST_LINE: Final = 1000  # characters
 
