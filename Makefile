@@ -11,8 +11,16 @@ TEST_PACKAGES := $(RUN_PACKAGES) chromium tshark iproute2 iputils-ping util-linu
 # A second kernel for the tests of the netem emulator; not to be had for every machine.
 UML_PACKAGE := user-mode-linux
 
+# What is installed is locked: first what running needs, below $(DEVELOPMENT) the rest.
+LOCK := requirements.lock
+DEVELOPMENT := \# -- development --
+PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
+UV := build/uv/bin/uv
+UV_COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 \
+    --generate-hashes --no-header --no-annotate pyproject.toml build/backend.in
+
 .DEFAULT_GOAL := help
-.PHONY: help topo-docomo test test-uml lint format benchmark clean
+.PHONY: help topo-docomo test test-uml test-latest lint format lock benchmark clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +45,11 @@ test-uml: $(VENV)/.dev ## the tests of the netem emulator, inside User-Mode Linu
 	    echo "Skipped: the tests inside User-Mode Linux need the package $(UML_PACKAGE)"; \
 	fi
 
+test-latest: ## the unit tests with the newest packages that pyproject.toml allows
+	@$(PYTHON) -m venv --clear build/latest
+	@build/latest/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	build/latest/bin/pytest tests/unit
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -45,6 +58,19 @@ lint: $(VENV)/.dev
 format: $(VENV)/.dev ## format and fix what can be fixed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+lock: ## renew requirements.lock with the newest packages that pyproject.toml allows
+	@mkdir -p build
+	@test -x $(UV) || { $(PYTHON) -m venv build/uv && build/uv/bin/pip install --quiet uv; }
+	@$(PYTHON) -c 'import tomllib; print(*tomllib.load(open("pyproject.toml", "rb"))[ \
+	    "build-system"]["requires"], sep="\n")' >build/backend.in
+	@$(UV_COMPILE) --upgrade --extra dev --extra docs --output-file build/all.txt
+	@$(UV_COMPILE) --constraints build/all.txt --output-file build/run.txt
+	@split='FNR == NR { if (/^[^ ]/) run[$$1]; next } /^[^ ]/ { runs = $$1 in run } '; \
+	{ echo '# Written by `make lock`, for Python 3.11 to 3.13. What running needs:'; \
+	  awk -F= "$$split runs" build/run.txt build/all.txt; \
+	  echo '$(DEVELOPMENT)'; \
+	  awk -F= "$$split !runs" build/run.txt build/all.txt; } >$(LOCK)
 
 benchmark: $(VENV)/.dev ## measure, beside the named peers
 	@for one in build trace_reader emulation middlebox; do \
@@ -69,14 +95,15 @@ define install_packages
 	fi
 endef
 
-$(VENV)/.run: pyproject.toml
+$(VENV)/.run: pyproject.toml $(LOCK)
 	$(call install_packages,$(RUN_PACKAGES))
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing testbed into $(VENV)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	@$(PIP_INSTALL) --require-hashes -r <(sed '/^$(DEVELOPMENT)/,$$d' $(LOCK))
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml
+$(VENV)/.dev: pyproject.toml $(LOCK)
 	$(call install_packages,$(TEST_PACKAGES))
 	@command -v linux.uml >/dev/null || test "$$(id -u)" -ne 0 \
 	    || { echo "Installing $(UML_PACKAGE)"; export DEBIAN_FRONTEND=noninteractive; \
@@ -85,5 +112,6 @@ $(VENV)/.dev: pyproject.toml
 	    || echo "$(UML_PACKAGE) cannot be had here: \`make test-uml\` will be skipped"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing testbed and its development tools into $(VENV)"
-	@$(BIN)/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@$(PIP_INSTALL) --require-hashes -r $(LOCK)
+	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@ $(VENV)/.run
