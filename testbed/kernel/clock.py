@@ -14,7 +14,7 @@ from typing import Literal
 ClockName = Literal["real", "virtual"]
 
 _SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
-_TIME_TRAVEL = "time-travel"
+_TIME_TRAVEL = "time-travel-clock"
 
 
 @cache

@@ -1,59 +1,62 @@
 """Another kernel for one command: User-Mode Linux, an ordinary program that needs no privileges.
 
-Debian's package `user-mode-linux` holds the kernel and its modules. The command finds the same
-files as outside, this project and its interpreter among them; what it writes is forgotten,
-except in the folders that are named as writable. There is one processor, and no network.
+The command finds the same files as outside, this project and its interpreter among them; what it
+writes is forgotten, except in the folders that are named as writable. There is one processor, and
+no network.
 Source: Documentation/virt/uml/user_mode_linux_howto_v2.rst.
 """
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import ctypes
+import fcntl
 import json
 import os
 import selectors
 import shutil
 import signal
+import socket
+import struct
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
+from typing import get_args
 
 import msgspec
 
-from testbed.errors import KernelError, MissingProgram
-from testbed.kernel.processes.process import find_program
+from testbed.errors import KernelError
+from testbed.kernel.clock import ClockName
 from testbed.kernel.uml import init as uml_init
+from testbed.kernel.uml.kernels import Bootable, choose_kernel, debian_kernel
 
-PACKAGE = "user-mode-linux"
 #: In the environment of a command that runs inside.
 MARK = "TESTBED_KERNEL"
 
-_MODULE_FOLDER = Path("/usr/lib/uml/modules")
-_MODULES = (
-    *("overlay", "veth", "ifb", "dummy", "bridge", "tun", "macvlan", "vxlan", "8021q"),
-    *("sch_netem", "sch_tbf", "sch_htb", "sch_fq", "sch_fq_codel", "sch_codel", "sch_red"),
-    *("sch_pie", "sch_cake", "sch_prio", "sch_sfq", "sch_ingress"),
-    *("act_mirred", "act_gact", "cls_u32", "cls_matchall"),
-    *("tcp_bbr", "tcp_bic", "tcp_cdg", "tcp_dctcp", "tcp_highspeed", "tcp_htcp", "tcp_hybla"),
-    *("tcp_illinois", "tcp_lp", "tcp_nv", "tcp_scalable", "tcp_vegas", "tcp_veno"),
-    *("tcp_westwood", "tcp_yeah"),
-    *("nf_conntrack", "nf_tables", "nft_ct", "nft_nat", "nft_chain_nat", "nft_masq"),
-    *("nft_reject_inet", "nft_log", "nft_limit", "nft_synproxy"),
-)
 _PR_SET_PDEATHSIG = 1
 _GRACE_SECONDS = 3.0
 _LAST_WORDS = 15  # lines of the kernel's console
+#: While a pipe of the guest's is full its clock runs on, and that by the speed of this machine.
+_PIPE_BYTES = 1 << 20
+_STACKS_SECONDS = 10.0
+_KICK_SECONDS = 0.5
+# "Ctrl-Alt-Del" in the words of the kernel's management console: magic number, version, length,
+# text (arch/um/drivers/mconsole.h). It reaches init whatever keeps the processor busy.
+_ASK_FOR_STACKS = struct.pack("=III512s", 0xCAFEBABE, 2, 3, b"cad")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Ending(msgspec.Struct):
-    """What is known of a run: whether the command was reached, and its status at the end."""
+    """What is known of a run: whether the command was reached, its status at the end, and whether
+    it was ended because nothing was heard of it for too long."""
 
     ready: bool = False
     status: int | None = None
+    stuck: bool = False
 
     def hear(self, message: str) -> None:
         word, _, rest = message.partition(" ")
@@ -71,37 +74,53 @@ def inside() -> bool:
 def run_in_uml(
     argv: Sequence[str],
     *,
+    kernel: Bootable | None = None,
     writable: Iterable[str | os.PathLike[str]] = (),
     environment: Mapping[str, str] | None = None,
     memory: str = "1G",
+    cpu: int | None = None,
+    patience: float | None = None,
 ) -> int:
     """Run a command inside User-Mode Linux as root there, and return its exit status.
 
     Its output comes as it is written. It starts in the current folder, with this process's
-    environment unless another one is given, and without input. writable: folders that it writes
-    through to; they must be there. A command ended by signal N gives 128 + N, one that does not
-    exist 127. An interrupt (Ctrl-C) ends the kernel with everything in it.
+    environment unless another one is given, and without input. A command ended by signal N gives
+    128 + N, one that does not exist 127. An interrupt (Ctrl-C) ends the kernel with everything in
+    it.
 
-    Raises `MissingProgram` where the package is not installed, `KernelError` when the kernel
-    ends before the command does, with its last words.
+    kernel: by default Debian's. writable: folders that the command writes through to; they must
+    be there. cpu: the processor of this machine that everything runs on, by default the one that
+    the caller happens to be on. patience: after so many seconds (of this machine's clock) without
+    output the command is made to show its stacks, if it can, and ended.
+
+    Raises `MissingProgram` where Debian's kernel is wanted and not installed, `KernelError` with
+    the kernel's last words when it ends before the command does, and when patience has run out.
     """
-    kernel = find_program("linux.uml", PACKAGE)
+    kernel = kernel or debian_kernel()
     variables = dict(os.environ if environment is None else environment)
     terminal = os.get_terminal_size(1) if os.isatty(1) and os.isatty(2) else None
     spec = {
         "argv": list(argv),
         "folder": str(Path.cwd()),
-        "environment": {**variables, MARK: "uml"},
-        "modules": [str(path) for path in modules_in_order(_module_tree(kernel), _MODULES)],
+        "environment": {**variables, **kernel.environment, MARK: "uml"},
+        "modules": [str(path) for path in kernel.modules],
         "writable": [str(Path(folder).resolve(strict=True)) for folder in writable],
         "terminal": None if terminal is None else [terminal.lines, terminal.columns],
+        "exact": kernel.exact,
     }
     with _workshop() as workshop, tempfile.TemporaryFile() as console:
         (workshop / "spec").write_text(json.dumps(spec))
         # Links: words of the kernel's command line must not have spaces in them.
         (workshop / "python").symlink_to(getattr(sys, "_base_executable", sys.executable))
         (workshop / "init").symlink_to(uml_init.__file__)
-        ending = _run(kernel, memory, workshop, console.fileno())
+        processor = _libc.sched_getcpu() if cpu is None else cpu
+        words = [str(kernel.program), f"mem={memory}", *kernel.words]
+        ending = _run(words, workshop, console.fileno(), processor, patience)
+        if ending.stuck:
+            raise KernelError(
+                f"The command was ended: nothing was heard of it for {patience:g} s of real time. "
+                "What it was doing is shown above, if it could still tell."
+            )
         if ending.status is None:
             console.seek(0)
             lines = console.read().decode(errors="replace").splitlines()
@@ -111,36 +130,7 @@ def run_in_uml(
     return ending.status
 
 
-def modules_in_order(tree: Path, wanted: Iterable[str]) -> list[Path]:
-    """The files of kernel modules and of all that they depend on, these first.
-
-    tree: a folder with `modules.dep`, as depmod(8) writes it. Modules that it does not list are
-    left out: another build of the kernel may have them built in.
-    """
-    needs: dict[str, tuple[str, list[str]]] = {}
-    for line in (tree / "modules.dep").read_text().splitlines():
-        path, _, rest = line.partition(":")
-        needs[Path(path).stem.replace("-", "_")] = (path, rest.split())
-    ordered: dict[str, None] = {}
-    for name in wanted:
-        if name.replace("-", "_") in needs:
-            file, others = needs[name.replace("-", "_")]
-            # depmod lists dependencies in the order in which modprobe removes them.
-            ordered.update(dict.fromkeys([*reversed(others), file]))
-    return [tree / path for path in ordered]
-
-
-def _module_tree(kernel: str) -> Path:
-    said = subprocess.run([kernel, "--version"], capture_output=True, text=True, check=False)
-    tree = _MODULE_FOLDER / said.stdout.strip()
-    if not (tree / "modules.dep").is_file():
-        raise MissingProgram(
-            f"The modules of {kernel} are not in {tree}. Install both: apt-get install {PACKAGE}"
-        )
-    return tree
-
-
-@contextmanager
+@contextlib.contextmanager
 def _workshop() -> Iterator[Path]:
     """A folder for the start; gone as soon as the kernel is up, and at the end in any case."""
     parent = os.environ.get("TMPDIR") or tempfile.gettempdir()
@@ -152,14 +142,25 @@ def _workshop() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(kernel: str, memory: str, workshop: Path, console: int) -> Ending:
+def _run(
+    kernel: Sequence[str], workshop: Path, console: int, cpu: int, patience: float | None
+) -> Ending:
     """Boot, pass on what comes out, and return how it ended."""
     pipes = [os.pipe2(os.O_CLOEXEC) for _ in range(3)]
+    for _, write in pipes:
+        fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     lines = [f"con{number}=null,fd:{write}" for number, (_, write) in enumerate(pipes, 1)]
+
+    def settle() -> None:
+        _die_with_parent()
+        # The kernel and its processes hand over to each other all the time: across processors
+        # that takes four times as long.
+        os.sched_setaffinity(0, {cpu})
+
     try:
         guest = subprocess.Popen(
             [
-                *(kernel, f"mem={memory}", f"uml_dir={workshop}/", "umid=kernel", "quiet"),
+                *(*kernel, f"uml_dir={workshop}/", "umid=kernel", "quiet"),
                 *("root=/dev/root", "rootfstype=hostfs", "rootflags=/", "ro"),
                 *("con=null", f"con0=null,fd:{console}", *lines),
                 *(f"init={workshop}/python", "--", "-I", "-S"),
@@ -170,14 +171,14 @@ def _run(kernel: str, memory: str, workshop: Path, console: int) -> Ending:
             stderr=console,
             pass_fds=[console, *(write for _, write in pipes)],
             start_new_session=True,
-            preexec_fn=_die_with_parent,
+            preexec_fn=settle,
         )
     finally:
         for _, write in pipes:
             os.close(write)
     previous = {number: signal.signal(number, _interrupt) for number in _ENDING_SIGNALS}
     try:
-        return _pass_on([read for read, _ in pipes], workshop)
+        return _pass_on([read for read, _ in pipes], workshop, guest.pid, patience)
     finally:
         _end(guest)
         for number, handler in previous.items():
@@ -198,15 +199,24 @@ def _die_with_parent() -> None:
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 
-def _pass_on(sources: Sequence[int], workshop: Path) -> Ending:
+def _pass_on(sources: Sequence[int], workshop: Path, guest: int, patience: float | None) -> Ending:
     """Copy output and errors to ours until all ends are closed; take note of the messages."""
     ending = Ending()
     heard = b""
-    with selectors.DefaultSelector() as selector:
+    with (
+        selectors.DefaultSelector() as selector,
+        socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as console,
+    ):
         for source in sources:
             selector.register(source, selectors.EVENT_READ)
         while selector.get_map():
-            for key, _ in selector.select():
+            events = selector.select(patience)
+            if not events:
+                ending.stuck = True
+                if ending.ready:
+                    _show_stacks(selector, console, guest)
+                break
+            for key, _ in events:
                 data = os.read(key.fd, 1 << 16)
                 if not data:
                     selector.unregister(key.fd)
@@ -214,11 +224,28 @@ def _pass_on(sources: Sequence[int], workshop: Path) -> Ending:
                     *messages, heard = (heard + data).split(b"\n")
                     for message in messages:
                         ending.hear(message.decode())
-                    if ending.ready:
+                    if ending.ready and workshop.exists():
+                        console.connect(str(workshop / "kernel" / "mconsole"))
                         shutil.rmtree(workshop, ignore_errors=True)
                 else:
                     _write(1 if key.fd == sources[0] else 2, data)
     return ending
+
+
+def _show_stacks(selector: selectors.BaseSelector, console: socket.socket, guest: int) -> None:
+    """Have the command end and say where it was; return when it has, or will not."""
+    console.send(_ASK_FOR_STACKS)
+    deadline = time.monotonic() + _STACKS_SECONDS
+    while selector.get_map() and time.monotonic() < deadline:
+        # A process that never calls the kernel is interrupted by this signal only.
+        for child in Path(f"/proc/{guest}/task/{guest}/children").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGALRM)
+        for key, _ in selector.select(_KICK_SECONDS):
+            data = os.read(key.fd, 1 << 16)
+            if not data:
+                selector.unregister(key.fd)
+            _write(2, data)
 
 
 def _write(fd: int, data: bytes) -> None:
@@ -238,10 +265,14 @@ def _end(guest: subprocess.Popen[bytes]) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """`python -m testbed.kernel.uml [-w FOLDER]... -- COMMAND...`"""
-    words = list(sys.argv[1:] if argv is None else argv)
-    writable = []
-    while words and words[0] == "-w":
-        writable.append(words[1])
-        words = words[2:]
-    return run_in_uml(words[1:] if words[:1] == ["--"] else words, writable=writable)
+    """Run a command inside User-Mode Linux."""
+    parser = argparse.ArgumentParser(prog="python -m testbed.kernel.uml", description=main.__doc__)
+    parser.add_argument("-w", action="append", default=[], metavar="FOLDER", help="write through")
+    parser.add_argument("--kernel", metavar="VERSION", help="a kernel of `testbed kernel build`")
+    parser.add_argument("--clock", choices=get_args(ClockName), default="real")
+    parser.add_argument("--seed", type=int, default=1, help="of everything, by the virtual clock")
+    parser.add_argument("--patience", type=float, metavar="S", help="end it after silence")
+    parser.add_argument("command", nargs="+")
+    given = parser.parse_args(argv)
+    kernel = choose_kernel(given.kernel, given.clock, given.seed)
+    return run_in_uml(given.command, kernel=kernel, writable=given.w, patience=given.patience)

@@ -3,7 +3,8 @@
 It is run by path with `python -I -S`, before there is a /proc, so it imports nothing of this
 project. The root is the host's by hostfs, read-only, under a tmpfs overlay; folders named as
 writable are mounted through. Its words go out by serial lines: /dev/tty1 and /dev/tty2 carry the
-command's output and errors, /dev/tty3 the messages `ready` and `status N`.
+command's output and errors, /dev/tty3 the messages `ready` and `status N`. Ctrl-Alt-Del, sent by
+the management console, asks for the command's stacks.
 Source: Documentation/virt/uml/user_mode_linux_howto_v2.rst, pivot_root(2), finit_module(2).
 """
 
@@ -30,6 +31,10 @@ _SYS_FINIT_MODULE = 313  # on x86-64, the only machine that User-Mode Linux runs
 _SYS_PIVOT_ROOT = 155
 _MNT_DETACH = 2
 _POWER_OFF = 0x4321FEDC
+_CTRL_ALT_DEL_IS_A_SIGNAL = 0
+# By the virtual clock all processes run in the order in which they become ready, and their sleeps
+# have no timer slack (SCHED_FIFO, sched(7)). Only this one comes before the others.
+_OWN_PRIORITY, _PRIORITY = 2, 1
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _TIOCSWINSZ = 0x5414
 _WORKSHOP = "/tmp"  # exists on every Linux; covered by a tmpfs while the new root is made
@@ -141,6 +146,9 @@ def _run(spec: dict[str, Any], streams: _Streams) -> int:
     argv, environment = spec["argv"], spec["environment"]
     os.chdir(spec["folder"])
     nothing = os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC)
+    turns: dict[str, Any] = (
+        {"scheduler": (os.SCHED_FIFO, os.sched_param(_PRIORITY))} if spec["exact"] else {}
+    )
     descriptors = ((nothing, 0), (streams.ends[0], 1), (streams.ends[1], 2))
     try:
         child = os.posix_spawnp(
@@ -149,10 +157,13 @@ def _run(spec: dict[str, Any], streams: _Streams) -> int:
             environment,
             file_actions=[(os.POSIX_SPAWN_DUP2, *pair) for pair in descriptors],
             setsid=True,
+            **turns,
         )
     except OSError as error:
         os.write(streams.ends[1], f"{argv[0]}: {error.strerror}\n".encode())
         return 127
+    # SIGABRT: before it ends the command Python's faulthandler shows all stacks.
+    signal.signal(signal.SIGINT, lambda *_: os.kill(child, signal.SIGABRT))
     while True:
         ended, raw = os.wait()  # orphans end here, too
         if ended == child:
@@ -165,6 +176,9 @@ def _run(spec: dict[str, Any], streams: _Streams) -> int:
 
 def main() -> None:
     spec = json.loads(Path(sys.argv[1]).read_text())
+    _libc.reboot(_CTRL_ALT_DEL_IS_A_SIGNAL)
+    if spec["exact"]:
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_OWN_PRIORITY))
     for module in spec["modules"]:
         _load(module)
     _make_root(spec["writable"])

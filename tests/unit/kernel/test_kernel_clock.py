@@ -19,7 +19,7 @@ def source(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def test_time_travel_is_the_virtual_clock(source: Path):
-    source.write_text("time-travel\n")
+    source.write_text("time-travel-clock\n")
     assert clock.clock_name() == "virtual"
     assert clock.waits_are_exact()
 
@@ -33,5 +33,5 @@ def test_every_other_source_is_the_real_clock(source: Path, name: str | None):
 
 
 def test_no_process_takes_real_time_priority_where_waits_are_exact(source: Path):
-    source.write_text("time-travel\n")
+    source.write_text("time-travel-clock\n")
     assert not prefer_realtime()

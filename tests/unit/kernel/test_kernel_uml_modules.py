@@ -2,7 +2,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from testbed.kernel.uml.boot import Ending, modules_in_order
+from testbed.kernel.uml.boot import Ending
+from testbed.kernel.uml.kernels import modules_in_order
 
 
 def test_dependencies_come_first_and_once(tmp_path: Path):
