@@ -5,6 +5,7 @@ Sources: https://www.tcpdump.org/linktypes.html, IEEE 802.3 and 802.1Q.
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 from testbed.wire.buffer import Buffer
@@ -30,6 +31,7 @@ RAW: Final = frozenset({12, 14, 101, 228, 229})  # 12 and 14: raw IP on the BSDs
 #: Where the EtherType of a link type stands, and where what it names begins.
 _TYPE_AT: Final = {ETHERNET: (12, 14), LINUX_SLL: (14, 16), LINUX_SLL2: (0, 20)}
 _IPV6_FAMILIES: Final = frozenset({10, 23, 24, 28, 30})  # AF_INET6 of Linux and of each BSD
+_u16 = struct.Struct("!H").unpack_from
 _VERSIONS: Final = {4: IPV4, 6: IPV6}
 
 
@@ -42,9 +44,11 @@ def network_layer(data: Buffer, link: int, start: int, stop: int) -> tuple[int, 
     """
     if link in _TYPE_AT:
         type_at, at = _TYPE_AT[link]
-        if start + at > stop:
+        at += start
+        if at > stop:
             return None
-        return _behind_tags(data, _u16(data, start + type_at), start + at, stop)
+        kind = _u16(data, start + type_at)[0]
+        return (kind, at) if kind not in VLAN_TYPES else _behind_tags(data, at, stop)
     if link in RAW:
         return (_VERSIONS.get(data[start] >> 4, NO_TYPE), start) if start < stop else None
     if link in (NULL, LOOP):
@@ -52,16 +56,16 @@ def network_layer(data: Buffer, link: int, start: int, stop: int) -> tuple[int, 
     return NO_TYPE, start
 
 
-def _behind_tags(data: Buffer, kind: int, at: int, stop: int) -> tuple[int, int] | None:
-    """What is at `at`, or behind the tags that begin there if `kind` says that there are any."""
+def _behind_tags(data: Buffer, at: int, stop: int) -> tuple[int, int] | None:
+    """What is behind the tags, the first of which has its number at `at`."""
     for _ in range(MOST_TAGS):
-        if kind not in VLAN_TYPES:
-            return kind, at
         at += 4
         if at > stop:
             return None
-        kind = _u16(data, at - 2)
-    return (kind, at) if kind not in VLAN_TYPES else None
+        (kind,) = _u16(data, at - 2)
+        if kind not in VLAN_TYPES:
+            return kind, at
+    return None
 
 
 def _family(data: Buffer, start: int) -> int:
@@ -69,10 +73,6 @@ def _family(data: Buffer, start: int) -> int:
     field = data[start : start + 4]
     family = min(int.from_bytes(field, "little"), int.from_bytes(field, "big"))
     return IPV4 if family == 2 else IPV6 if family in _IPV6_FAMILIES else NO_TYPE
-
-
-def _u16(data: Buffer, at: int) -> int:
-    return data[at] << 8 | data[at + 1]
 
 
 def ip_of_frame(frame: bytes) -> IpHeaders | None:

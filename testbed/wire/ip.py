@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import struct
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from testbed.wire.buffer import Buffer
 
@@ -42,7 +44,7 @@ _ipv6 = struct.Struct("!4xHB").unpack_from
 _u16 = struct.Struct("!H").unpack_from
 
 
-class IpHeaders(NamedTuple):
+class IpHeaders(msgspec.Struct, frozen=True, gc=False):
     """The headers of one IP packet, as offsets into the bytes that hold it.
 
     version: 4 or 6.

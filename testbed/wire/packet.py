@@ -92,14 +92,15 @@ class Packet:
         if length < 20:
             return False
         first = buffer[0]
-        # Nearly all packets are plain TCP or UDP, which one look settles.
-        if first == _NO_OPTIONS and length >= 40:
+        # Nearly all packets are plain TCP or UDP, which one look settles. It may see bytes behind
+        # the packet, and makes no use of them.
+        if first == _NO_OPTIONS and len(buffer) >= 40:
             end, fragment, protocol, key, offset = _plain4(buffer)
             if not fragment & IS_FRAGMENT and self._is_plain(20, end, protocol, offset):
                 self.version = 4
                 self.key = key
                 return True
-        elif length >= 60 and first >> 4 == 6:
+        elif first >> 4 == 6 and len(buffer) >= 60:
             payload, protocol, key, offset = _plain6(buffer)
             if self._is_plain(40, 40 + payload, protocol, offset):
                 self.version = 6

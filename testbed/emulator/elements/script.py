@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections import OrderedDict
 from typing import Any, NamedTuple, TypeAlias
 
@@ -15,6 +16,8 @@ from testbed.wire.sequence import MODULUS, is_after
 
 #: Connections remembered; beyond, the one that was quiet for longest is forgotten.
 MOST_CONNECTIONS = 4096
+
+_numbers = struct.Struct("!4xI5xB").unpack_from  # sequence number and flags
 
 Key: TypeAlias = tuple[bytes, bytes]
 
@@ -51,8 +54,7 @@ class Connections:
         at, payload_at = headers.transport, payload_of(frame, headers)
         if headers.protocol != TCP or payload_at == at:
             return None
-        sequence = int.from_bytes(frame[at + 4 : at + 8], "big")
-        flags = frame[at + 13]
+        sequence, flags = _numbers(frame, at)
         payload = headers.end - payload_at
         connection = self._connection(frame, headers, sequence, flags)
         length = payload + bool(flags & SYN) + bool(flags & FIN)
