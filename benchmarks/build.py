@@ -26,7 +26,7 @@ from testbed.kernel.namespace import NamespaceThread
 from testbed.kernel.netlink import rtnetlink, state
 from testbed.kernel.netlink.socket import Netlink
 from testbed.lab import Lab
-from testbed.topology.model import Endpoint, Link, Node, NodeKind, Topology
+from testbed.topology.model import Endpoint, Link, Node, Topology
 
 HOSTS, ROUTERS, MANY, PER_SWITCH = 100, 100, 1000, 50
 
@@ -52,7 +52,7 @@ print(json.dumps({"up": up - began, "down": time.monotonic() - up}))
 Sample = dict[str, float]
 
 
-def topology(name: str, kinds: dict[str, NodeKind], pairs: list[tuple[str, str]]) -> Topology:
+def topology(name: str, kinds: dict[str, str], pairs: list[tuple[str, str]]) -> Topology:
     """Nodes by kind and plain links between them; interfaces are named after the other end."""
     return Topology(
         name=name,
@@ -64,21 +64,21 @@ def topology(name: str, kinds: dict[str, NodeKind], pairs: list[tuple[str, str]]
 def star(hosts: int) -> tuple[Topology, str, str]:
     """Hosts on one switch, and the first and the last of them."""
     names = [f"h{number}" for number in range(hosts)]
-    kinds: dict[str, NodeKind] = {"switch": "switch", **dict.fromkeys(names, "host")}
+    kinds: dict[str, str] = {"switch": "switch", **dict.fromkeys(names, "host")}
     return topology("star", kinds, [("switch", name) for name in names]), names[0], names[-1]
 
 
 def chain(routers: int) -> tuple[Topology, str, str]:
     """Routers in a row, and the first and the last of them."""
     names = [f"r{number}" for number in range(routers)]
-    kinds: dict[str, NodeKind] = dict.fromkeys(names, "router")
+    kinds: dict[str, str] = dict.fromkeys(names, "router")
     pairs = list(pairwise(names))
     return topology("chain", kinds, pairs), names[0], names[-1]
 
 
 def tree(hosts: int, per_switch: int) -> tuple[Topology, str, str]:
     """Hosts on switches that hang on one switch."""
-    kinds: dict[str, NodeKind] = {"root": "switch"}
+    kinds: dict[str, str] = {"root": "switch"}
     pairs = []
     for number in range(hosts):
         leaf = f"s{number // per_switch}"

@@ -145,8 +145,11 @@ def _skip_unless_possible(config: pytest.Config, plan: Plan) -> None:
 
 def _features(plan: Plan) -> Iterator[Feature]:
     """What a lab of this plan needs besides namespaces."""
+    from testbed.topology import kinds
+
     nodes = plan.nodes.values()
-    if any(link.emulated for link in plan.links) or any(node.kind == "middlebox" for node in nodes):
+    needs = {need for node in nodes if (kind := kinds.find(node.kind)) for need in kind.needs}
+    if any(link.emulated for link in plan.links) or "emulation" in needs:
         yield "emulation"
     if plan.captures:
         yield "captures"

@@ -24,7 +24,7 @@ def drain(links: Iterable[LabLink], nodes: Iterable[LabNode]) -> None:
     on what lay before it.
     """
     emulated = [link for link in links if link.planned.emulated]
-    boxes = [node for node in nodes if node.kind == "middlebox"]
+    boxes = [node for node in nodes if node.middlebox is not None]
     if not emulated and not boxes:
         return
     delays = sum(link.planned.forward.delay + link.planned.reverse.delay for link in emulated)

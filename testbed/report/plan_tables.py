@@ -9,6 +9,7 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from testbed.topology import kinds
 from testbed.topology.model import Impairments, Queue, RouteMetrics
 from testbed.topology.planning.plan_model import Plan, PlannedLink, PlannedNode, PlannedRoute
 from testbed.topology.units import (
@@ -59,9 +60,9 @@ def _nodes(plan: Plan) -> Table:
 def _settings(plan: Plan, node: PlannedNode) -> Iterator[str]:
     if node.congestion_control is not None:
         yield f"congestion control {node.congestion_control}"
-    for function in plan.topology.nodes[node.name].functions:
-        options = ", ".join(f"{key}: {value}" for key, value in function.options.items())
-        yield f"{function.name}{f' ({options})' if options else ''}"
+    kind = kinds.find(node.kind)
+    if kind is not None:
+        yield from kind.shown(plan.topology.nodes[node.name])
     kernel = plan.topology.nodes[node.name].kernel
     if kernel is not None:
         yield f"nftables: {kernel.nftables.file}"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
+from testbed.topology.kinds import find
 from testbed.topology.model import Endpoint, Node, Topology
-
-FORWARDING: Final = ("router", "middlebox")
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,14 @@ class DisjointSets:
 
 def forwards(node: Node) -> bool:
     """Whether the node passes on packets that are not for itself."""
-    return node.kind in FORWARDING
+    kind = find(node.kind)
+    return kind is not None and kind.forwards
+
+
+def has_addresses(node: Node) -> bool:
+    """Whether the node's interfaces have addresses; without them it joins its links."""
+    kind = find(node.kind)
+    return kind is None or kind.has_addresses
 
 
 def find_broadcast_domains(topology: Topology) -> tuple[BroadcastDomain, ...]:
@@ -51,7 +56,7 @@ def find_broadcast_domains(topology: Topology) -> tuple[BroadcastDomain, ...]:
     for index, link in enumerate(topology.links):
         for end in link.endpoints:
             node = topology.nodes.get(end.node)
-            if node is not None and node.kind == "switch":
+            if node is not None and not has_addresses(node):
                 sets.join(index, first_of_switch.setdefault(end.node, index))
     links: dict[int, list[int]] = {}
     interfaces: dict[int, list[Endpoint]] = {}
@@ -61,7 +66,7 @@ def find_broadcast_domains(topology: Topology) -> tuple[BroadcastDomain, ...]:
         members = interfaces.setdefault(root, [])
         for end in link.endpoints:
             node = topology.nodes.get(end.node)
-            if node is not None and node.kind != "switch":
+            if node is not None and has_addresses(node):
                 members.append(end)
     return tuple(
         BroadcastDomain(links=tuple(links[root]), interfaces=tuple(interfaces[root]))
@@ -79,7 +84,7 @@ def switch_loops(topology: Topology) -> list[int]:
         both = [topology.nodes[name] for name in (a, b) if name in numbers]
         if (
             len(both) == 2
-            and all(node.kind == "switch" for node in both)
+            and not any(map(has_addresses, both))
             and not sets.join(numbers[a], numbers[b])
         ):
             loops.append(index)

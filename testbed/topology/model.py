@@ -15,7 +15,6 @@ Seconds: TypeAlias = float
 BitsPerSecond: TypeAlias = float
 Probability: TypeAlias = float
 
-NodeKind: TypeAlias = Literal["host", "router", "switch", "middlebox"]
 EmulatorName: TypeAlias = Literal["auto", "userspace", "netem"]
 
 
@@ -301,13 +300,16 @@ class KernelFunctions(msgspec.Struct, frozen=True, kw_only=True):
 class Node(msgspec.Struct, frozen=True, kw_only=True):
     """One host of the topology.
 
-    congestion_control becomes an attribute of every route of the node. outside names the
-    neighbour (or interface) on the outer side of a middlebox; all other interfaces are inside.
+    kind: the name of a `testbed.topology.kinds.NodeKind`.
+    congestion_control: becomes an attribute of every route of the node.
+    outside: the neighbour (or interface) on the outer side of a middlebox; all other interfaces
+        are inside.
     kernel: of hosts and routers.
+    settings: values of the keys that only its kind has.
     """
 
     name: str
-    kind: NodeKind = "host"
+    kind: str = "host"
     congestion_control: str | None = None
     sysctls: dict[str, str] = {}
     routes: tuple[Route, ...] = ()
@@ -315,6 +317,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
     outside: str | None = None
     functions: tuple[FunctionSpec, ...] = ()
     kernel: KernelFunctions | None = None
+    settings: dict[str, Any] = {}
 
 
 class Topology(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ import pytest
 
 FACES = {
     "testbed": "Lab TestbedError Topology ladder_from_files load loads plan read_trace",
+    "testbed.lab": "Capture Completed Lab LabLink LabNode",
     "testbed.report": """
         Arrow ArrowKind Drawing Hop Ladder Mark MarkKind Silence TraceTable beside build_ladder
         dot_plot draw draw_svg ladder_from_files plan_tables trace_table
@@ -16,6 +17,13 @@ FACES = {
         Cell Experiment Judgement Measurements NAT_LABELS Nat Outcome Presentation Result RunRecord
         Scenario conclude find median_of medians_of path_ladder run scenario scenarios
         with_kernel_nat
+    """,
+    "testbed.topology": """
+        Chance Codel Corrupt DropRule Endpoint FourState FunctionSpec GilbertElliott Impairments
+        Interface Jitter KernelAqm KernelFunctions Link Node NodeKind Plan PlannedInterface
+        PlannedLink PlannedNode PlannedRoute Queue QueueLimit RateTrace Red Reorder Route
+        RouteMetrics Ruleset ScheduledChange Topology check json_schema node_kind plan
+        with_function with_function_if with_link with_node
     """,
     "testbed.trace": """
         Capture CaptureFile Connection ConnectionPair Crossing Direction End Endpoint Fate Flow
@@ -38,7 +46,7 @@ def test_a_package_exports_these_names_and_has_them(package):
         assert name in dir(module)
 
 
-@pytest.mark.parametrize("package", ["testbed", "testbed.report"])
+@pytest.mark.parametrize("package", ["testbed", "testbed.report", "testbed.topology"])
 def test_an_unknown_name_of_a_lazy_face_is_an_attribute_error(package):
     with pytest.raises(AttributeError, match=f"module '{package}' has no attribute 'Labb'"):
         _ = import_module(package).Labb

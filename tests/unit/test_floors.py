@@ -29,6 +29,21 @@ FLOORS = (
     "errors",
     "lazy",
 )
+# The rooms of the topology, from top to bottom. The loader calls the checks, which need no YAML.
+TOPOLOGY_ROOMS = (
+    "planning",
+    "yaml",
+    "checks",
+    "vary",
+    "broadcast_domains",
+    "kinds",
+    "values",
+    "names",
+    "units",
+    "problems",
+    "wording",
+    "model",
+)
 PURE = {"topology", "wire", "trace", "report"}
 TOUCHES_LINUX = {"kernel", "lab", "emulator", "middlebox", "traffic"}
 FUNCTIONS = "testbed.middlebox.functions"
@@ -44,6 +59,12 @@ def floor_of(module: str) -> str | None:
         return None
     name = rest.split(".")[0]
     return "faces" if name in FACES else name
+
+
+def room_of(module: str) -> str | None:
+    """The room of `testbed.topology.x.y`; None for the face and for other packages."""
+    parts = module.split(".")
+    return parts[2] if parts[:2] == ["testbed", "topology"] and len(parts) > 2 else None
 
 
 def imports_of(source: str) -> Iterator[str]:
@@ -73,6 +94,9 @@ def faults(module: str, source: str) -> list[str]:
             and not imported.startswith(f"{own}.")
         ]
     for imported in imports_of(source):
+        room, room_below = room_of(module), room_of(imported)
+        if room and room_below and TOPOLOGY_ROOMS.index(room_below) < TOPOLOGY_ROOMS.index(room):
+            found.append(f"{module} ({room}) imports {imported}, which is above it")
         below = floor_of(imported)
         if floor is not None and below is not None:
             if below in FLOORS and FLOORS.index(below) < FLOORS.index(floor):
@@ -96,6 +120,11 @@ def test_every_folder_and_module_has_a_floor():
         if path.suffix == ".py" or (path / "__init__.py").exists()
     }
     assert found - {"__init__"} == {*FLOORS, *FACES} - {"faces"}
+
+
+def test_every_room_of_the_topology_is_listed():
+    rooms = {room_of(name_of(path)) for path in MODULES}
+    assert rooms - {None} == set(TOPOLOGY_ROOMS)
 
 
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
@@ -152,6 +181,8 @@ def test_modules_are_short_enough_to_read(path):
         ("testbed.kernel.x", "from testbed.lab import Lab"),
         ("testbed.kernel.x", "def f():\n    import testbed.emulator.userspace.link"),
         ("testbed.topology.x", "from testbed import cli"),
+        ("testbed.topology.checks.x", "from testbed.topology.yaml.load import load"),
+        ("testbed.topology.values.x", "from testbed.topology.checks.topology import check"),
         ("testbed.report.x", "from testbed.kernel import sysctl"),
         ("testbed.lab.x", "import fcntl"),
         ("testbed.middlebox.functions.x", "from testbed.middlebox.functions.nat import y"),

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from testbed.errors import InvalidValue
-from testbed.topology import names
+from testbed.topology import kinds, names
 from testbed.topology.broadcast_domains import (
     BroadcastDomain,
     find_broadcast_domains,
+    has_addresses,
     reachable_sets,
     switch_loops,
 )
@@ -35,7 +36,7 @@ from testbed.topology.wording import join, quote, suggestion
 
 MAX_NODES: Final = 5000
 MAX_LINKS: Final = 10_000
-KINDS: Final = ("host", "router", "switch", "middlebox")
+_OF_SOME_KINDS: Final = frozenset({"functions", "outside", "kernel"})
 
 
 def check(topology: Topology) -> None:
@@ -102,9 +103,7 @@ def _node_problems(name: str, node: Node) -> Iterator[Problem]:
     yield from _try(path, names.parse_node_name, name)
     if node.name != name:
         yield Problem(path, f"the node under this key calls itself {quote(node.name)}")
-    if node.kind not in KINDS:
-        near = suggestion(node.kind, KINDS)
-        yield Problem((*path, "kind"), f"expected {join(KINDS)}, got {quote(node.kind)}{near}")
+    yield from _try((*path, "kind"), kinds.KIND.parse, node.kind)
     if node.congestion_control is not None:
         where = (*path, "congestion_control")
         yield from _try(where, names.parse_congestion_control, node.congestion_control)
@@ -127,26 +126,34 @@ def _node_problems(name: str, node: Node) -> Iterator[Problem]:
 
 
 def _kind_problems(path: Path, node: Node) -> Iterator[Problem]:
-    if node.kind != "middlebox":
-        for key, value in (("functions", node.functions), ("outside", node.outside)):
-            if value:
-                yield Problem(
-                    (*path, key), f"only a middlebox has {key}, and {node.name} is a {node.kind}"
-                )
-    if node.kernel is not None and node.kind not in ("host", "router"):
-        where = (*path, "kernel")
-        yield Problem(where, f"only hosts and routers have this, and {node.name} is a {node.kind}")
-    if node.kind == "switch":
-        for key, given in (
-            ("routes", node.routes),
-            ("congestion_control", node.congestion_control),
-        ):
-            if given:
-                yield Problem((*path, key), f"a switch has no {key.replace('_', ' ')}")
-        for name, interface in node.interfaces.items():
-            if interface.addresses:
-                where = (*path, "interfaces", name, "addresses")
-                yield Problem(where, "interfaces of a switch have no addresses")
+    """Fields that the kind of the node does not have, and what else the kind says."""
+    kind = kinds.find(node.kind)
+    if kind is not None:
+        for problem in kind.problems(node):
+            yield Problem((*path, *problem.path), problem.text)
+    for key in sorted(_OF_SOME_KINDS):
+        takers = [name for name in kinds.names() if key in _takes(name)]
+        if getattr(node, key) and node.kind not in takers:
+            yield Problem((*path, key), _not_for(node, key, takers))
+    for key in node.settings:
+        takers = [name for name in kinds.names() if key in _keys(name)]
+        if node.kind not in takers:
+            yield Problem((*path, key), _not_for(node, key, takers))
+
+
+def _takes(kind: str) -> frozenset[str]:
+    found = kinds.find(kind)
+    return found.takes if found is not None else frozenset()
+
+
+def _keys(kind: str) -> set[str]:
+    found = kinds.find(kind)
+    return {key.name for key in found.keys} if found is not None else set()
+
+
+def _not_for(node: Node, key: str, takers: list[str]) -> str:
+    who = f"a {join(takers)}" if takers else "another kind of node"
+    return f"only {who} has {key}, and {node.name} is a {node.kind}"
 
 
 def _link_problems(path: Path, link: Link, nodes: Mapping[str, Node]) -> Iterator[Problem]:
@@ -195,8 +202,10 @@ def _interface_problems(
                 yield Problem(
                     where, f"no link ends in {name}:{interface}{_existing(interface, own)}"
                 )
-        if node.kind == "middlebox":
-            yield from _sides_problems(node, own)
+        kind = kinds.find(node.kind)
+        if kind is not None:
+            for problem in kind.neighbour_problems(node, own):
+                yield Problem(("nodes", name, *problem.path), problem.text)
 
 
 def _existing(word: str, own: Mapping[str, str]) -> str:
@@ -204,37 +213,6 @@ def _existing(word: str, own: Mapping[str, str]) -> str:
     if near or not own:
         return near or "; no link ends in this node at all"
     return f"; there is {join(list(own)[:5])}"
-
-
-def _sides_problems(node: Node, own: Mapping[str, str]) -> Iterator[Problem]:
-    path: Path = ("nodes", node.name)
-    neighbours = sorted(set(own.values()))
-    if node.outside is None:
-        text = "a middlebox needs `outside:`, the neighbour (or own interface) on its outer side"
-        yield Problem(path, f"{text}: {join(neighbours)}" if neighbours else text)
-        return
-    outside = outside_interfaces(node, own)
-    if not outside:
-        candidates = [*own, *neighbours]
-        near = suggestion(node.outside, candidates) or (
-            f"; there is {join(candidates[:6])}" if candidates else ""
-        )
-        yield Problem(
-            (*path, "outside"),
-            f"{quote(node.outside)} is neither an interface nor a neighbour of {node.name}{near}",
-        )
-    elif len(outside) == len(own):
-        text = "all interfaces are outside; a middlebox needs at least one other, the inside"
-        yield Problem((*path, "outside"), text)
-
-
-def outside_interfaces(node: Node, own: Mapping[str, str]) -> tuple[str, ...]:
-    """The interfaces on the outer side; `own` maps the node's interfaces to its neighbours."""
-    if node.outside is None:
-        return ()
-    if node.outside in own:
-        return (node.outside,)
-    return tuple(name for name, neighbour in own.items() if neighbour == node.outside)
 
 
 def _capture_problems(
@@ -288,8 +266,8 @@ def _target_problems(
         yield Problem(path, names.unknown_node(target, [*nodes, "default"]))
     elif target == name:
         yield Problem(path, "the route leads to the node itself")
-    elif nodes[target].kind == "switch":
-        yield Problem(path, f"{target} is a switch, which has no address")
+    elif not has_addresses(nodes[target]):
+        yield Problem(path, f"{target} is a {nodes[target].kind}, which has no address")
 
 
 def _via_problems(

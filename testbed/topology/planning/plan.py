@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from testbed.errors import TopologyError
-from testbed.topology.broadcast_domains import find_broadcast_domains, forwards
-from testbed.topology.checks.topology import check, outside_interfaces
+from testbed.topology import kinds
+from testbed.topology.broadcast_domains import find_broadcast_domains, forwards, has_addresses
+from testbed.topology.checks.topology import check
 from testbed.topology.model import Endpoint, Node, Topology
 from testbed.topology.planning.addressing import Addressing, assign
 from testbed.topology.planning.node_routes import RoutePlanner
@@ -45,7 +46,7 @@ def plan(topology: Topology) -> Plan:
     longest = _longest_path(planner)
     problems: list[Problem] = []
     routes = {
-        name: planner.routes(node, problems) if node.kind != "switch" else ()
+        name: planner.routes(node, problems) if has_addresses(node) else ()
         for name, node in topology.nodes.items()
     }
     if problems:
@@ -127,11 +128,16 @@ def _assemble(
             neighbours=tuple(neighbours[name]),
             sysctls=_sysctls(node, longest),
             congestion_control=node.congestion_control,
-            outside=outside_interfaces(node, sides[name]),
+            outside=_outside(node, sides[name]),
         )
         for name, node in topology.nodes.items()
     }
     return Plan(topology=topology, nodes=nodes, links=tuple(links), captures=topology.captures)
+
+
+def _outside(node: Node, neighbours: dict[str, str]) -> tuple[str, ...]:
+    kind = kinds.find(node.kind)
+    return kind.outside(node, neighbours) if kind is not None else ()
 
 
 def _permanent(here: PlannedInterface, there: PlannedInterface) -> list[PlannedNeighbour]:
@@ -146,6 +152,6 @@ def _permanent(here: PlannedInterface, there: PlannedInterface) -> list[PlannedN
 
 def _sysctls(node: Node, longest: int) -> dict[str, str]:
     planned = dict(_FORWARDING) if forwards(node) else {}
-    if longest > USUAL_HOPS and node.kind != "switch":
+    if longest > USUAL_HOPS and has_addresses(node):
         planned |= _LONG_PATHS
     return planned | node.sysctls

@@ -10,7 +10,6 @@ import msgspec
 from testbed.topology.model import (
     Endpoint,
     Impairments,
-    NodeKind,
     RouteMetrics,
     ScheduledChange,
     Topology,
@@ -59,7 +58,7 @@ class PlannedNode(msgspec.Struct, frozen=True, kw_only=True):
     """A node ready to be built; `outside` lists the interfaces on a middlebox's outer side."""
 
     name: str
-    kind: NodeKind
+    kind: str
     interfaces: tuple[PlannedInterface, ...] = ()
     routes: tuple[PlannedRoute, ...] = ()
     neighbours: tuple[PlannedNeighbour, ...] = ()

@@ -149,7 +149,6 @@ TARGET: Final = text(
     "target", "a node, a prefix such as 10.1.0.0/16 or `default`", names.parse_target, names.TARGET
 )
 VIA: Final = text("via", "a node or an address", names.parse_via, names.VIA)
-KIND: Final = choice("kind", ("host", "router", "switch", "middlebox"))
 DIRECTION: Final = choice("forward-or-reverse", ("forward", "reverse"))
 DISTRIBUTION: Final = choice("distribution", ("normal", "uniform", "pareto"))
 CORRUPTED: Final = choice("corrupted", ("any", "header", "payload"))

@@ -21,6 +21,33 @@ class Scalar:
 
 
 @dataclass(frozen=True)
+class OneOf:
+    """One of several words. `words` tells them when they are needed: some are registered late."""
+
+    name: str
+    words: Callable[[], tuple[str, ...]]
+
+    @property
+    def expects(self) -> str:
+        return f"one of {join(self.words())}"
+
+    @property
+    def schema(self) -> Mapping[str, Any]:
+        return {"enum": list(self.words())}
+
+    def parse(self, value: Any) -> str:
+        """The word itself. Raises InvalidValue."""
+        words = self.words()
+        if isinstance(value, str) and value in words:
+            return value
+        near = suggestion(value, words) if isinstance(value, str) else ""
+        raise InvalidValue(f"expected {self.expects}, got {described(value)}{near}")
+
+
+Single: TypeAlias = Scalar | OneOf
+
+
+@dataclass(frozen=True)
 class Items:
     """A list of at least `least` and at most `most` items."""
 
@@ -33,7 +60,7 @@ class Items:
 class OneOrMore:
     """One value, or a list of them."""
 
-    item: Scalar
+    item: Single
 
 
 @dataclass(frozen=True)
@@ -52,20 +79,26 @@ class Record:
     """A mapping with known keys; `build` makes a model object of their values, if given.
 
     empty: nothing at all (`core:`) stands for no keys.
+    registered: further keys, told when they are needed.
     """
 
     name: str
     description: str
-    keys: tuple[Key, ...]
+    own_keys: tuple[Key, ...]
     build: Callable[..., Any] | None = None
     empty: bool = False
+    registered: Callable[[], tuple[Key, ...]] = tuple
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        return self.own_keys + self.registered()
 
 
 @dataclass(frozen=True)
 class Table:
     """A mapping with keys of the user's choice."""
 
-    key: Scalar
+    key: Single
     value: Shape
     least: int = 0
 
@@ -74,7 +107,7 @@ class Table:
 class Named:
     """A bare name, or a mapping of that one name to its options (which are not looked into)."""
 
-    name: Scalar
+    name: Single
 
 
 @dataclass(frozen=True)
@@ -90,12 +123,12 @@ class Either:
     """A single value, or a mapping that says more; `build` makes the same of the single value
     as the mapping's own does."""
 
-    plain: Scalar
+    plain: Single
     full: Record | Variants
     build: Callable[[Any], Any] = lambda value: value
 
 
-Shape: TypeAlias = Scalar | Items | OneOrMore | Record | Table | Named | Variants | Either
+Shape: TypeAlias = Single | Items | OneOrMore | Record | Table | Named | Variants | Either
 
 
 def described(value: object) -> str:
@@ -122,17 +155,9 @@ def text(name: str, expects: str, parse: Callable[[str], Any], pattern: str, **m
     return Scalar(name, expects, checked, {"type": "string", **shape, **more})
 
 
-def choice(name: str, words: tuple[str, ...]) -> Scalar:
-    """One of several words."""
-    expects = f"one of {join(words)}"
-
-    def checked(value: Any) -> str:
-        if isinstance(value, str) and value in words:
-            return value
-        near = suggestion(value, words) if isinstance(value, str) else ""
-        raise InvalidValue(f"expected {expects}, got {described(value)}{near}")
-
-    return Scalar(name, expects, checked, {"enum": list(words)})
+def choice(name: str, words: tuple[str, ...]) -> OneOf:
+    """One of several words that are known now."""
+    return OneOf(name, lambda: words)
 
 
 def whole(name: str, low: int, high: int) -> Scalar:

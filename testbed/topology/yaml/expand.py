@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 
 from testbed.errors import InvalidValue
+from testbed.topology import kinds
 from testbed.topology.checks.topology import MAX_LINKS, MAX_NODES
 from testbed.topology.model import (
     Endpoint,
@@ -158,6 +159,8 @@ class Expansion:
             settings[key] = {n: value for n, value in given.items() if value is not INVALID}
         if "nftables" in body.get("kernel", {}):
             settings["kernel"] = self._read_ruleset(name, body["kernel"]["nftables"])
+        own = {key.name for key in kinds.keys_of_kinds()}
+        settings["settings"] = {key: value for key, value in body.items() if key in own}
         settings["functions"] = tuple(self._make_functions(name, body.get("functions", [])))
         return settings
 
@@ -313,10 +316,10 @@ def _free_name(
     used: Mapping[str, set[str]],
     following: dict[str, int],
 ) -> str:
-    """The next of eth0, eth1, ... (of a switch: port1, port2, ...) that the node has not yet."""
-    is_switch = node in nodes and nodes[node].kind == "switch"
-    prefix = "port" if is_switch else "eth"
-    number = following.get(node, 1 if is_switch else 0)
+    """The next of eth0, eth1, ... that the node has not yet."""
+    kind = kinds.find(nodes[node].kind) if node in nodes else None
+    prefix, first = (kind or kinds.NodeKind).interface_names
+    number = following.get(node, first)
     while f"{prefix}{number}" in used[node]:
         number += 1
     following[node] = number + 1

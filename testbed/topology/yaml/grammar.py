@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from testbed.topology import kinds
 from testbed.topology.model import Interface
 from testbed.topology.values import scalars
 from testbed.topology.values.scalars import (
@@ -69,7 +70,7 @@ NODE: Final = Record(
     "node",
     "One host of the network, or a group of equal ones.",
     (
-        Key("kind", scalars.KIND, "What the node does with packets.", default="`host`"),
+        Key("kind", kinds.KIND, "What the node does with packets.", default="`host`"),
         Key(
             "count",
             COUNT,
@@ -106,6 +107,7 @@ NODE: Final = Record(
         Key("kernel", KERNEL, "Host or router: what its own kernel does to packets."),
     ),
     empty=True,
+    registered=kinds.keys_of_kinds,
 )
 EMULATOR_SETTINGS: Final = Record(
     "emulator-settings",

@@ -12,10 +12,12 @@ from testbed.topology.values.shapes import (
     Items,
     Key,
     Named,
+    OneOf,
     OneOrMore,
     Record,
     Scalar,
     Shape,
+    Single,
     Table,
     Variants,
     described,
@@ -46,7 +48,7 @@ class _Reader:
 
     def read(self, shape: Shape, node: TreeNode, path: Path) -> Any:
         match shape:
-            case Scalar():
+            case Scalar() | OneOf():
                 return self._scalar(shape, node, path)
             case Items():
                 return self._items(shape, node, path)
@@ -76,7 +78,7 @@ class _Reader:
         few = len(self._problems) < MAX_PROBLEMS  # beyond that nobody sees it, and it costs time
         return suggestion(word, known) if few else ""
 
-    def _scalar(self, shape: Scalar, node: TreeNode, path: Path) -> Any:
+    def _scalar(self, shape: Single, node: TreeNode, path: Path) -> Any:
         if not isinstance(node, ScalarNode):
             return self._note(path, f"expected {shape.expects}, got {_kind(node)}")
         try:

@@ -14,10 +14,12 @@ from testbed.topology.values.shapes import (
     Items,
     Key,
     Named,
+    OneOf,
     OneOrMore,
     Record,
     Scalar,
     Shape,
+    Single,
     Table,
     Variants,
 )
@@ -117,7 +119,7 @@ def _tagged(shape: Variants, word: str) -> Record:
     """A variant with its tag as a key like the others."""
     tag = dataclasses.replace(shape.tag, description=f"`{word}`.")
     record = shape.records[word]
-    return dataclasses.replace(record, keys=(tag, *record.keys))
+    return dataclasses.replace(record, own_keys=(tag, *record.keys))
 
 
 def _record(record: Record) -> str:
@@ -134,7 +136,7 @@ def _row(key: Key) -> str:
 
 def _value(shape: Shape) -> str:
     match shape:
-        case Scalar():
+        case Scalar() | OneOf():
             return f"[{shape.name}](#values)"
         case Items():
             return f"list of {_value(shape.item)}"
@@ -153,7 +155,7 @@ def _value(shape: Shape) -> str:
 
 
 def _values() -> Iterator[str]:
-    found: dict[str, Scalar] = {}
+    found: dict[str, Single] = {}
     for record in _records(grammar.TOPOLOGY):
         for key in record.keys:
             for scalar in _scalars(key.shape):
@@ -164,9 +166,9 @@ def _values() -> Iterator[str]:
         yield f"| {name} | {found[name].expects} |"
 
 
-def _scalars(shape: Shape) -> list[Scalar]:
+def _scalars(shape: Shape) -> list[Single]:
     match shape:
-        case Scalar():
+        case Scalar() | OneOf():
             return [shape]
         case Items() | OneOrMore():
             return _scalars(shape.item)

@@ -12,6 +12,7 @@ from testbed.topology.values.shapes import (
     Items,
     Key,
     Named,
+    OneOf,
     OneOrMore,
     Record,
     Scalar,
@@ -55,7 +56,7 @@ class _SchemaBuilder:
 
     def _shape(self, shape: Shape) -> dict[str, Any]:
         match shape:
-            case Scalar():
+            case Scalar() | OneOf():
                 self._defs[shape.name] = {"title": shape.expects, **shape.schema}
                 return {"$ref": f"#/$defs/{shape.name}"}
             case Items():

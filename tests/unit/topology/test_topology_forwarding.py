@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
 from testbed.topology.broadcast_domains import switch_loops
-from testbed.topology.model import Endpoint, Link, Node, NodeKind, Topology
+from testbed.topology.model import Endpoint, Link, Node, Topology
 from testbed.topology.planning.plan import plan
 from testbed.topology.planning.plan_model import Plan
 
@@ -26,7 +26,7 @@ GIVEN_SUBNETS = (
 @st.composite
 def topologies(draw: st.DrawFn) -> Topology:
     """Up to nine nodes with random links; some subnets given, some links without IPv6."""
-    kinds: list[NodeKind] = draw(
+    kinds: list[str] = draw(
         st.lists(st.sampled_from(["host", "router", "router", "switch"]), min_size=2, max_size=9)
     )
     names = [f"n{number}" for number in range(len(kinds))]

@@ -18,6 +18,7 @@ from testbed.topology.values.shapes import (
     Either,
     Items,
     Named,
+    OneOf,
     OneOrMore,
     Record,
     Scalar,
@@ -114,7 +115,7 @@ def documents(shape: Shape, junk: int) -> st.SearchStrategy[Any]:
 
 def _good_documents(shape: Shape, junk: int) -> st.SearchStrategy[Any]:
     match shape:
-        case Scalar():
+        case Scalar() | OneOf():
             return VALUES[shape.name]
         case Items():
             item = documents(shape.item, junk)

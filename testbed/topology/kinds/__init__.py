@@ -1,0 +1,13 @@
+"""The kinds of nodes as planning sees them: one class each, found by the name under `kind:`."""
+
+from testbed.topology.kinds.kind import NodeKind
+from testbed.topology.kinds.registry import (
+    ENTRY_POINTS,
+    KIND,
+    find,
+    keys_of_kinds,
+    names,
+    node_kind,
+)
+
+__all__ = ["ENTRY_POINTS", "KIND", "NodeKind", "find", "keys_of_kinds", "names", "node_kind"]

@@ -1,0 +1,76 @@
+"""The kinds of nodes there are: found by name, added by decorator or entry point."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable
+from functools import cache
+from typing import Final, TypeVar
+
+from testbed.errors import TopologyError
+from testbed.topology.kinds.kind import NodeKind
+from testbed.topology.values.shapes import Key, OneOf
+
+ENTRY_POINTS: Final = "testbed.node_kinds"
+
+_registered: dict[str, NodeKind] = {}
+
+KindType = TypeVar("KindType", bound=type[NodeKind])
+
+
+def node_kind(name: str) -> Callable[[KindType], KindType]:
+    """Class decorator: make a kind of node known as `name`.
+
+    Raises ValueError when another class has that name.
+    """
+
+    def register(kind_type: KindType) -> KindType:
+        known = _registered.get(name)
+        if known is not None and type(known).__qualname__ != kind_type.__qualname__:
+            raise ValueError(f"node kind '{name}' is {type(known).__qualname__} already")
+        kind_type.name = name
+        _registered[name] = kind_type()
+        return kind_type
+
+    return register
+
+
+def names() -> tuple[str, ...]:
+    """The names of all kinds: this package's, then those of installed distributions."""
+    _discover()
+    return tuple(_registered)
+
+
+def find(name: str) -> NodeKind | None:
+    """The kind called `name`, or None."""
+    _discover()
+    return _registered.get(name)
+
+
+def keys_of_kinds() -> tuple[Key, ...]:
+    """The YAML keys that single kinds have of their own."""
+    _discover()
+    return tuple(key for kind in _registered.values() for key in kind.keys)
+
+
+KIND: Final = OneOf("kind", names)
+
+
+@cache
+def _discover() -> None:
+    from importlib.metadata import entry_points  # slow to import
+
+    package = importlib.import_module("testbed.topology.kinds")
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+    for entry_point in entry_points(group=ENTRY_POINTS):
+        try:
+            entry_point.load()
+        except (ImportError, AttributeError) as error:
+            raise TopologyError(
+                [
+                    f"the node kind '{entry_point.name}' of {entry_point.value} cannot be loaded: "
+                    f"{error}; mend or uninstall the distribution that brings it"
+                ]
+            ) from error
