@@ -17,10 +17,10 @@ from testbed.lazy import lazily
 if TYPE_CHECKING:
     from testbed.errors import TestbedError
     from testbed.lab import Lab
+    from testbed.loading import load, loads
     from testbed.report.ladder import ladder_from_files
     from testbed.topology.model import Topology
     from testbed.topology.planning.plan import plan
-    from testbed.topology.yaml.load import load, loads
     from testbed.trace import read_trace
 
 __version__ = "0.1.0"
@@ -43,8 +43,8 @@ __getattr__, __dir__ = lazily(
         "TestbedError": "testbed.errors",
         "Topology": "testbed.topology.model",
         "ladder_from_files": "testbed.report.ladder",
-        "load": "testbed.topology.yaml.load",
-        "loads": "testbed.topology.yaml.load",
+        "load": "testbed.loading",
+        "loads": "testbed.loading",
         "plan": "testbed.topology.planning.plan",
         "read_trace": "testbed.trace",
     },

@@ -89,10 +89,9 @@ def _enter(stack: contextlib.ExitStack, plan: Plan) -> Lab:
 
 def _plan(request: pytest.FixtureRequest) -> Plan:
     from testbed.errors import LabError
-    from testbed.middlebox.registry import function_options
+    from testbed.loading import checked, load
     from testbed.topology.model import Topology
     from testbed.topology.planning.plan import plan
-    from testbed.topology.yaml.load import load
 
     marker = request.node.get_closest_marker("topology")
     if hasattr(request, "param"):
@@ -105,8 +104,8 @@ def _plan(request: pytest.FixtureRequest) -> Plan:
             '@pytest.mark.topology("path or name"), or parametrise `lab` indirectly.'
         )
     if isinstance(source, Topology):
-        return plan(source)
-    return plan(load(_find(request, source), functions=function_options()))
+        return plan(checked(source))
+    return plan(load(_find(request, source)))
 
 
 def _find(request: pytest.FixtureRequest, source: object) -> Path:

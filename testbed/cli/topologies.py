@@ -82,8 +82,7 @@ def schema(
 
 
 def _plan(path: Path) -> Plan:
-    from testbed.middlebox.registry import function_options
+    from testbed.loading import load
     from testbed.topology.planning.plan import plan
-    from testbed.topology.yaml.load import load
 
-    return plan(load(path, functions=function_options()))
+    return plan(load(path))

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from itertools import count, islice
+from itertools import islice
 
 from testbed.errors import ReadBackError, blame
 from testbed.kernel import sysctl
-from testbed.kernel.namespace import Namespace
-from testbed.kernel.netlink import ethtool, rtnetlink, state
-from testbed.kernel.netlink.socket import Netlink, Request
+from testbed.kernel.netlink import rtnetlink, state
+from testbed.kernel.netlink.socket import Request
 from testbed.kernel.tcp_info import route_settings
-from testbed.lab.defaults import PINNED_SYSCTLS
+from testbed.lab.node_builder import NodeBuilder
 from testbed.topology.model import RouteMetrics
 from testbed.topology.planning.plan_model import (
     PlannedInterface,
@@ -21,60 +20,8 @@ from testbed.topology.planning.plan_model import (
     PlannedRoute,
 )
 
-BRIDGE = "bridge"
 # RFC 5737 and RFC 3849: an address that only a default route leads to.
 _DOCUMENTATION_ADDRESS = {4: "192.0.2.1", 6: "2001:db8::1"}
-
-
-class NamespaceDefaults:
-    """What every new namespace of this lab needs, found out once, in a namespace just made."""
-
-    def __init__(self, namespace: Namespace) -> None:
-        with namespace.call(Netlink) as netlink:
-            self.offloads = ethtool.Offloads(netlink)
-        self.sysctls = namespace.call(sysctl.missing, PINNED_SYSCTLS)
-
-
-class NodeBuilder:
-    """One node under construction: its namespace and the index of each of its interfaces."""
-
-    def __init__(
-        self, planned: PlannedNode, namespace: Namespace, defaults: NamespaceDefaults
-    ) -> None:
-        self.planned = planned
-        self.namespace = namespace
-        self.defaults = defaults
-        self.indices: dict[str, int] = {"lo": rtnetlink.LOOPBACK_INDEX}
-        #: Interfaces whose kernel merges and splits segments and is to stop it.
-        self.offloading: list[str] = []
-        self.netlink = namespace.call(Netlink)
-
-    @property
-    def name(self) -> str:
-        return self.planned.name
-
-    def close(self) -> None:
-        """End the construction."""
-        self.netlink.close()
-
-
-class IndexSource:
-    """Interface indices, never the same twice in a lab.
-
-    The two ends of a veth must differ in index: the kernel tells of a carrier at once only then,
-    and up to a second late otherwise (net/core/link_watch.c, linkwatch_urgent_event).
-    """
-
-    def __init__(self) -> None:
-        self._numbers = count(rtnetlink.LOOPBACK_INDEX + 1)
-
-    def take(self, builder: NodeBuilder, interface: str) -> int:
-        builder.indices[interface] = index = self.take_unnamed()
-        return index
-
-    def take_unnamed(self) -> int:
-        """For an interface that belongs to no node."""
-        return next(self._numbers)
 
 
 def prepare(builder: NodeBuilder) -> None:
@@ -85,17 +32,14 @@ def prepare(builder: NodeBuilder) -> None:
         )
 
 
-def veth_request(
-    link: PlannedLink, builders: dict[str, NodeBuilder], indices: IndexSource
-) -> Request:
+def veth_request(link: PlannedLink, builders: dict[str, NodeBuilder]) -> Request:
     """The request that joins two nodes by a cable."""
-    return rtnetlink.veth(*cable_ends(link, builders, indices))
+    return rtnetlink.veth(*cable_ends(link, builders))
 
 
 def cable_ends(
     link: PlannedLink,
     builders: dict[str, NodeBuilder],
-    indices: IndexSource,
     *,
     has_offloads: bool = True,
 ) -> tuple[rtnetlink.LinkEnd, rtnetlink.LinkEnd]:
@@ -111,7 +55,7 @@ def cable_ends(
         return rtnetlink.LinkEnd(
             namespace=builder.namespace.fileno(),
             name=planned.name,
-            index=indices.take(builder, planned.name),
+            index=builder.take_index(planned.name),
             mac=planned.mac,
             mtu=planned.mtu,
         )
@@ -119,11 +63,11 @@ def cable_ends(
     return end(link.a), end(link.b)
 
 
-def configure(builder: NodeBuilder, extra: list[Request]) -> None:
-    """Offloads; then addresses, neighbours, routes and `extra`, in one batch."""
+def configure(builder: NodeBuilder) -> None:
+    """Offloads; then addresses, neighbours, routes and what the kind needs, in one batch."""
     planned = builder.planned
     requests = [rtnetlink.set_link(rtnetlink.LOOPBACK_INDEX, "lo", up=True)]
-    requests += _bridge_requests(builder) if planned.kind == "switch" else []
+    requests += builder.requests_before()
     for interface in planned.interfaces:
         requests += _interface_requests(builder, interface)
     requests += [
@@ -131,28 +75,18 @@ def configure(builder: NodeBuilder, extra: list[Request]) -> None:
         for one in planned.neighbours
     ]
     requests += [_route_request(builder, route) for route in planned.routes]
+    requests += builder.requests_after()
     with _blame_node(builder):
         for name in builder.offloading:
             # Before it is up, when fewer have to be told.
             builder.defaults.offloads.disable(builder.netlink, name)
-        builder.netlink.execute(requests + extra)
-
-
-def _bridge_requests(builder: NodeBuilder) -> list[Request]:
-    index = max(builder.indices.values()) + 1
-    builder.indices[BRIDGE] = index
-    mtu = min((interface.mtu for interface in builder.planned.interfaces), default=1500)
-    return [
-        rtnetlink.bridge(BRIDGE, index),
-        rtnetlink.set_link(index, BRIDGE, up=True, mtu=mtu),
-    ]
+        builder.netlink.execute(requests)
 
 
 def _interface_requests(builder: NodeBuilder, interface: PlannedInterface) -> list[Request]:
     index = builder.indices[interface.name]
-    master = builder.indices[BRIDGE] if builder.planned.kind == "switch" else None
     return [
-        rtnetlink.set_link(index, interface.name, master=master, up=True),
+        rtnetlink.set_link(index, interface.name, master=builder.master, up=True),
         *(rtnetlink.add_address(index, interface.name, address) for address in interface.addresses),
     ]
 

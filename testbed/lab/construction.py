@@ -16,9 +16,10 @@ from testbed.kernel.processes.helper import Helper, start_helper
 from testbed.kernel.processes.process import find_program
 from testbed.lab import build, ruleset
 from testbed.lab.capture import Capture
+from testbed.lab.kinds import builder_of
 from testbed.lab.link import LabLink, check_impairments, link_name
-from testbed.lab.middlebox_node import MiddleboxBuilder
 from testbed.lab.node import LabNode
+from testbed.lab.node_builder import IndexSource, NamespaceDefaults, NodeBuilder
 from testbed.lab.runtime import Runtime
 from testbed.topology.model import Endpoint
 from testbed.topology.planning.plan_model import Plan, PlannedLink
@@ -45,10 +46,10 @@ class Construction:
         self._runtime = runtime
         self.emulation: EmulatorBuilder | None = None
         self._helpers: list[Helper] = []
-        self._middleboxes: dict[str, Helper] = {}
+        self._node_helpers: dict[str, Helper] = {}
         self._placements: dict[str, Placement | None] = {}
-        self._builders: dict[str, build.NodeBuilder] = {}
-        self._indices = build.IndexSource()
+        self._builders: dict[str, NodeBuilder] = {}
+        self._indices = IndexSource()
 
     def build(self) -> None:
         """Make everything and read it back.
@@ -86,19 +87,18 @@ class Construction:
             workshop = Workshop(
                 self._runtime.new_namespace,
                 self._start_helper,
-                self._indices.take_unnamed,
+                self._indices.take,
                 self._runtime.stack,
                 self._directory,
             )
             self.emulation = emulator_builder(self.plan.topology, self._hidden, workshop)
             self._helpers += self.emulation.start(emulated)
         for node in self.plan.nodes.values():
-            if node.kind == "middlebox":
-                helper = self._start_helper(
-                    "testbed.middlebox.process", f"the middlebox '{node.name}'"
-                )
-                self._middleboxes[node.name] = helper
-        self._helpers += self._middleboxes.values()
+            module = builder_of(node.kind).helper_module
+            if module is not None:
+                helper = self._start_helper(module, f"the {node.kind} '{node.name}'")
+                self._node_helpers[node.name] = helper
+        self._helpers += self._node_helpers.values()
         found = placements(os.sched_getaffinity(0), len(self._helpers), first=os.getpid())
         names = [helper.name for helper in self._helpers]
         self._placements = dict(zip(names, found, strict=True))
@@ -113,13 +113,15 @@ class Construction:
         return helper
 
     def _make_nodes(self) -> None:
-        defaults = build.NamespaceDefaults(self._hidden)
+        defaults = NamespaceDefaults(self._hidden)
         for planned in self.plan.nodes.values():
-            builder = build.NodeBuilder(planned, self._runtime.new_namespace(), defaults)
+            builder = builder_of(planned.kind)(
+                planned, self.plan, self._runtime.new_namespace(), defaults, self._indices
+            )
             self._runtime.stack.callback(builder.close)
             build.prepare(builder)
             self._builders[planned.name] = builder
-            self.nodes[planned.name] = LabNode(planned, self.plan, builder.namespace, self._runtime)
+            self.nodes[planned.name] = builder.make_node(self._runtime)
 
     def _join_nodes(self) -> None:
         plain = [link for link in self.plan.links if not link.emulated]
@@ -127,9 +129,7 @@ class Construction:
             for start in range(0, len(plain), _VETH_BATCH):
                 self._runtime.step()
                 batch = plain[start : start + _VETH_BATCH]
-                netlink.execute(
-                    [build.veth_request(link, self._builders, self._indices) for link in batch]
-                )
+                netlink.execute([build.veth_request(link, self._builders) for link in batch])
         for link in self.plan.links:
             if link.emulated:
                 self._runtime.step()
@@ -143,9 +143,7 @@ class Construction:
     def _emulate(self, link: PlannedLink) -> LabLink:
         assert self.emulation is not None
         name = link_name(link)
-        cables = build.cable_ends(
-            link, self._builders, self._indices, has_offloads=self.emulation.has_offloads
-        )
+        cables = build.cable_ends(link, self._builders, has_offloads=self.emulation.has_offloads)
         nodes = (self._builders[end.node] for end in (link.a, link.b))
         a, b = (
             End(node.namespace, node.netlink, cable)
@@ -161,18 +159,12 @@ class Construction:
     def _configure(self) -> None:
         for builder in self._builders.values():
             self._runtime.step()
-            extra = []
-            if builder.planned.kind == "middlebox":
-                helper = self._middleboxes[builder.name]
-                box = MiddleboxBuilder(
-                    builder, self._indices, self.plan, self._placements[helper.name]
-                )
-                self._runtime.stack.callback(box.close)
-                self.steering[helper.name] = box.steering
-                extra = box.requests()
-                client = box.start_engine(helper, self._directory)
-                self.nodes[builder.name].middlebox = client
-            build.configure(builder, extra)
+            helper = self._node_helpers.get(builder.name)
+            if helper is not None:
+                node, placement = self.nodes[builder.name], self._placements[helper.name]
+                builder.start_helper(node, helper, placement, self._directory)
+                self.steering[helper.name] = builder.steering
+            build.configure(builder)
             kernel = self.plan.topology.nodes[builder.name].kernel
             if kernel is not None:
                 ruleset.load(self._runtime.group, builder, kernel.nftables)

@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
 
+import msgspec
+
 from testbed.emulator.counters import Lateness
 from testbed.errors import CaptureError, LabError
 from testbed.lab.capture import Capture
@@ -16,12 +18,11 @@ from testbed.lab.draining import drain
 from testbed.lab.link import LabLink
 from testbed.lab.node import LabNode
 from testbed.lab.runtime import Runtime, State
-from testbed.lab.waiting import await_to_the_end, wait_to_the_end
-from testbed.middlebox.registry import function_options
+from testbed.lab.waiting import Step, Steps, take_steps, take_steps_async
+from testbed.loading import checked, load
 from testbed.topology.model import Topology
 from testbed.topology.planning.plan import plan
 from testbed.topology.planning.plan_model import Plan
-from testbed.topology.yaml.load import load
 
 
 class Lab:
@@ -44,11 +45,11 @@ class Lab:
         captures: str | os.PathLike[str] | None = None,
     ) -> None:
         if isinstance(topology, Plan):
-            self.plan = topology
+            self.plan = msgspec.structs.replace(topology, topology=checked(topology.topology))
         elif isinstance(topology, Topology):
-            self.plan = plan(topology)
+            self.plan = plan(checked(topology))
         else:
-            self.plan = plan(load(topology, functions=function_options()))
+            self.plan = plan(load(topology))
         self.build_seconds: dict[str, float] = {}
         self.emulator_name = "none"
         self.steering: Mapping[str, str] = MappingProxyType({})
@@ -124,18 +125,7 @@ class Lab:
     # main thread: a Ctrl-C cannot come between making something and taking note of it.
 
     def __enter__(self) -> Lab:
-        self._claim()
-        try:
-            runtime = self._runtime = Runtime(self.topology.name)
-            wait_to_the_end(runtime.thread.submit(self._build, runtime), runtime.cancel)
-        except BaseException:
-            if self._runtime is not None:
-                wait_to_the_end(
-                    self._runtime.thread.submit(self._runtime.end), self._runtime.cancel
-                )
-                self._runtime.thread.close()
-            raise
-        return self
+        return take_steps(self._begin())
 
     def __exit__(
         self,
@@ -143,26 +133,10 @@ class Lab:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        runtime = self._running_runtime()
-        try:
-            incomplete = wait_to_the_end(runtime.thread.submit(self._end, runtime), runtime.cancel)
-        finally:
-            runtime.thread.close()
-        self._judge(runtime, error, incomplete)
+        take_steps(self._finish(error))
 
     async def __aenter__(self) -> Lab:
-        self._claim()
-        try:
-            runtime = self._runtime = Runtime(self.topology.name)
-            await await_to_the_end(runtime.thread.submit(self._build, runtime), runtime.cancel)
-        except BaseException:
-            if self._runtime is not None:
-                await await_to_the_end(
-                    self._runtime.thread.submit(self._runtime.end), self._runtime.cancel
-                )
-                self._runtime.thread.close()
-            raise
-        return self
+        return await take_steps_async(self._begin())
 
     async def __aexit__(
         self,
@@ -170,11 +144,26 @@ class Lab:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        runtime = self._running_runtime()
+        await take_steps_async(self._finish(error))
+
+    def _begin(self) -> Steps[Lab]:
+        self._claim()
         try:
-            incomplete = await await_to_the_end(
-                runtime.thread.submit(self._end, runtime), runtime.cancel
-            )
+            runtime = self._runtime = Runtime(self.topology.name)
+            yield Step(runtime.thread.submit(self._build, runtime), runtime.cancel)
+        except BaseException:
+            if self._runtime is not None:
+                yield Step(self._runtime.thread.submit(self._runtime.end), self._runtime.cancel)
+                self._runtime.thread.close()
+            raise
+        return self
+
+    def _finish(self, error: BaseException | None) -> Steps[None]:
+        runtime = self._runtime
+        if runtime is None:
+            raise LabError(f"The lab '{self.topology.name}' was never entered.")
+        try:
+            incomplete = yield Step(runtime.thread.submit(self._end, runtime), runtime.cancel)
         finally:
             runtime.thread.close()
         self._judge(runtime, error, incomplete)
@@ -186,11 +175,6 @@ class Lab:
                     f"A lab runs once, and '{self.topology.name}' is {self._state}; make another."
                 )
             self._claimed = True
-
-    def _running_runtime(self) -> Runtime:
-        if self._runtime is None:
-            raise LabError(f"The lab '{self.topology.name}' was never entered.")
-        return self._runtime
 
     def _build(self, runtime: Runtime) -> None:
         runtime.begin()

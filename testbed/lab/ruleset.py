@@ -7,7 +7,7 @@ from typing import Final
 
 from testbed.errors import CommandFailed, KernelError
 from testbed.kernel.processes.process import ProcessGroup, find_program
-from testbed.lab.build import NodeBuilder
+from testbed.lab.node_builder import NodeBuilder
 from testbed.topology.model import Ruleset
 
 PROGRAM: Final = ("nft", "nftables")  # and its Debian package

@@ -10,8 +10,9 @@ import msgspec
 from testbed.errors import LabError
 from testbed.kernel.processes.control import ControlChannel
 from testbed.middlebox.counters import BoxCounters, FunctionState
-from testbed.middlebox.registry import nearest
+from testbed.middlebox.registry import function_options, nearest
 from testbed.topology.model import FunctionSpec
+from testbed.topology.yaml.options import read_options
 
 
 class MiddleboxClient:
@@ -110,8 +111,18 @@ class FunctionHandle:
         self._channel.request("disable", function=self.name)
 
     def set(self, **options: Any) -> None:
-        """Change some options; they hold from the next packet on."""
-        self._channel.request("set", function=self.name, options=options)
+        """Change some options; they hold from the next packet on.
+
+        Values are as in YAML (`idle_timeout="5s"`), or numbers in seconds, bytes, bit/s and
+        probabilities. Raises `LabError` for an unknown option or an impossible value.
+        """
+        values, problems = read_options(
+            self.name, options, function_options(), (), from_python=True, partial=True
+        )
+        if problems:
+            told = "; ".join(map(str, problems))
+            raise LabError(f"{self._channel.name}: {told}")
+        self._channel.request("set", function=self.name, options=values)
 
     @property
     def enabled(self) -> bool:

@@ -15,13 +15,12 @@ from typing import Any, TypeVar
 
 import testbed
 from testbed.errors import ScenarioError
-from testbed.middlebox.registry import function_options
+from testbed.loading import load
 from testbed.scenarios.judgement import Judgement, Measurements
 from testbed.scenarios.parameters import Parameter, parameters_of
 from testbed.scenarios.presentation import Presentation
 from testbed.scenarios.result import Result
 from testbed.topology.model import Topology
-from testbed.topology.yaml.load import load
 
 ENTRY_POINTS = "testbed.scenarios"
 
@@ -161,14 +160,14 @@ def find(target: str) -> tuple[Scenario, Topology]:
     known = scenarios()
     if target in known:
         chosen = known[target]
-        return chosen, load(topology_path(chosen.topology), functions=function_options())
+        return chosen, load(topology_path(chosen.topology))
     if not Path(target).suffix and not Path(target).exists():
         near = difflib.get_close_matches(target, known, n=1)
         raise ScenarioError(
             f"There is no scenario '{target}'{f'; did you mean {near[0]}?' if near else '.'} "
             f"There are: {', '.join(sorted(known))}. A topology file works too."
         )
-    topology = load(target, functions=function_options())
+    topology = load(target)
     if topology.scenario is None:
         raise ScenarioError(
             f"{target} names no scenario, so there is nothing to run in it. Add the key "

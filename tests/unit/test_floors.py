@@ -20,6 +20,7 @@ FLOORS = (
     "trace",
     "traffic",
     "lab",
+    "loading",
     "middlebox",
     "doctor",
     "emulator",

@@ -237,11 +237,11 @@ class Expansion:
         }
 
     def _impairments(self, path: Path, given: Mapping[str, Any]) -> dict[str, Any]:
-        try:
-            return fields_of(given, self._traces)
-        except InvalidValue as error:
-            self._note((*path, "rate", "trace"), str(error))
-            return fields_of({k: v for k, v in given.items() if k != "rate"}, self._traces)
+        faults: list[Problem] = []
+        fields = fields_of(given, self._traces, faults)
+        for fault in faults:
+            self._note((*path, *fault.path), fault.text)
+        return fields
 
     def _is_faulty(self, path: Path) -> bool:
         return any(problem.path[: len(path)] == path for problem in self._problems)

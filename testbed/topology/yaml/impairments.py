@@ -68,14 +68,20 @@ class TraceFolder:
         return data.decode("ascii", errors="replace")
 
 
-def fields_of(values: Mapping[str, Any], traces: TraceFolder) -> dict[str, Any]:
+def fields_of(
+    values: Mapping[str, Any], traces: TraceFolder, problems: list[Problem]
+) -> dict[str, Any]:
     """Fields of `Impairments` from the values of YAML keys; other keys are passed over.
 
-    Raises InvalidValue for a rate trace that cannot be read.
+    What cannot be read is left out and noted in `problems`, under the path of its key.
     """
     fields = {name: values[name] for name in _KEYS if name in values}
     if "rate" in fields:
-        fields |= _rate_fields(fields["rate"], traces)
+        try:
+            fields |= _rate_fields(fields["rate"], traces)
+        except InvalidValue as error:
+            del fields["rate"]
+            problems.append(Problem(("rate", "trace"), str(error)))
     if "loss" in fields:
         loss = fields["loss"]
         plain = isinstance(loss, float)
@@ -111,7 +117,11 @@ def parse_changes(changes: Mapping[str, object]) -> dict[str, Any]:
     """
     values = {name: _parse_change(name, value) for name, value in changes.items()}
     objects = {name: values.pop(name) for name in _OBJECTS if name in values}
-    return fields_of(values, TraceFolder(Path())) | objects
+    problems: list[Problem] = []
+    fields = fields_of(values, TraceFolder(Path()), problems) | objects
+    if problems:
+        raise InvalidValue("; ".join(map(str, problems)))
+    return fields
 
 
 def _parse_change(name: str, value: object) -> Any:

@@ -35,9 +35,19 @@ _BASE_UNITS: Final = {"duration": " s", "rate": " bit/s", "size": " bytes"}
 
 
 def read_options(
-    name: str, given: Mapping[str, Any], functions: FunctionOptions, path: Path
+    name: str,
+    given: Mapping[str, Any],
+    functions: FunctionOptions,
+    path: Path,
+    *,
+    from_python: bool = False,
+    partial: bool = False,
 ) -> tuple[dict[str, Any], list[Problem]]:
-    """The options of one function with quantities in base units, and what is wrong with them."""
+    """The options of one function with quantities in base units, and what is wrong with them.
+
+    from_python: numbers without a unit are in base units. partial: those that are missing stay
+    as they are.
+    """
     if name not in functions:
         near = suggestion(name, functions) or f"; there is {join(sorted(functions))}"
         return dict(given), [Problem(path, f"there is no middlebox function {quote(name)}{near}")]
@@ -54,9 +64,11 @@ def read_options(
             continue
         field = fields[option]
         try:
-            values[option] = _read_value(field.type, hints[field.name], value)
+            values[option] = _read_value(field.type, hints[field.name], value, from_python)
         except InvalidValue as error:
             problems.append(Problem(where, str(error)))
+    if partial:
+        return values, problems
     for option, field in fields.items():
         if field.required and option not in given:
             problems.append(Problem((*path, name), f"the option {option!r} of {name} is missing"))
@@ -83,9 +95,11 @@ def unit_of(declared: inspect.Type) -> str | None:
     return None
 
 
-def _read_value(declared: inspect.Type, hint: Any, value: Any) -> Any:
+def _read_value(declared: inspect.Type, hint: Any, value: Any, from_python: bool) -> Any:
     unit = unit_of(declared)
-    read = value if unit is None or value is None else UNITS[unit](value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    in_base_units = unit is None or value is None or (from_python and number)
+    read = value if in_base_units else UNITS[unit or ""](value)
     try:
         msgspec.convert(read, hint)
     except msgspec.ValidationError:

@@ -24,6 +24,7 @@ from testbed.kernel import sysctl
 from testbed.kernel.netlink import ethtool, state
 from testbed.lab import Lab
 from testbed.lab import build as building
+from testbed.lab.defaults import PINNED_SYSCTLS
 from testbed.topology.model import Endpoint, Impairments, Interface, Node, Topology
 from testbed.topology.planning.plan import plan
 
@@ -89,7 +90,7 @@ def test_defaults_do_not_depend_on_the_host_and_topology_settings_win():
     with Lab(pair(left={"sysctls": {"net.ipv4.tcp_rmem": "4096 8192 16384"}})) as lab:
         assert lab["b"].sysctl("net.ipv4.tcp_rmem") == "4096 131072 6291456"
         assert lab["a"].sysctl("net.ipv4.tcp_rmem") == "4096 8192 16384"
-        for name, value in building.PINNED_SYSCTLS.items():
+        for name, value in PINNED_SYSCTLS.items():
             assert lab["b"].sysctl(name) == value, name
         lab["a"].set_sysctl("net.ipv4.tcp_sack", 0)
         assert lab["a"].sysctl("net.ipv4.tcp_sack") == "0"
@@ -167,7 +168,7 @@ def test_nothing_of_the_host_is_changed():
     def host() -> tuple:
         interfaces = sorted(Path("/sys/class/net").iterdir())
         routes = Path("/proc/net/route").read_text()
-        settings = [sysctl.read(name) for name in building.PINNED_SYSCTLS]
+        settings = [sysctl.read(name) for name in PINNED_SYSCTLS]
         return interfaces, routes, settings, Path("/proc/self/ns/net").readlink()
 
     before = host()

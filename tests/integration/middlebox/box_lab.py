@@ -10,9 +10,8 @@ import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
+from testbed import loads
 from testbed.lab import Lab
-from testbed.middlebox.registry import function_options
-from testbed.topology.yaml.load import loads
 
 SECONDS = 50.0
 MEGABYTE = random.Random(1).randbytes(1 << 20)
@@ -51,7 +50,7 @@ def box_lab(
         loss=loss,
         seed=seed,
     )
-    with Lab(loads(text, functions=function_options())) as lab:
+    with Lab(loads(text)) as lab:
         yield lab
         counters = lab["router"].counters()
         assert counters.missing == 0

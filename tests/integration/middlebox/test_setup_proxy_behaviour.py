@@ -24,9 +24,8 @@ from box_lab import (
     send_all,
 )
 
+from testbed import loads
 from testbed.lab import Lab
-from testbed.middlebox.registry import function_options
-from testbed.topology.yaml.load import loads
 
 IP_RECVTTL = 12  # include/uapi/linux/in.h
 TCPI_OPT_TIMESTAMPS, TCPI_OPT_SACK, TCPI_OPT_WSCALE = 1, 2, 4  # include/uapi/linux/tcp.h
@@ -203,7 +202,7 @@ links:
   - endpoints: [router:inside, beyond:eth0]
   - endpoints: [beyond:eth1, server:eth0]
 """
-    with Lab(loads(text, functions=function_options())) as lab:
+    with Lab(loads(text)) as lab:
         lab["beyond"].run(["ip", "route", "replace", "unreachable", lab["server"].address])
         with lab["client"].socket() as sock:
             sock.settimeout(SECONDS)
@@ -304,7 +303,7 @@ links:
   - endpoints: [router:inside, server:eth0]
 """
     data = bytes(200_000)
-    with Lab(loads(text, functions=function_options())) as lab:
+    with Lab(loads(text)) as lab:
         for family in (4, 6):
             with (
                 listen(lab, family) as listener,

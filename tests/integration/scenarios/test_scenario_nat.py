@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from testbed import loads
 from testbed.errors import ScenarioError
 from testbed.lab import Lab, LabNode
-from testbed.middlebox.registry import function_options
 from testbed.scenarios import registry, runner
-from testbed.topology.yaml.load import loads
 from testbed.trace import read_trace
 from testbed.traffic import exchange_after_silence, transfer
 
@@ -97,7 +96,7 @@ def test_what_one_of_the_two_nats_cannot_do_is_said(tmp_path, name, given):
 def shared(options: str = "{}") -> Lab:
     """Two hosts that share the public addresses, on switches: addresses are resolved for real."""
     text = _LAB.replace("{options}", options).replace("outside: server", "outside: outer", 1)
-    return Lab(loads(text, functions=function_options()))
+    return Lab(loads(text))
 
 
 @pytest.fixture(scope="module")

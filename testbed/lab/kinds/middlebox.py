@@ -20,14 +20,17 @@ from testbed.errors import LabError
 from testbed.kernel import sysctl
 from testbed.kernel.devices import tun
 from testbed.kernel.devices.steering import open_steered
+from testbed.kernel.namespace import Namespace
 from testbed.kernel.netlink import rtnetlink
 from testbed.kernel.netlink.socket import Request
 from testbed.kernel.placement import Placement, in_words
 from testbed.kernel.processes.helper import Helper
-from testbed.lab.build import IndexSource, NodeBuilder
+from testbed.lab.kinds.registry import builds
+from testbed.lab.node import LabNode
+from testbed.lab.node_builder import IndexSource, NamespaceDefaults, NodeBuilder
 from testbed.middlebox.client import MiddleboxClient
 from testbed.middlebox.registry import find
-from testbed.topology.planning.plan_model import Plan, PlannedInterface
+from testbed.topology.planning.plan_model import Plan, PlannedInterface, PlannedNode
 
 OUTSIDE_TUN, INSIDE_TUN = "tun-out", "tun-in"
 _STEERED_TUNS = {OUTSIDE_TUN: "tun-out-steered", INSIDE_TUN: "tun-in-steered"}
@@ -45,62 +48,67 @@ _DEFAULT_ROUTE = {socket.AF_INET: "0.0.0.0/0", socket.AF_INET6: "::/0"}
 _TUN_QUEUE = 10_000
 
 
-class MiddleboxBuilder:
-    """The TUN ends of a middlebox under construction.
+@builds("middlebox")
+class MiddleboxBuilder(NodeBuilder):
+    """Makes the TUN ends, the rules that lead packets into them, and the engine behind them."""
 
-    placement: where it may run under load.
-    steering: what then becomes of the packets that it sends, in words.
-    """
+    helper_module = "testbed.middlebox.process"
 
     def __init__(
         self,
-        builder: NodeBuilder,
-        indices: IndexSource,
+        planned: PlannedNode,
         plan: Plan,
-        placement: Placement | None = None,
+        namespace: Namespace,
+        defaults: NamespaceDefaults,
+        indices: IndexSource,
     ) -> None:
-        self.builder = builder
-        self.plan = plan
-        self.functions = plan.topology.nodes[builder.name].functions
+        super().__init__(planned, plan, namespace, defaults, indices)
+        self.functions = plan.topology.nodes[planned.name].functions
         self._outside = self._addresses(outer=True)
-        self.mtu = min(interface.mtu for interface in builder.planned.interfaces)
-        self._fds = [
-            builder.namespace.call(tun.open_tun, name, indices.take(builder, name))
-            for name in _TABLES
-        ]
-        self._placement: Placement | None = None
+        self._fds: list[int] = []
         self._steered: list[int] = []
+        self._placement: Placement | None = None
+
+    def start_helper(
+        self, node: LabNode, helper: Helper, placement: Placement | None, directory: Path | None
+    ) -> None:
+        """Make the TUNs and start the engine on them."""
+        self._fds += [
+            self.namespace.call(tun.open_tun, name, self.take_index(name)) for name in _TABLES
+        ]
         self.steering = in_words(placement)
         if placement is not None:
-            self.steering = self._open_steered(placement, indices)
+            self.steering = self._open_steered(placement)
+        node.middlebox = self._start_engine(helper, directory)
 
-    def _open_steered(self, placement: Placement, indices: IndexSource) -> str:
+    def _open_steered(self, placement: Placement) -> str:
         """Make the second TUNs, where that can be; in words."""
         for name in _STEERED_TUNS.values():
-            index = indices.take_unnamed()
-            opened = self.builder.namespace.call(
+            index = self.take_index(name)
+            opened = self.namespace.call(
                 open_steered, tun.open_tun, name, index, placement.receivers
             )
             if opened.unsteered is not None:
                 _close(self._steered)
                 os.close(opened.fd)
+                for each in _STEERED_TUNS.values():
+                    self.indices.pop(each, None)
                 return f"none: {opened.unsteered}"
             self._steered.append(opened.fd)
-            self.builder.indices[name] = index
         self._placement = placement
         return in_words(placement)
 
-    def requests(self) -> list[Request]:
+    def requests_after(self) -> list[Request]:
         """What routes forwarded packets into the TUNs."""
-        planned = self.builder.planned
+        planned = self.planned
         largest = max(interface.mtu for interface in planned.interfaces)
         requests = [
             rtnetlink.set_link(index, name, mtu=largest, txqlen=_TUN_QUEUE, up=True)
-            for name, index in self.builder.indices.items()
+            for name, index in self.indices.items()
             if name in _TABLES or name in _STEERED_TUNS.values()
         ]
         for name, table in _TABLES.items():
-            index = self.builder.indices[name]
+            index = self.indices[name]
             requests += [
                 rtnetlink.add_route(_DEFAULT_ROUTE[family], index, table=table)
                 for family in _FAMILIES
@@ -115,7 +123,7 @@ class MiddleboxBuilder:
 
     def _side(self, interface: PlannedInterface) -> str:
         """The TUN that takes what comes in there."""
-        return OUTSIDE_TUN if interface.name in self.builder.planned.outside else INSIDE_TUN
+        return OUTSIDE_TUN if interface.name in self.planned.outside else INSIDE_TUN
 
     def _claim_requests(self) -> list[Request]:
         """What takes packets to addresses of the node's own into the box before it gets them."""
@@ -127,7 +135,7 @@ class MiddleboxBuilder:
         names = (*_TABLES, *_STEERED_TUNS.values()) if self._steered else _TABLES
         settings = {f"net.ipv4.conf.{name}.accept_local": "1" for name in names}
         settings["net.ipv4.ip_early_demux"] = "0"
-        self.builder.namespace.call(sysctl.write, settings)
+        self.namespace.call(sysctl.write, settings)
         requests = [
             request
             for family in _FAMILIES
@@ -141,7 +149,7 @@ class MiddleboxBuilder:
                     host, interface.name, protocol, _TABLES[self._side(interface)], _CLAIM_PRIORITY
                 )
                 for host in self._outside
-                for interface in self.builder.planned.interfaces
+                for interface in self.planned.interfaces
                 for protocol in _CLAIMED_PROTOCOLS[rtnetlink.family_of(host)]
             ]
         )
@@ -150,9 +158,9 @@ class MiddleboxBuilder:
         """The IPv6 neighbours on the outside: their answers to neighbour discovery, sent to a
         claimed address, would go the way of its other ICMPv6 packets."""
         networks = {
-            ipaddress.IPv6Interface(address).network: self.builder.indices[interface.name]
-            for interface in self.builder.planned.interfaces
-            if interface.name in self.builder.planned.outside
+            ipaddress.IPv6Interface(address).network: self.indices[interface.name]
+            for interface in self.planned.interfaces
+            if interface.name in self.planned.outside
             for address in interface.addresses
             if ":" in address
         }
@@ -161,7 +169,7 @@ class MiddleboxBuilder:
             for node in self.plan.nodes.values()
             for interface in node.interfaces
             for address in interface.addresses
-            if ":" in address and node.name != self.builder.name
+            if ":" in address and node.name != self.name
         )
         return [
             rtnetlink.add_neighbour(networks[there.network], str(there.ip), mac)
@@ -170,7 +178,7 @@ class MiddleboxBuilder:
         ]
 
     def _addresses(self, *, outer: bool) -> list[str]:
-        planned = self.builder.planned
+        planned = self.planned
         return [
             address.split("/")[0]
             for interface in planned.interfaces
@@ -178,20 +186,20 @@ class MiddleboxBuilder:
             for address in interface.addresses
         ]
 
-    def start_engine(self, helper: Helper, captures: Path | None) -> MiddleboxClient:
+    def _start_engine(self, helper: Helper, captures: Path | None) -> MiddleboxClient:
         """Hand the TUNs to the engine's process, and a folder for logs beside the captures.
 
         Raises `LabError` when that folder cannot be made.
         """
         log_directory = None
         if captures is not None and any(find(one.name).keeps_log for one in self.functions):
-            log_directory = _open_folder(captures / f"{self.builder.name}-log")
+            log_directory = _open_folder(captures / f"{self.name}-log")
             self._fds.append(log_directory)
         client = MiddleboxClient(helper.channel)
         client.start(
-            self.builder.name,
+            self.name,
             self.functions,
-            self.mtu,
+            min(interface.mtu for interface in self.planned.interfaces),
             *self._fds[:2],
             steered=self._steered,
             cpu=None if self._placement is None else self._placement.cpu,
@@ -200,11 +208,16 @@ class MiddleboxBuilder:
             inside=self._addresses(outer=False),
             log_directory=log_directory,
         )
-        self.close()
+        self._close_devices()
         return client
 
     def close(self) -> None:
-        """Close our copies of the descriptors."""
+        """End the construction."""
+        self._close_devices()
+        super().close()
+
+    def _close_devices(self) -> None:
+        """Close our copies of the descriptors, after the engine has its own."""
         _close(self._fds)
         _close(self._steered)
 

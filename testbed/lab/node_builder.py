@@ -1,0 +1,111 @@
+"""One node under construction: the builder that all kinds of nodes share."""
+
+from __future__ import annotations
+
+from itertools import count
+from pathlib import Path
+from typing import ClassVar
+
+from testbed.kernel import sysctl
+from testbed.kernel.namespace import Namespace
+from testbed.kernel.netlink import ethtool, rtnetlink
+from testbed.kernel.netlink.socket import Netlink, Request
+from testbed.kernel.placement import Placement
+from testbed.kernel.processes.helper import Helper
+from testbed.lab.defaults import PINNED_SYSCTLS
+from testbed.lab.node import LabNode
+from testbed.lab.runtime import Runtime
+from testbed.topology.planning.plan_model import Plan, PlannedNode
+
+
+class NamespaceDefaults:
+    """What every new namespace of this lab needs, found out once, in a namespace just made."""
+
+    def __init__(self, namespace: Namespace) -> None:
+        with namespace.call(Netlink) as netlink:
+            self.offloads = ethtool.Offloads(netlink)
+        self.sysctls = namespace.call(sysctl.missing, PINNED_SYSCTLS)
+
+
+class IndexSource:
+    """Interface indices, never the same twice in a lab.
+
+    The two ends of a veth must differ in index: the kernel tells of a carrier at once only then,
+    and up to a second late otherwise (net/core/link_watch.c, linkwatch_urgent_event).
+    """
+
+    def __init__(self) -> None:
+        self._numbers = count(rtnetlink.LOOPBACK_INDEX + 1)
+
+    def take(self) -> int:
+        return next(self._numbers)
+
+
+class NodeBuilder:
+    """Builds one node: its namespace, the index of each of its interfaces, and what it needs.
+
+    A kind of node that needs more than interfaces, addresses and routes has a subclass, known by
+    `testbed.lab.kinds.builds`.
+
+    helper_module: the module that a process of its own runs, as `python -m MODULE --control FD`.
+    steering: which processors share the work of that process under load, in words.
+    """
+
+    helper_module: ClassVar[str | None] = None
+
+    def __init__(
+        self,
+        planned: PlannedNode,
+        plan: Plan,
+        namespace: Namespace,
+        defaults: NamespaceDefaults,
+        indices: IndexSource,
+    ) -> None:
+        self.planned = planned
+        self.plan = plan
+        self.namespace = namespace
+        self.defaults = defaults
+        self.indices: dict[str, int] = {"lo": rtnetlink.LOOPBACK_INDEX}
+        #: Interfaces whose kernel merges and splits segments and is to stop it.
+        self.offloading: list[str] = []
+        self.netlink = namespace.call(Netlink)
+        self.steering = ""
+        self._index_source = indices
+
+    @property
+    def name(self) -> str:
+        return self.planned.name
+
+    def take_index(self, interface: str) -> int:
+        """An index for an interface that is about to be made."""
+        self.indices[interface] = index = self._index_source.take()
+        return index
+
+    def make_node(self, runtime: Runtime) -> LabNode:
+        """The node as users get it by `lab["name"]`."""
+        return LabNode(self.planned, self.plan, self.namespace, runtime)
+
+    def start_helper(
+        self, node: LabNode, helper: Helper, placement: Placement | None, directory: Path | None
+    ) -> None:
+        """Give its process what it needs; before the node is configured.
+
+        placement: the processors that it may use under load. directory: where logs go.
+        """
+
+    def requests_before(self) -> list[Request]:
+        """What is asked of the kernel before the interfaces are set up."""
+        return []
+
+    def requests_after(self) -> list[Request]:
+        """What is asked of the kernel after interfaces, addresses and routes."""
+        return []
+
+    @property
+    def master(self) -> int | None:
+        """The index of the interface that joins all others, in a node that has one."""
+        return None
+
+    def close(self) -> None:
+        """End the construction."""
+        self.netlink.close()
