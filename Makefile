@@ -26,7 +26,7 @@ help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 topo-docomo: $(VENV)/.run ## reproduce the docomo case: one second late behind a TCP setup proxy
-	@$(BIN)/testbed run topologies/docomo.yaml
+	@$(BIN)/testbed run topologies/docomo.yaml $(if $(CLOCK),--clock $(CLOCK))
 
 test: $(VENV)/.dev ## lint, type check and the whole test suite
 	$(BIN)/ruff check .

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from testbed import __version__
-from testbed.cli import kernels, machine, scenarios, topologies, traces
-from testbed.cli.kernel import Kernel, rerun
+from testbed.cli import kernels, machine, scenarios, scripts, topologies, traces
+from testbed.cli.kernel import Choice, ClockOption, KernelOption, SeedOption, rerun
 
 app = typer.Typer(
     help="Small networks of real Linux TCP, lossy links and misbehaving middleboxes, with the "
@@ -30,13 +30,9 @@ def _print_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     context: typer.Context,
-    kernel: Annotated[
-        Kernel,
-        typer.Option(
-            help="Run the command on this machine's kernel, or inside User-Mode Linux: without "
-            "root, and with all of the kernel's queue disciplines and congestion controls."
-        ),
-    ] = Kernel.HOST,
+    kernel: KernelOption = None,
+    clock: ClockOption = None,
+    seed: SeedOption = None,
     version: Annotated[
         bool,
         typer.Option(
@@ -45,12 +41,13 @@ def _options(
     ] = False,
 ) -> None:
     """Options that come before the command."""
-    status = rerun(kernel, context.invoked_subcommand)
+    context.obj = Choice(kernel, clock, seed)
+    status = rerun(context.obj, context.invoked_subcommand)
     if status is not None:
         raise typer.Exit(status)
 
 
-for module in (scenarios, topologies, traces, kernels, machine):
+for module in (scenarios, scripts, topologies, traces, kernels, machine):
     module.register(app)
 
 

@@ -1,47 +1,146 @@
-"""`--kernel uml`: the same command on another kernel."""
+"""Which kernel a command runs in, and by which clock: `--kernel`, `--clock`, `--seed`."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator, Sequence
-from enum import StrEnum
+from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 
-_OPTION = "--kernel"
-_FILE_OPTIONS = ("--out", "-o", "--svg")
-_RESULTS = Path("results")
+import typer
+
+from testbed.errors import KernelError
+
+if TYPE_CHECKING:
+    from testbed.kernel.clock import ClockName
+    from testbed.kernel.uml.kernels import Bootable
+
+HOST, UML = "host", "uml"
+USUAL_SEED = 1
+_OPTIONS = ("--kernel", "--clock", "--seed")
+_FILE_OPTIONS = ("--out", "-o", "--svg", "--write")
+#: These commands ask for a kernel and a clock themselves, or need none.
+_ON_THEIR_OWN = frozenset({"run", "replay", "exec", "kernel"})
+
+KernelOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="host|uml|VERSION",
+        help="Run in this machine's kernel, in Debian's User-Mode Linux, or in a kernel of "
+        "`testbed kernel build`: without root, with all of the kernel's queue disciplines and "
+        "congestion controls.",
+    ),
+]
+ClockOption = Annotated[
+    Literal["real", "virtual"] | None,
+    typer.Option(
+        envvar="TESTBED_CLOCK",
+        show_envvar=True,
+        help="Run labs by the real clock, or by a virtual one: exact times, the same packets in "
+        "every run, hours in seconds. It takes a kernel of `testbed kernel build`.",
+    ),
+]
+SeedOption = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        metavar="N",
+        help=f"The seed of all that is random by the virtual clock ({USUAL_SEED} by default), or "
+        "of the links alone by the real one.",
+    ),
+]
 
 
-class Kernel(StrEnum):
-    """Which kernel a command runs on."""
+@dataclass(frozen=True)
+class Choice:
+    """What the command line says of kernel, clock and seed; None where it says nothing."""
 
-    HOST = "host"
-    UML = "uml"
+    kernel: str | None = None
+    clock: Literal["real", "virtual"] | None = None
+    seed: int | None = None
+
+    def overridden_by(self, later: Choice) -> Choice:
+        """This choice with what the options of the command itself say instead."""
+        kernel = self.kernel if later.kernel is None else later.kernel
+        seed = self.seed if later.seed is None else later.seed
+        return Choice(kernel, later.clock or self.clock, seed)
+
+    @property
+    def clock_name(self) -> ClockName:
+        return self.clock or "real"
+
+    @property
+    def seed_in_force(self) -> int | None:
+        return USUAL_SEED if self.seed is None and self.clock == "virtual" else self.seed
+
+    def kernels(self, versions: Sequence[str] = ()) -> dict[str, str]:
+        """Names of built kernels by what the user calls them, "" for Debian's; none for here.
+
+        versions: where several are compared. Raises `KernelError` for what is not there and for
+        what cannot be.
+        """
+        from testbed.kernel.uml.store import find_kernel
+
+        if versions:
+            return {version: find_kernel(version).name for version in versions}
+        if self.clock == "virtual" and self.kernel == HOST:
+            raise KernelError(
+                "The clock of this machine's own kernel is real. Leave out `--kernel host`, or "
+                "use `--clock real`."
+            )
+        if self.clock == "virtual" and self.kernel in (None, UML):
+            found = find_kernel()
+            return {found.version: found.name}
+        if self.kernel in (None, HOST):
+            return {}
+        return {UML: ""} if self.kernel == UML else {self.kernel: find_kernel(self.kernel).name}
+
+    def bootable(self) -> Bootable | None:
+        """The one kernel to boot, None for this machine's own."""
+        from testbed.kernel.uml.kernels import choose_kernel
+
+        for name in self.kernels().values():
+            return choose_kernel(name or None, self.clock_name, self.seed_in_force or 0)
+        return None
 
 
-def rerun(kernel: Kernel, command: str | None) -> int | None:
-    """Run this very command line on the kernel and return its status; None to go on here.
+def rerun(choice: Choice, command: str | None) -> int | None:
+    """Run this very command line in the kernel and return its status; None to go on here.
 
-    What the command is told to write arrives, and so does the folder of results.
+    What the command is told to write arrives. Commands that do not run labs ask for no clock.
     """
+    if choice.kernel in (None, HOST) or command in _ON_THEIR_OWN:
+        return None
     from testbed.kernel.uml import boot as uml
 
-    if kernel is Kernel.HOST or uml.inside():
+    if uml.inside():
         return None
-    words = without_option(sys.argv[1:])
-    with _writable(words, command) as folders:
-        return uml.run_in_uml([sys.executable, "-m", "testbed", *words], writable=folders)
+    words = without_options(sys.argv[1:])
+    with writable([path.parent for path in files_named(words)]) as folders:
+        return uml.run_in_uml(
+            [sys.executable, "-m", "testbed", *words],
+            kernel=choice.bootable(),
+            writable=folders,
+            environment=environment_inside(),
+        )
 
 
-def without_option(words: Sequence[str]) -> list[str]:
-    """The command line without the choice of a kernel, which comes before the command."""
+def environment_inside() -> dict[str, str]:
+    """This process's environment for a command in a kernel that has been chosen already."""
+    return {name: value for name, value in os.environ.items() if name != "TESTBED_CLOCK"}
+
+
+def without_options(words: Sequence[str]) -> list[str]:
+    """The command line without the choice of a kernel, as far as it comes before the command."""
     left = list(words)
-    for index, word in enumerate(left):
-        if word == _OPTION:
-            return left[:index] + left[index + 2 :]
-        if word.startswith(f"{_OPTION}="):
-            return left[:index] + left[index + 1 :]
+    while left and left[0].startswith("-"):
+        option, sign, _ = left[0].partition("=")
+        if option not in _OPTIONS:
+            break
+        left = left[1:] if sign else left[2:]
     return left
 
 
@@ -56,16 +155,11 @@ def files_named(words: Sequence[str]) -> list[Path]:
 
 
 @contextlib.contextmanager
-def _writable(words: Sequence[str], command: str | None) -> Iterator[list[Path]]:
-    """The folders that have to be there; what stays empty of them is removed again."""
-    named = files_named(words)
-    if command == "run":
-        folders = named or [_RESULTS]
-    else:
-        folders = [path.parent for path in named]
+def writable(folders: Sequence[Path]) -> Iterator[Sequence[Path]]:
+    """The folders, made where they are not there; what stays empty of these is removed again."""
     made = [folder for folder in folders if not folder.exists()]
     for folder in made:
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     try:
         yield folders
     finally:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from testbed.cli.kernel import Choice, ClockOption, KernelOption, SeedOption
 from testbed.cli.output import JsonOption, example, print_json, stdout_console
 from testbed.errors import ScenarioError
+
+if TYPE_CHECKING:
+    from testbed.scenarios.runner import Outcome, Progress
+
+#: Where several kernels are compared they are a parameter: -p kernel=6.1,6.12.
+KERNEL_PARAMETER = "kernel"
 
 
 def register(app: typer.Typer) -> None:
@@ -20,12 +28,15 @@ def register(app: typer.Typer) -> None:
         epilog=example(
             "testbed run docomo",
             "testbed run topologies/docomo.yaml -p path=mobile-2009 --repeat 10",
+            "testbed run lossy --clock virtual -p kernel=6.1,6.12",
         ),
     )(run)
+    app.command("replay", epilog=example("testbed replay results/docomo/20261128-070000"))(replay)
     app.command("scenarios", epilog=example("testbed scenarios"))(scenarios)
 
 
 def run(
+    context: typer.Context,
     target: Annotated[
         str, typer.Argument(metavar="SCENARIO|YAML", help="A scenario, or a topology naming one.")
     ],
@@ -42,20 +53,39 @@ def run(
         Path | None,
         typer.Option(metavar="DIR", help="The folder of results, empty or new."),
     ] = None,
+    kernel: KernelOption = None,
+    clock: ClockOption = None,
+    seed: SeedOption = None,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "-j",
+            "--jobs",
+            min=1,
+            metavar="N",
+            help="Do so many runs at a time: by the virtual clock one for each processor, by the "
+            "real one only one, unless told otherwise.",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Run a scenario over its matrix; exit status 1 when the matrix does not come out."""
-    from testbed.kernel.processes import userns
-    from testbed.scenarios import registry, runner
+    from testbed.scenarios import registry
     from testbed.scenarios.show import render
 
-    scenario, topology = registry.find(target)
-    userns.enter_if_needed()
+    choice = context.obj.overridden_by(Choice(kernel, clock, seed))
+    scenario, _ = registry.find(target)
+    given = _assignments(parameters or [])
+    versions = []
+    if KERNEL_PARAMETER in given and KERNEL_PARAMETER not in scenario.parameters:
+        versions = given.pop(KERNEL_PARAMETER).split(",")
     with _progress(scenario.name) as progress:
-        outcome = runner.run(
-            scenario,
-            topology,
-            parameters=_assignments(parameters or []),
+        outcome = _run(
+            target,
+            choice,
+            choice.kernels(versions),
+            jobs,
+            parameters=given,
             repeat=repeat,
             out=out,
             progress=progress,
@@ -67,6 +97,89 @@ def run(
         for block in render(scenario, outcome, console.width):
             console.print(block, soft_wrap=True)
     if not outcome.result.passed:
+        raise typer.Exit(1)
+
+
+def _run(
+    target: str,
+    choice: Choice,
+    kernels: dict[str, str],
+    jobs: int | None,
+    *,
+    parameters: dict[str, str],
+    repeat: int | None,
+    out: Path | None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Run the scenario here, or in the kernels and at the pace that are chosen."""
+    from testbed.kernel.processes import userns
+    from testbed.scenarios import registry, runner
+    from testbed.scenarios.elsewhere import Place, run_elsewhere
+    from testbed.scenarios.result import Asked
+
+    if kernels or (jobs or 1) > 1:
+        if jobs is None:
+            jobs = len(os.sched_getaffinity(0)) if choice.clock == "virtual" else 1
+        place = Place(
+            clock=choice.clock_name, kernels=kernels, seed=choice.seed_in_force, jobs=jobs
+        )
+        return run_elsewhere(
+            target, place, parameters=parameters, repeat=repeat, out=out, progress=progress
+        )
+    scenario, topology = registry.find(target)
+    userns.enter_if_needed()
+    return runner.run(
+        scenario,
+        topology,
+        parameters=parameters,
+        repeat=repeat,
+        seed=choice.seed,
+        out=out,
+        progress=progress,
+        asked=Asked(
+            target=target,
+            parameters=parameters,
+            repeat=scenario.repeat if repeat is None else repeat,
+            clock="real",
+            kernels={},
+            seed=choice.seed,
+        ),
+    )
+
+
+def replay(
+    folder: Annotated[
+        Path, typer.Argument(metavar="RESULT_DIR", help="What a run by the virtual clock left.")
+    ],
+    jobs: Annotated[
+        int | None, typer.Option("-j", "--jobs", min=1, metavar="N", help="As of `testbed run`.")
+    ] = None,
+) -> None:
+    """Run again what a result says, and prove that it gives the same packets.
+
+    The exit status is 1 where it does not; the first packet that differs is told.
+    """
+    import tempfile
+
+    from testbed.scenarios import replaying
+
+    asked = replaying.asked_of(folder)
+    with tempfile.TemporaryDirectory(prefix="testbed-replay-") as workshop:
+        again = Path(workshop) / "again"
+        with _progress(asked.target) as progress:
+            _run(
+                asked.target,
+                Choice(clock=asked.clock, seed=asked.seed),
+                asked.kernels,
+                jobs,
+                parameters=asked.parameters,
+                repeat=asked.repeat,
+                out=again,
+                progress=progress,
+            )
+        comparison = replaying.compare(folder, again)
+    stdout_console().print(comparison.text, soft_wrap=True)
+    if not comparison.equal:
         raise typer.Exit(1)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 import testbed
+from testbed.kernel.clock import ClockName, clock_name
 from testbed.kernel.processes.process import find_program
 from testbed.lab import Lab
 
@@ -44,6 +45,7 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     kernel: str
+    clock: ClockName = "real"
     machine: str
     cpus: int
     versions: dict[str, str]
@@ -59,6 +61,7 @@ def observe(lab: Lab) -> Environment:
     hosts = [node for node in lab.nodes.values() if node.kind == "host"]
     return Environment(
         kernel=platform.release(),
+        clock=clock_name(),
         machine=platform.machine(),
         cpus=os.cpu_count() or 1,
         versions={

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from testbed.emulator.counters import Lateness
 from testbed.errors import ScenarioError
+from testbed.kernel.clock import waits_are_exact
 from testbed.lab import Lab
 from testbed.scenarios.environment import Environment, observe
 from testbed.topology.model import Topology
@@ -17,9 +18,9 @@ class Experiment:
     """One run: `topology` as given, and labs made by `lab()`.
 
     folder: where captures go. captures: their files by `node:interface`, of the last lab.
-    emulator: lateness percentiles in us of the link emulator, in the lab where it was worst;
-    trustworthy: whether it kept to its topology's `max_lateness` in all of them. environment:
-    observed in the last lab where `observing`.
+    emulator: lateness percentiles in us of the link emulator, in the lab where it was worst,
+    and none where waits are exact; trustworthy: whether it kept to its topology's `max_lateness`
+    in all of them. environment: observed in the last lab where `observing`.
     """
 
     def __init__(self, topology: Topology, folder: Path, *, observing: bool) -> None:
@@ -46,7 +47,7 @@ class Experiment:
         self.captures = {name: capture.path for name, capture in running.captures.items()}
 
     def _note_lateness(self, late: Lateness | None, most: float) -> None:
-        if late is None:
+        if late is None or waits_are_exact():
             return
         self.trustworthy = self.trustworthy and late.p99 <= most * 1e6
         if late.p99 >= self.emulator.get("late_us_p99", 0.0):

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from testbed.kernel.clock import ClockName
 from testbed.scenarios.environment import Environment
 from testbed.scenarios.judgement import Judgement, Measurements
 
@@ -46,8 +47,28 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
         return self.verdict == self.expected
 
 
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line asked for, enough to run it again.
+
+    target: a scenario or the file of a topology. parameters: text as of `-p`. kernels: names of
+    built kernels by what the user calls them, "" for Debian's, none for the machine's own. seed:
+    of everything under the virtual clock, under the real one of the links; None for the
+    topology's own.
+    """
+
+    target: str
+    parameters: dict[str, str]
+    repeat: int
+    clock: ClockName
+    kernels: dict[str, str]
+    seed: int | None
+
+
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """A finished scenario; this, as JSON, is `result.json`."""
+    """A finished scenario; this, as JSON, is `result.json`.
+
+    asked: None where no command line asked for it.
+    """
 
     scenario: str
     parameters: dict[str, Any]
@@ -56,6 +77,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     passed: bool
     trustworthy: bool = True
     environment: Environment
+    asked: Asked | None = None
 
     def runs_of(self, **parameters: Any) -> list[RunRecord]:
         """The runs whose parameters have these values."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from testbed.scenarios.experiment import Experiment
 from testbed.scenarios.parameters import parse_assignments
 from testbed.scenarios.presentation import Presentation
 from testbed.scenarios.registry import Scenario
-from testbed.scenarios.result import Result, RunRecord, cell_of, medians
+from testbed.scenarios.result import Asked, Result, RunRecord, cell_of, medians
+from testbed.scenarios.seeds import derived
 from testbed.topology.model import Topology
 
 RESULT_FILE = "result.json"
@@ -31,45 +32,125 @@ class Outcome(msgspec.Struct, frozen=True):
     presentation: Presentation | None
 
 
+class Job(msgspec.Struct, frozen=True):
+    """One run: the parameters of its cell, the number of the cell, and of the repetition.
+
+    Numbers count from 0.
+    """
+
+    cell: dict[str, Any]
+    number: int
+    repetition: int
+
+
+class Series(msgspec.Struct, frozen=True, kw_only=True):
+    """All runs of a scenario over its matrix: every cell `times` times.
+
+    given: what varies or differs from the defaults, by the wish of the user.
+    """
+
+    scenario: Scenario
+    topology: Topology
+    given: dict[str, tuple[Any, ...]]
+    cells: list[dict[str, Any]]
+    times: int
+
+    @property
+    def jobs(self) -> list[Job]:
+        """In the order in which they run: in turn, so that a slow spell strikes all alike."""
+        return [
+            Job(cell, number, repetition)
+            for repetition in range(self.times)
+            for number, cell in enumerate(self.cells)
+        ]
+
+    def describe(self, job: Job) -> str:
+        return ", ".join(f"{name} {job.cell[name]}" for name in self.scenario.grid)
+
+
+def prepare(
+    scenario: Scenario, topology: Topology, parameters: Mapping[str, str], repeat: int | None
+) -> Series:
+    """What is to be run. Raises `ScenarioError` for bad parameters."""
+    given = parse_assignments(scenario.name, scenario.parameters, parameters)
+    times = scenario.repeat if repeat is None else repeat
+    if times < 1:
+        raise ScenarioError(f"A scenario is run once at least, not {times} times.")
+    cells = scenario.cells(given)
+    return Series(scenario=scenario, topology=topology, given=given, cells=cells, times=times)
+
+
 def run(
     scenario: Scenario,
     topology: Topology,
     *,
     parameters: Mapping[str, str],
     repeat: int | None = None,
+    seed: int | None = None,
     out: Path | None = None,
     progress: Progress | None = None,
+    asked: Asked | None = None,
 ) -> Outcome:
-    """Run all cells, `repeat` times each, in turn, so that a slow spell strikes all alike.
+    """Run all cells, `repeat` times each, in this process.
 
-    parameters: text as of `-p name=value[,value]`. out: the folder of results, which must be
-    empty or new; by default a new one under `results/SCENARIO`. progress: called with runs done,
-    runs in all, and a description of the next. Raises `ScenarioError` for bad parameters.
+    parameters: text as of `-p name=value[,value]`. seed: of the links, another one following from
+    it for each repetition; by default the topology's own. out: the folder of results, which must
+    be empty or new; by default a new one under `results/SCENARIO`. progress: called with runs
+    done, runs in all, and a description of the next. asked: is kept in the result. Raises
+    `ScenarioError` for bad parameters.
     """
-    given = parse_assignments(scenario.name, scenario.parameters, parameters)
-    cells = scenario.cells(given)
-    times = scenario.repeat if repeat is None else repeat
-    if times < 1:
-        raise ScenarioError(f"A scenario is run once at least, not {times} times.")
-    folder = _fresh_folder(out, scenario.name)
+    series = prepare(scenario, topology, parameters, repeat)
+    folder = fresh_folder(out, scenario.name)
+    runs, environment = carry_out(series, series.jobs, seed, folder, progress)
+    return conclude(series, runs, environment, folder, asked)
+
+
+def carry_out(
+    series: Series,
+    jobs: Sequence[Job],
+    seed: int | None,
+    folder: Path,
+    progress: Progress | None = None,
+) -> tuple[list[RunRecord], Environment | None]:
+    """Run some of a series in this process; the environment is that of the first."""
     runs: list[RunRecord] = []
     environment: Environment | None = None
-    for repetition in range(times):
-        for number, cell in enumerate(cells):
-            if progress is not None:
-                progress(len(runs), times * len(cells), _describe(cell, scenario.grid))
-            where = (
-                folder / "captures" / f"{number + 1:02}-{_slug(cell, scenario)}-{repetition + 1}"
-            )
-            experiment = Experiment(topology, where, observing=environment is None)
-            runs.append(_run_once(scenario, cell, experiment, folder))
-            environment = environment or experiment.environment
+    for job in jobs:
+        if progress is not None:
+            progress(len(runs), len(jobs), series.describe(job))
+        slug = f"{job.number + 1:02}-{_slug(job.cell, series.scenario)}-{job.repetition + 1}"
+        experiment = Experiment(
+            _seeded(series.topology, seed, job.repetition),
+            folder / "captures" / slug,
+            observing=environment is None,
+        )
+        runs.append(_run_once(series.scenario, job.cell, experiment, folder))
+        environment = environment or experiment.environment
+    return runs, environment
+
+
+def conclude(
+    series: Series,
+    runs: list[RunRecord],
+    environment: Environment | None,
+    folder: Path,
+    asked: Asked | None,
+) -> Outcome:
+    """Judge the cells, write `result.json`, and have the scenario present it."""
+    scenario = series.scenario
     if environment is None:
         raise ScenarioError(f"The scenario {scenario.name} never ran a lab.")
-    result = _conclude(scenario, given, cells, runs, environment)
-    presentation = scenario.present(result, topology, folder) if scenario.present else None
+    result = _judge(series, runs, environment, asked)
+    presentation = scenario.present(result, series.topology, folder) if scenario.present else None
     (folder / RESULT_FILE).write_bytes(msgspec.json.format(msgspec.json.encode(result), indent=2))
     return Outcome(result, folder, presentation)
+
+
+def _seeded(topology: Topology, seed: int | None, repetition: int) -> Topology:
+    if seed is None:
+        return topology
+    own = derived(seed, "links", topology.seed, repetition)
+    return msgspec.structs.replace(topology, seed=own)
 
 
 def _run_once(
@@ -97,38 +178,32 @@ def _run_once(
     )
 
 
-def _conclude(
-    scenario: Scenario,
-    given: Mapping[str, tuple[Any, ...]],
-    cells: list[dict[str, Any]],
-    runs: list[RunRecord],
-    environment: Environment,
+def _judge(
+    series: Series, runs: list[RunRecord], environment: Environment, asked: Asked | None
 ) -> Result:
     concluded = []
-    for cell in cells:
+    for cell in series.cells:
         own = [one for one in runs if one.parameters == cell]
         middle = medians([one.measurements for one in own])
-        concluded.append(cell_of(cell, own, scenario.judge(cell, middle), middle))
+        concluded.append(cell_of(cell, own, series.scenario.judge(cell, middle), middle))
     return Result(
-        scenario=scenario.name,
-        parameters={name: list(values) for name, values in given.items()},
+        scenario=series.scenario.name,
+        parameters={name: list(values) for name, values in series.given.items()},
         runs=runs,
         cells=concluded,
         passed=all(cell.as_expected for cell in concluded),
         trustworthy=all(cell.trustworthy for cell in concluded),
         environment=environment,
+        asked=asked,
     )
-
-
-def _describe(cell: Mapping[str, Any], grid: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {cell[name]}" for name in grid)
 
 
 def _slug(cell: Mapping[str, Any], scenario: Scenario) -> str:
     return "-".join(str(cell[name]) for name in scenario.grid) or scenario.name
 
 
-def _fresh_folder(out: Path | None, name: str) -> Path:
+def fresh_folder(out: Path | None, name: str) -> Path:
+    """The folder of results: `out`, which must be empty or new, or one named after the time."""
     if out is not None:
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise ScenarioError(

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from testbed.scenarios.registry import Scenario
-from testbed.scenarios.result import Cell
+from testbed.scenarios.result import Cell, Result
 from testbed.scenarios.runner import Outcome
 
 
@@ -24,6 +24,8 @@ def render(scenario: Scenario, outcome: Outcome, width: int) -> Iterator[Rendera
         yield Text()
         for what, path in outcome.presentation.files.items():
             yield Text.assemble((f"{what:<9}", "bold"), str(path))
+    if outcome.result.environment.clock == "virtual":
+        yield Text.assemble(("clock    ", "bold"), _clock(outcome.result))
     if not outcome.result.trustworthy:
         yield Text(_distrust(outcome), "bold yellow")
     yield Text.assemble(("verdict  ", "bold"), _conclusion(outcome))
@@ -41,6 +43,8 @@ def matrix(scenario: Scenario, outcome: Outcome) -> Table:
         title_justify="left",
         title_style="bold",
     )
+    if "kernel" in cells[0].parameters:
+        headings = {"kernel": "kernel", **headings}
     for name, heading in headings.items():
         table.add_column(heading, justify="right" if name in cells[0].medians else "left")
     table.add_column("verdict")
@@ -78,6 +82,13 @@ def _distrust(outcome: Outcome) -> str:
         f"handed packets over later than `max_lateness` allows (99th percentile up to "
         f"{worst:.1f} ms). Run it again on a less busy machine."
     )
+
+
+def _clock(result: Result) -> str:
+    kernels = result.asked.kernels if result.asked else {}
+    linux = ", ".join(kernels) or result.environment.kernel
+    seed = f", seed {result.asked.seed}" if result.asked else ""
+    return f"virtual: Linux {linux}{seed}"
 
 
 def _conclusion(outcome: Outcome) -> Text:

@@ -272,7 +272,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--clock", choices=get_args(ClockName), default="real")
     parser.add_argument("--seed", type=int, default=1, help="of everything, by the virtual clock")
     parser.add_argument("--patience", type=float, metavar="S", help="end it after silence")
+    parser.add_argument("--cpu", type=int, metavar="N", help="the processor that it runs on")
     parser.add_argument("command", nargs="+")
     given = parser.parse_args(argv)
     kernel = choose_kernel(given.kernel, given.clock, given.seed)
-    return run_in_uml(given.command, kernel=kernel, writable=given.w, patience=given.patience)
+    return run_in_uml(
+        given.command,
+        kernel=kernel,
+        writable=given.w,
+        cpu=given.cpu,
+        patience=given.patience,
+    )

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from testbed.cli.kernel import files_named, without_option
+from testbed.cli.kernel import files_named, without_options
 
 
 @pytest.mark.parametrize(
@@ -12,11 +12,12 @@ from testbed.cli.kernel import files_named, without_option
     [
         ["--kernel", "uml", "run", "docomo", "-p", "path=near"],
         ["--kernel=uml", "run", "docomo", "-p", "path=near"],
+        ["--clock", "virtual", "--kernel=6.12", "--seed", "3", "run", "docomo", "-p", "path=near"],
         ["run", "docomo", "-p", "path=near"],
     ],
 )
 def test_the_command_goes_on_without_the_choice_of_a_kernel(words):
-    assert without_option(words) == ["run", "docomo", "-p", "path=near"]
+    assert without_options(words) == ["run", "docomo", "-p", "path=near"]
 
 
 @pytest.mark.parametrize(

@@ -185,7 +185,7 @@ class TestRunning:
 
     def test_default_folders_never_collide(self, tmp_path, monkeypatch):
         monkeypatch.chdir(tmp_path)
-        folders = {runner._fresh_folder(None, "docomo") for _ in range(3)}
+        folders = {runner.fresh_folder(None, "docomo") for _ in range(3)}
         assert len(folders) == 3
 
     def test_no_run_at_all_is_refused(self, tmp_path):

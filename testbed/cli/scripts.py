@@ -1,0 +1,60 @@
+"""The command that runs a script of the user's own: exec."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from testbed.cli.kernel import (
+    Choice,
+    ClockOption,
+    KernelOption,
+    SeedOption,
+    environment_inside,
+    writable,
+)
+from testbed.cli.output import example
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    app.command(
+        "exec",
+        epilog=example("testbed exec --clock virtual examples/coexistence.py"),
+        context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
+    )(execute)
+
+
+def execute(
+    context: typer.Context,
+    script: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A Python program.")],
+    arguments: Annotated[list[str] | None, typer.Argument(help="Its arguments.")] = None,
+    write: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="A folder that the script writes to: in another kernel nothing else is kept.",
+        ),
+    ] = None,
+    kernel: KernelOption = None,
+    clock: ClockOption = None,
+    seed: SeedOption = None,
+) -> None:
+    """Run a Python script that builds labs, in the kernel and by the clock that are chosen."""
+    from testbed.kernel.processes import userns
+    from testbed.kernel.uml import boot as uml
+
+    command = [sys.executable, str(script), *(arguments or [])]
+    bootable = context.obj.overridden_by(Choice(kernel, clock, seed)).bootable()
+    if bootable is None:
+        userns.enter_if_needed()
+        os.execv(command[0], command)
+    with writable(write or []) as folders:
+        status = uml.run_in_uml(
+            command, kernel=bootable, writable=folders, environment=environment_inside()
+        )
+    raise typer.Exit(status)

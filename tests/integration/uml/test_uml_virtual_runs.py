@@ -1,0 +1,112 @@
+"""`testbed` by the virtual clock: the same packets for the same seed, however they are made."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from testbed.kernel.uml import boot as uml
+from testbed.kernel.uml.store import built_kernels
+from testbed.scenarios.replaying import compare
+
+pytestmark = pytest.mark.skipif(
+    uml.inside() or not any(kernel.current for kernel in built_kernels()),
+    reason="needs a kernel of `testbed kernel build`, and a kernel around it",
+)
+
+SCRIPT = """
+import sys
+from testbed import Lab, loads
+links = "[{endpoints: [a, b], delay: 10ms}]"
+with Lab(loads(f"{{name: x, nodes: {{a: {{}}, b: {{}}}}, links: {links}}}")) as lab:
+    lab["a"].ping("b")
+    print(sys.argv[1], lab["a"].ping("b"))
+open("kept/told", "w").write("kept")
+"""
+
+
+def command(*words: str, status: int = 0, **settings) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "testbed", *words],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+        **settings,
+    )
+    assert done.returncode == status, done.stderr
+    return done.stdout + done.stderr
+
+
+def docomo(out: Path, *words: str) -> dict:
+    # One cell, three times.
+    cell = ("-p", "proxy=drop", "-p", "handshake=bare", "--repeat", "3")
+    command("run", "docomo", *cell, "--clock", "virtual", "--out", str(out), *words)
+    return json.loads((out / "result.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def first(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("virtual") / "first"
+    docomo(folder)
+    return folder
+
+
+def test_a_result_tells_its_clock_and_what_was_asked(first: Path):
+    told = json.loads((first / "result.json").read_text())
+    (kernel,) = told["asked"]["kernels"].values()
+    assert told["environment"]["clock"] == "virtual"
+    assert kernel.startswith(f"{told['environment']['kernel']}-")
+    assert (told["asked"]["seed"], told["asked"]["repeat"]) == (1, 3)
+    assert told["passed"]
+    assert told["trustworthy"]
+
+
+def test_a_replay_proves_that_the_packets_are_the_same(first: Path):
+    assert "The same, byte for byte: result.json and" in command("replay", str(first))
+
+
+def test_another_seed_makes_other_packets_and_the_same_verdict(first: Path, tmp_path: Path):
+    told = docomo(tmp_path / "other", "--seed", "2")
+    assert told["passed"]
+    found = compare(first, tmp_path / "other")
+    assert not found.equal
+    assert "packet 1:" in found.text
+
+
+def test_a_result_of_the_real_clock_cannot_be_replayed(tmp_path: Path, first: Path):
+    told = json.loads((first / "result.json").read_text())
+    told["asked"]["clock"] = "real"
+    (tmp_path / "result.json").write_text(json.dumps(told))
+    assert "made by the real clock" in command("replay", str(tmp_path), status=1)
+
+
+def test_a_script_builds_labs_by_the_virtual_clock(tmp_path: Path):
+    (tmp_path / "script.py").write_text(SCRIPT)
+    told = command(
+        *("--clock", "virtual", "exec", "--write", "kept", "script.py", "said"), cwd=tmp_path
+    )
+    word, seconds = told.split()
+    assert word == "said"
+    assert 0 <= float(seconds) - 0.020 < 50e-6
+    assert (tmp_path / "kept" / "told").read_text() == "kept"
+
+
+def test_the_environment_chooses_the_clock_and_an_option_overrules_it(tmp_path: Path):
+    (tmp_path / "script.py").write_text(
+        "from testbed.kernel.clock import clock_name\nprint(clock_name())"
+    )
+    virtual = {**os.environ, "TESTBED_CLOCK": "virtual"}
+    assert command("exec", "script.py", cwd=tmp_path, env=virtual) == "virtual\n"
+    told = command("exec", "--clock", "real", "script.py", cwd=tmp_path, env=virtual)
+    assert told == "real\n"
+
+
+def test_the_kernel_of_this_machine_has_no_virtual_clock():
+    told = command("run", "docomo", "--clock", "virtual", "--kernel", "host", status=1)
+    assert "this machine's own kernel is real" in told
