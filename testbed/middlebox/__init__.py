@@ -5,7 +5,19 @@
 A function imports from here and from `testbed.wire`, and nothing else of the testbed.
 """
 
-from testbed.middlebox.flow_table import FlowTable
+from testbed.middlebox.flow_table import (
+    EVICTED,
+    IDLE,
+    LINGER,
+    LINGERED,
+    Flow,
+    FlowTable,
+    Phase,
+    TcpFlow,
+    TcpState,
+    TcpTable,
+    tcp_phases,
+)
 from testbed.middlebox.function import (
     ABSORB,
     HOLD,
@@ -19,13 +31,16 @@ from testbed.middlebox.function import (
 from testbed.middlebox.options import Count, Direction, Duration, sides_of
 from testbed.middlebox.registry import function
 from testbed.middlebox.timers import Timer
-from testbed.middlebox.tracking import Flow, Tracker
 from testbed.wire.packet import INSIDE, OUTSIDE, Packet, Side
 
 __all__ = [
     "ABSORB",
+    "EVICTED",
     "HOLD",
+    "IDLE",
     "INSIDE",
+    "LINGER",
+    "LINGERED",
     "OUTSIDE",
     "PASS",
     "Box",
@@ -37,11 +52,15 @@ __all__ = [
     "Function",
     "NoOptions",
     "Packet",
+    "Phase",
     "Side",
+    "TcpFlow",
+    "TcpState",
+    "TcpTable",
     "Timer",
-    "Tracker",
     "Verdict",
     "drop",
     "function",
     "sides_of",
+    "tcp_phases",
 ]

@@ -6,7 +6,6 @@ with something else than a SYN. The names of its counters are those of `TcpStati
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Literal
 
 import msgspec
@@ -16,8 +15,10 @@ from testbed.middlebox import (
     Box,
     Count,
     Duration,
-    FlowTable,
     Function,
+    Phase,
+    TcpFlow,
+    TcpTable,
     Verdict,
     drop,
     function,
@@ -26,20 +27,11 @@ from testbed.wire.edit import blank_option, cut_payload
 from testbed.wire.flags import ACK, FIN, RST, SYN
 from testbed.wire.ip import TCP
 from testbed.wire.options import FAST_OPEN, option_name
-from testbed.wire.packet import Packet, Side, reverse_key
+from testbed.wire.packet import Packet
 
 _DROPPED: Final = drop("fast-open")
 _NON_SYN: Final = drop("non-syn")
-_BOTH: Final = 0b11
-_CHANGES: Final = SYN | FIN | RST
-
-
-@dataclass(eq=False, slots=True)
-class _Flow:
-    """A connection. ended: the sides that have sent a FIN, as bits; both after a RST."""
-
-    last_used: float
-    ended: int = 0
+_PHASES: Final = (Phase(), Phase())  # closed, open: none of them ends by itself
 
 
 @function("fast-open")
@@ -69,11 +61,11 @@ class FastOpen(Function):
 
     def __init__(self, box: Box, options: Options) -> None:
         super().__init__(box, options)
-        self._flows: FlowTable[_Flow] = FlowTable(options.flow_limit, _let_go)
+        self._flows: TcpTable[TcpFlow] = TcpTable(box, _PHASES, limit=options.flow_limit)
 
     def reconfigure(self, options: Options) -> None:
         super().reconfigure(options)
-        self._flows.limit = options.flow_limit
+        self._flows.configure(_PHASES, limit=options.flow_limit)
 
     def gauges(self) -> dict[str, int]:
         return {"now-flows": len(self._flows)}
@@ -81,15 +73,10 @@ class FastOpen(Function):
     def packet(self, packet: Packet) -> Verdict:
         flags = packet.flags
         flow = self._flows.get(packet.key)
-        if flow is None:
-            if not self._admit(packet, flags):
-                return _NON_SYN
-        else:
-            flow.last_used = self.box.now()
-            if flags & _CHANGES:
-                _follow(flow, packet.side, flags)
-            # What has ended is the first to make room.
-            self._flows.touch(flow, flow.ended != _BOTH)
+        if flow is not None:
+            self._flows.saw(flow, packet)
+        elif not self._admit(packet, flags):
+            return _NON_SYN
         return self._opening(packet, flags) if flags & SYN else PASS
 
     # Fast Open
@@ -143,8 +130,9 @@ class FastOpen(Function):
             if flags & RST:  # nothing will follow
                 return True
         if self._make_room():
-            flow = _Flow(self.box.now(), 1 << packet.side if flags & FIN else 0)
-            self._flows.add(flow, packet.key, reverse_key(packet.key))
+            flow = TcpFlow()
+            self._flows.begin(flow, packet)
+            self._flows.saw(flow, packet)
         else:
             self.counters["extension-alloc-fail"] += 1
         return True
@@ -157,20 +145,10 @@ class FastOpen(Function):
         if first is None:
             return True
         silent = self.box.now() - first.last_used
-        if first.ended != _BOTH and silent < self.options.idle_timeout:
+        if not first.closed and silent < self.options.idle_timeout:
             return False
         self._flows.remove(first)
         return True
-
-
-def _follow(flow: _Flow, side: Side, flags: int) -> None:
-    """Take note of a segment that opens or closes."""
-    if flags & RST:
-        flow.ended = _BOTH
-    elif flags & FIN:
-        flow.ended |= 1 << side
-    elif flags & (SYN | ACK) == SYN:
-        flow.ended = 0
 
 
 def _unusual_beginning(flags: int) -> str:
@@ -180,7 +158,3 @@ def _unusual_beginning(flags: int) -> str:
     if flags & FIN:
         return "first-packet-fin"
     return "" if flags & (SYN | ACK) == SYN else "first-packet-non-syn"
-
-
-def _let_go(flow: _Flow) -> None:
-    """A flow that must go because the limit was lowered needs no farewell."""

@@ -16,9 +16,10 @@ from testbed.middlebox import (
     Direction,
     Duration,
     Flow,
+    FlowTable,
     Function,
+    Phase,
     Timer,
-    Tracker,
     Verdict,
     function,
     sides_of,
@@ -27,13 +28,17 @@ from testbed.wire.flags import FIN, RST, SYN
 from testbed.wire.ip import TCP, UDP
 from testbed.wire.packet import Packet, Side
 
-_IDLE = 300.0  # seconds; a flow that is silent longer begins to count anew
+_PHASES = (Phase(timeout=300.0),)  # a flow that is silent longer begins to count anew
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class _Counted(Flow):
-    """One direction of a flow. packets: with data, up to now. held: the one that is overtaken,
-    by `overtaken` others up to now."""
+    """One direction of a flow.
+
+    side: where its packets come from.
+    packets: with data, up to now.
+    held: the one that is overtaken, by `overtaken` others up to now.
+    """
 
     side: Side
     packets: int = 0
@@ -73,13 +78,13 @@ class FlowDisorder(Function):
 
     def __init__(self, box: Box, options: Options) -> None:
         super().__init__(box, options)
-        self._flows: Tracker[_Counted] = Tracker(
-            box, self.counters, options.connection_limit, _IDLE, on_end=self._let_go
+        self._flows: FlowTable[_Counted] = FlowTable(
+            box, _PHASES, limit=options.connection_limit, counters=self.counters, on_end=self._ended
         )
 
     def reconfigure(self, options: Options) -> None:
         super().reconfigure(options)
-        self._flows.configure(options.connection_limit, _IDLE)
+        self._flows.configure(_PHASES, limit=options.connection_limit)
 
     def gauges(self) -> dict[str, int]:
         return {"now-counted": len(self._flows)}
@@ -99,9 +104,9 @@ class FlowDisorder(Function):
         ):
             return PASS
         if flow is None:
-            flow = _Counted(last_used=self.box.now(), side=packet.side)
+            flow = _Counted(side=packet.side)
             self._flows.add(flow, packet.key)
-        self._flows.saw(flow, packet.side, 0)
+        self._flows.use(flow)
         flow.packets += 1
         if flow.packets % self.options.every or flow.held is not None:
             return PASS
@@ -113,6 +118,9 @@ class FlowDisorder(Function):
         flow.held, flow.overtaken = packet.copy(), 0
         flow.timer = self.box.call_later(self.options.delay, partial(self._let_go, flow))
         return HOLD
+
+    def _ended(self, flow: _Counted, cause: str) -> None:
+        self._let_go(flow)
 
     def _let_go(self, flow: _Counted) -> None:
         if flow.held is not None:

@@ -9,20 +9,21 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Annotated, Final
 
 import msgspec
 
 from testbed.middlebox import (
+    EVICTED,
     HOLD,
     PASS,
     Box,
     Count,
     Duration,
+    Flow,
     FlowTable,
     Function,
-    Timer,
+    Phase,
     Verdict,
     drop,
     function,
@@ -39,7 +40,7 @@ _TINY = drop("fragment-tiny")
 _OVERSIZE = drop("fragment-oversize")
 _MALFORMED = drop("fragment-malformed")
 _DUPLICATE = drop("fragment-duplicate")
-_EVICTED = drop("fragment-evicted")
+_EVICTED: Final = "fragment-evicted"
 _TIMEOUT: Final = "reassembly-timeout"
 
 
@@ -53,11 +54,14 @@ class _Piece:
     packet: bytearray
 
 
-@dataclass(eq=False, slots=True)
-class _Datagram:
-    """Fragments that have come, by offset. Once refused, it holds none and takes no more.
+@dataclass(eq=False, slots=True, kw_only=True)
+class _Datagram(Flow):
+    """Fragments that have come, by offset.
 
-    total: its size, known since its last fragment came. data: bytes of it that are here.
+    pieces: none any more once it was refused; then it takes no more.
+    total: its size, known since its last fragment came.
+    data: bytes of it that are here.
+    refused: why it was refused.
     """
 
     side: Side
@@ -65,7 +69,6 @@ class _Datagram:
     total: int | None = None
     data: int = 0
     refused: Verdict | None = None
-    timer: Timer | None = None
 
     @property
     def is_whole(self) -> bool:
@@ -99,13 +102,15 @@ class Fragments(Function):
 
     def __init__(self, box: Box, options: Options) -> None:
         super().__init__(box, options)
-        self._datagrams: FlowTable[_Datagram] = FlowTable(options.datagram_limit, self._evict)
+        self._datagrams: FlowTable[_Datagram] = FlowTable(
+            box, (_phase(options),), on_end=self._give_up
+        )
         self._memory = 0
         self._held = 0
 
     def reconfigure(self, options: Options) -> None:
         super().reconfigure(options)
-        self._datagrams.limit = options.datagram_limit
+        self._datagrams.configure((_phase(options),))
 
     def gauges(self) -> dict[str, int]:
         return {
@@ -123,10 +128,7 @@ class Fragments(Function):
         if datagram is None:
             if not self.enabled:
                 return PASS
-            datagram = _Datagram(packet.side)
-            datagram.timer = self.box.call_later(
-                self.options.reassembly_timeout, partial(self._time_out, datagram)
-            )
+            datagram = _Datagram(side=packet.side)
             self._datagrams.add(datagram, key)
         self.counters["fragments"] += 1
         verdict = datagram.refused or self._take_in(datagram, packet, fragment)
@@ -176,7 +178,7 @@ class Fragments(Function):
     def _let_go(self, datagram: _Datagram) -> None:
         self.counters["reassembled"] += 1
         pieces = self._take_pieces(datagram)
-        self._forget(datagram)
+        self._datagrams.remove(datagram)
         for piece in pieces:
             self.box.release(piece.packet, datagram.side.other)
 
@@ -186,17 +188,12 @@ class Fragments(Function):
         datagram.refused = verdict
         self._drop_pieces(datagram, verdict.cause)
 
-    def _time_out(self, datagram: _Datagram) -> None:
-        self._forget(datagram)
+    def _give_up(self, datagram: _Datagram, cause: str) -> None:
+        """It took too long, or has to make room."""
         if datagram.refused is None:
-            self.counters["datagrams-timed-out"] += 1
-            self._drop_pieces(datagram, _TIMEOUT)
-
-    def _evict(self, datagram: _Datagram) -> None:
-        self._forget(datagram)
-        if datagram.refused is None:
-            self.counters["datagrams-evicted"] += 1
-            self._drop_pieces(datagram, _EVICTED.cause)
+            evicted = cause == EVICTED
+            self.counters["datagrams-evicted" if evicted else "datagrams-timed-out"] += 1
+            self._drop_pieces(datagram, _EVICTED if evicted else _TIMEOUT)
 
     def _make_room(self) -> None:
         """Drop the oldest datagrams until the rest fits; the one in hand may be among them."""
@@ -204,7 +201,7 @@ class Fragments(Function):
             oldest = self._datagrams.oldest()
             if oldest is None:
                 return
-            self._evict(oldest)
+            self._datagrams.end(oldest, EVICTED)
 
     def _drop_pieces(self, datagram: _Datagram, cause: str) -> None:
         count = len(self._take_pieces(datagram))
@@ -217,11 +214,10 @@ class Fragments(Function):
         self._memory -= sum(map(_cost, pieces))
         return pieces
 
-    def _forget(self, datagram: _Datagram) -> None:
-        self._datagrams.remove(datagram)
-        if datagram.timer is not None:
-            datagram.timer.cancel()
-            datagram.timer = None
+
+def _phase(options: Fragments.Options) -> Phase:
+    """Datagrams are never used again: the first that came is the first to go."""
+    return Phase(options.reassembly_timeout, options.datagram_limit)
 
 
 def _cost(piece: _Piece) -> int:

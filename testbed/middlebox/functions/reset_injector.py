@@ -13,12 +13,13 @@ from testbed.middlebox import (
     Count,
     Direction,
     Duration,
-    Flow,
     Function,
-    Tracker,
+    TcpFlow,
+    TcpTable,
     Verdict,
     function,
     sides_of,
+    tcp_phases,
 )
 from testbed.wire.craft import reset
 from testbed.wire.flags import ACK
@@ -29,8 +30,12 @@ _AWAY = {"exact": 0, "in-window": 1, "outside-window": -(1 << 30)}
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class _Watched(Flow):
-    """data_segments: seen so far. struck: whether it had its resets already."""
+class _Watched(TcpFlow):
+    """One connection.
+
+    data_segments: seen so far.
+    struck: whether it had its resets already.
+    """
 
     data_segments: int = 0
     struck: bool = False
@@ -66,14 +71,14 @@ class ResetInjector(Function):
 
     def __init__(self, box: Box, options: Options) -> None:
         super().__init__(box, options)
-        self._flows: Tracker[_Watched] = Tracker(
-            box, self.counters, options.connection_limit, options.idle_timeout
+        self._flows: TcpTable[_Watched] = TcpTable(
+            box, tcp_phases(options.idle_timeout), counters=self.counters
         )
         self.reconfigure(options)
 
     def reconfigure(self, options: Options) -> None:
         super().reconfigure(options)
-        self._flows.configure(options.connection_limit, options.idle_timeout)
+        self._flows.configure(tcp_phases(options.idle_timeout), limit=options.connection_limit)
         self._match = None if options.match is None else options.match.encode()
 
     def gauges(self) -> dict[str, int]:
@@ -83,14 +88,14 @@ class ResetInjector(Function):
         flow = self._flows.find(packet)
         if packet.payload == packet.end or not packet.flags & ACK:
             if flow is not None:
-                self._flows.saw(flow, packet.side, packet.flags)
+                self._flows.saw(flow, packet)
             return PASS
         if flow is not None and flow.closed:
             return PASS
         if flow is None:
-            flow = _Watched(last_used=self.box.now())
-            self._flows.add(flow, packet.key, reverse_key(packet.key))
-        self._flows.saw(flow, packet.side, packet.flags)
+            flow = _Watched()
+            self._flows.begin(flow, packet)
+        self._flows.saw(flow, packet)
         flow.data_segments += 1
         if flow.data_segments >= self.options.after and not flow.struck and self._matches(packet):
             flow.struck = True

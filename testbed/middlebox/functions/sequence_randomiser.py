@@ -14,12 +14,13 @@ from testbed.middlebox import (
     Count,
     Direction,
     Duration,
-    Flow,
     Function,
-    Tracker,
+    TcpFlow,
+    TcpTable,
     Verdict,
     function,
     sides_of,
+    tcp_phases,
 )
 from testbed.wire.checksum import adjust_checksum
 from testbed.wire.edit import add_to_field
@@ -27,7 +28,7 @@ from testbed.wire.flags import ACK, opens_connection
 from testbed.wire.icmp import quoted_segment
 from testbed.wire.ip import ICMP, ICMPV6, TCP
 from testbed.wire.options import SACK
-from testbed.wire.packet import INSIDE, OUTSIDE, Packet, reverse_key
+from testbed.wire.packet import INSIDE, OUTSIDE, Packet
 from testbed.wire.sequence import MODULUS
 
 _HAS_OPTIONS = 0x60
@@ -36,8 +37,8 @@ _numbers = struct.Struct("!II")
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class _Shifted(Flow):
-    """shifts: what is added to sequence numbers of the outside and of the inside."""
+class _Shifted(TcpFlow):
+    """One connection; shifts: what is added to sequence numbers of the outside and the inside."""
 
     shifts: tuple[int, int]
 
@@ -69,13 +70,16 @@ class SequenceRandomiser(Function):
 
     def __init__(self, box: Box, options: Options) -> None:
         super().__init__(box, options)
-        self._flows: Tracker[_Shifted] = Tracker(
-            box, self.counters, options.connection_limit, options.idle_timeout
+        self._flows: TcpTable[_Shifted] = TcpTable(
+            box,
+            tcp_phases(options.idle_timeout),
+            limit=options.connection_limit,
+            counters=self.counters,
         )
 
     def reconfigure(self, options: Options) -> None:
         super().reconfigure(options)
-        self._flows.configure(options.connection_limit, options.idle_timeout)
+        self._flows.configure(tcp_phases(options.idle_timeout), limit=options.connection_limit)
 
     def gauges(self) -> dict[str, int]:
         return {"now-randomised": len(self._flows)}
@@ -87,20 +91,25 @@ class SequenceRandomiser(Function):
         flags = packet.flags
         flow = self._flows.find(packet)
         if flow is None and self.enabled and opens_connection(flags):
-            flow = self._begin(packet.key)
-        if flow is not None:
-            self._flows.saw(flow, packet.side, flags)
+            flow = self._begin(packet)
+        if flow is None:
+            return PASS
+        if packet.side is OUTSIDE:  # the table follows the numbers of the outside
+            self._flows.saw(flow, packet)
             self._translate(flow, packet, flags)
+        else:
+            self._translate(flow, packet, flags)
+            self._flows.saw(flow, packet)
         return PASS
 
-    def _begin(self, key: bytes) -> _Shifted:
+    def _begin(self, packet: Packet) -> _Shifted:
         sides = sides_of(self.options.direction)
         outside, inside = (
             int.from_bytes(os.urandom(4), "big") if side in sides else 0
             for side in (OUTSIDE, INSIDE)
         )
-        flow = _Shifted(last_used=self.box.now(), shifts=(outside, inside))
-        self._flows.add(flow, key, reverse_key(key))
+        flow = _Shifted(shifts=(outside, inside))
+        self._flows.begin(flow, packet)
         self.counters["randomised"] += 1
         return flow
 

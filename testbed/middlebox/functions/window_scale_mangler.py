@@ -6,7 +6,14 @@ from typing import Annotated
 
 import msgspec
 
-from testbed.middlebox import PASS, Direction, Function, Verdict, function, sides_of
+from testbed.middlebox import (
+    PASS,
+    Direction,
+    Function,
+    Verdict,
+    function,
+    sides_of,
+)
 from testbed.wire.edit import overwrite
 from testbed.wire.flags import SYN
 from testbed.wire.ip import TCP

@@ -77,7 +77,9 @@ def with_checksum(addresses: bytes, protocol: int, content: bytes, at: int) -> b
 
 
 def tcp(one: Flow, flags: int = ACK, payload: bytes = b"") -> bytearray:
-    return tcp_segment(one.key, seq=1000, ack=2000, flags=flags, payload=payload)
+    """Both ends begin with 999, and have sent nothing but that yet."""
+    seq, ack = 999 if flags & SYN else 1000, 1000 if flags & ACK else 0
+    return tcp_segment(one.key, seq=seq, ack=ack, flags=flags, payload=payload)
 
 
 def udp(one: Flow, payload: bytes = b"query") -> bytearray:

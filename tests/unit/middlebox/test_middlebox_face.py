@@ -8,8 +8,10 @@ import sys
 import testbed.middlebox
 
 NAMES = (
-    "ABSORB HOLD INSIDE OUTSIDE PASS Box Count Direction Duration Flow FlowTable"
-    " Function NoOptions Packet Side Timer Tracker Verdict drop function sides_of"
+    "ABSORB EVICTED HOLD IDLE INSIDE LINGER LINGERED OUTSIDE PASS"
+    " Box Count Direction Duration Flow FlowTable Function NoOptions Packet Phase Side"
+    " TcpFlow TcpState TcpTable Timer Verdict"
+    " drop function sides_of tcp_phases"
 )
 
 

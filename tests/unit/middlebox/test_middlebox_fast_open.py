@@ -253,7 +253,9 @@ def test_without_room_a_flow_goes_untracked_until_one_ends_or_is_idle():
     for number in (1, 2, 3):
         assert len(bench.put(OUTSIDE, syn(numbered(number), b""))) == 1
     assert counts(bench) == {"extension-alloc-fail": 1}
-    bench.put(INSIDE, tcp_segment(reverse_key(numbered(2)), seq=0, flags=RST))
+    bench.put(
+        INSIDE, tcp_segment(reverse_key(numbered(2)), seq=0, ack=CLIENT_ISN + 1, flags=RST | ACK)
+    )
     bench.put(OUTSIDE, syn(numbered(4), b""))  # in the place of 2, though 1 is older
     assert counts(bench) == {"extension-alloc-fail": 1}
     bench.put(OUTSIDE, tcp_segment(numbered(1), seq=1, flags=ACK))
@@ -270,15 +272,18 @@ def test_without_room_a_flow_goes_untracked_until_one_ends_or_is_idle():
 def test_both_fins_end_a_flow_and_a_syn_begins_it_anew():
     bench = box(flow_limit=1)
     one, other = numbered(1), numbered(2)
+    first = (CLIENT_ISN + 1) % (1 << 32)
     bench.put(OUTSIDE, syn(one, b""))
-    bench.put(OUTSIDE, tcp_segment(one, seq=1, flags=FIN | ACK))
+    bench.put(OUTSIDE, tcp_segment(one, seq=first, ack=SERVER_ISN + 1, flags=FIN | ACK))
     bench.put(OUTSIDE, syn(other, b""))
     assert counts(bench)["extension-alloc-fail"] == 1  # half closed is not ended
-    bench.put(INSIDE, tcp_segment(reverse_key(one), seq=1, flags=FIN | ACK))
+    bench.put(
+        INSIDE, tcp_segment(reverse_key(one), seq=SERVER_ISN + 1, ack=first + 1, flags=FIN | ACK)
+    )
     bench.put(OUTSIDE, syn(one, b""))
     bench.put(OUTSIDE, syn(other, b""))
     assert counts(bench)["extension-alloc-fail"] == 2
-    bench.put(OUTSIDE, tcp_segment(one, seq=1, flags=RST))
+    bench.put(OUTSIDE, tcp_segment(one, seq=first, flags=RST))
     bench.put(OUTSIDE, syn(other, b""))
     assert counts(bench)["extension-alloc-fail"] == 2
 

@@ -208,3 +208,23 @@ def test_switched_off_it_lets_all_pass_and_set_it_obeys(key):
     assert wall.out() == []
     wall.bench.pipeline.switch("firewall", False)
     assert wall.out()
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_where_the_answer_takes_another_way_nothing_gets_through(key, strict):
+    wall = Wall(key, strict_windows=strict)
+    assert wall.syn()
+    assert wall.out() == [] and wall.out(payload=b"request") == []
+    assert wall.back(payload=b"answer") == []
+    assert wall.bench.dropped == {"unanswered": 3}
+    assert wall.syn() and wall.syn_ack() and wall.out()  # the way may come back
+
+
+def test_who_is_refused_is_not_half_open_any_more(key):
+    wall = Wall(key, half_open_limit=1)
+    for _ in range(3):
+        assert wall.syn() and wall.counters["now-half-open"] == 1
+        assert wall.back(RST | ACK, seq=0)
+        assert wall.counters["now-half-open"] == wall.counters["now-open"] == 0
+    assert wall.syn() and wall.back(RST | ACK, seq=0, ack=FIRST - 9)
+    assert wall.counters["now-half-open"] == 1  # nobody believes that one

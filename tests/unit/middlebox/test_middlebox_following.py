@@ -141,10 +141,11 @@ def test_closed_connections_are_forgotten_after_a_minute(key):
     client, server = ends.open()
     ends.out(CLIENT_ISN + 1, server + 1, RST)
     bench.wait(50)
-    assert ends.back(SERVER_ISN + 1, client + 2)[0].seq == (server + 1) % MODULUS  # not believed
-    bench.wait(50)
-    assert counters(bench, "sequence-randomiser")["now-randomised"] == 1
-    bench.wait(15)
+    assert ends.back(SERVER_ISN + 1, client + 1)[0].seq == (server + 1) % MODULUS  # not believed
+    bench.wait(100)
+    assert counters(bench, "sequence-randomiser")["now-randomised"] == 1  # so it goes on
+    ends.out(CLIENT_ISN + 1, server + 1, RST)
+    bench.wait(65)
     assert counters(bench, "sequence-randomiser")["now-randomised"] == 0
     assert "idle" not in counters(bench, "sequence-randomiser")
 
@@ -263,3 +264,17 @@ def test_only_one_direction_is_thinned_and_switching_off_lets_go(key):
     bench.pipeline.switch("ack-thinner", True)
     bench.pipeline.set_options("ack-thinner", {"keep": "1/1"})
     assert len(ends.out(CLIENT_ISN + 1, SERVER_ISN + 3001)) == 1
+
+
+@pytest.mark.parametrize("isn", [0x10000000, 0x90000000, SERVER_ISN + 1000])
+def test_a_port_that_is_used_again_is_thinned_as_before(key, isn):
+    """Only one direction is seen, so that the old connection never looks closed."""
+    _, ends = thinned(key, keep="1/4", direction="inward")
+    for number in range(9):
+        ends.out(CLIENT_ISN + 1, SERVER_ISN + 1000 * number)
+    ends.out(CLIENT_ISN + 1, SERVER_ISN + 8000, FIN | ACK)
+    held = ends.out(CLIENT_ISN + 2, SERVER_ISN + 9001)
+    assert held == []
+    assert [seen.flags for seen in ends.out(77, 0, SYN)] == [ACK, SYN]
+    passed = [ends.out(78, isn + 1000 * number) for number in range(401)]
+    assert sum(map(len, passed)) == 101

@@ -27,6 +27,7 @@ from scapy.layers.inet6 import IPv6, IPv6ExtHdrHopByHop
 from scapy.packet import Raw
 
 from testbed.errors import LabError
+from testbed.wire.craft import tcp_segment
 from testbed.wire.flags import ACK, FIN, RST, SYN
 from testbed.wire.packet import INSIDE, OUTSIDE
 
@@ -356,7 +357,7 @@ def test_what_a_client_gets_that_goes_on_after_the_timeout(version, on_timeout):
         return
     (answer,) = seen
     assert answer.side is INSIDE and answer.flags == RST and answer.right
-    assert answer.key == one.back.key and answer.seq == 2000
+    assert answer.key == one.back.key and answer.seq == 1000
     assert bench.put(INSIDE, tcp(one, RST)) == []  # never in answer to a reset
     assert bench.counted["resets-sent"] == 1
 
@@ -539,3 +540,28 @@ def test_a_pool_of_its_own_is_the_outside():
 def test_options_that_cannot_be(options, complaint):
     with pytest.raises(LabError, match=complaint):
         NatBench(**options)
+
+
+def test_a_reset_that_nobody_believes_leaves_a_connection_open(version):
+    """RFC 7857 section 2.2; forged, it lies outside the window."""
+    bench = NatBench(transitory_timeout=20.0, idle_timeout=1000.0)
+    one = flow(version)
+    public = bench.open(one)
+    forged = tcp_segment(public.back.key, seq=5 << 28, flags=RST)
+    assert bench.back(forged) is not None  # it is the client's to judge
+    bench.wait(500.0)
+    assert bench.sessions == 1
+    assert bench.back(tcp(public.back, RST)) is not None
+    assert bench.out(tcp(one, payload=b"not for me")) is not None  # RFC 6146 section 3.5.2.2
+    bench.wait(500.0)
+    assert bench.sessions == 1
+
+
+def test_requests_from_outside_belong_to_no_session(version):
+    bench = NatBench()
+    one = flow(version)
+    address, _ = bench.send(echo(one, identifier=5000))
+    back = Flow(one.destination, 0, address, 0)
+    assert bench.back(echo(back, identifier=5000)) is None
+    assert bench.dropped == {"no-mapping": 1}
+    assert bench.back(echo(back, identifier=5000, reply=True)) is not None

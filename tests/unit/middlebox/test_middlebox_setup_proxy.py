@@ -339,6 +339,41 @@ def test_a_reset_out_of_window_is_ignored():
     assert counters(talk.bench)["now-opening"] == 1
 
 
+@pytest.mark.parametrize("window", [0, 1000])
+def test_a_reset_within_the_window_is_asked_back(key, window):
+    """RFC 5961 section 3.2; the client knows where it stands and resets there."""
+    dialogue = Dialogue(Bench(("setup-proxy", {"answer_window": window})), key)
+    dialogue.syn()
+    asked = dialogue.from_client(seq=CLIENT_ISN + 500, flags=RST)
+    assert len(asked) == (window > 0)
+    for challenge in asked:
+        assert (challenge.side, challenge.flags, challenge.right) == (OUTSIDE, ACK, True)
+        assert challenge.ack == (CLIENT_ISN + 1) % (1 << 32)
+    assert dialogue.from_client(seq=CLIENT_ISN + 1001, flags=RST) == []
+    assert dialogue.bench.dropped == {"unacceptable-segment": 2}
+    (taken_back,) = dialogue.from_client(seq=CLIENT_ISN + 1, flags=RST)
+    assert (taken_back.side, taken_back.flags) == (INSIDE, RST)
+
+
+def test_a_reset_behind_what_was_held_ends_the_opening(key):
+    dialogue = Dialogue(Bench(("setup-proxy", {})), key)
+    dialogue.syn()
+    dialogue.third(payload=b"x" * 100)
+    (taken_back,) = dialogue.from_client(seq=CLIENT_ISN + 101, flags=RST)
+    assert taken_back.side is INSIDE
+
+
+@pytest.mark.parametrize(("away", "ends"), [(0, True), (5, True), (6, False), (-1, False)])
+def test_a_server_that_is_ahead_resets_where_it_stands(key, away, ends):
+    bench = Bench(("setup-proxy", {}))
+    dialogue = Dialogue(bench, key)
+    dialogue.syn()
+    dialogue.syn_ack()
+    dialogue.from_server(seq=SERVER_ISN + 1, ack=CLIENT_ISN + 1, flags=ACK, payload=b"hello")
+    assert dialogue.from_server(seq=SERVER_ISN + 1 + away, flags=RST)  # the client's to judge
+    assert (bench.pipeline.functions["setup-proxy"].gauges()["now-opening"] == 0) is ends
+
+
 def test_an_unacceptable_acknowledgement_is_answered_with_a_reset():
     """RFC 9293 section 3.10.7.4, SYN-RECEIVED STATE."""
     talk = Dialogue(proxy())

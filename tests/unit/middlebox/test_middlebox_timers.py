@@ -1,10 +1,7 @@
-"""Calls that are due later, and tables that stay small."""
+"""Calls that are due later."""
 
 from __future__ import annotations
 
-import pytest
-
-from testbed.middlebox.flow_table import FlowTable
 from testbed.middlebox.timers import Timers
 
 
@@ -62,39 +59,3 @@ def test_cancelled_calls_do_not_pile_up():
         assert len(timers) < 200
     clock.now = 50
     assert timers.timeout() == 0 and kept.callback is not None
-
-
-def test_a_full_table_evicts_what_was_used_least_recently():
-    evicted: list[object] = []
-    table: FlowTable[object] = FlowTable(2, evicted.append)
-    one, two, three = object(), object(), object()
-    table.add(one, b"1", b"-1")
-    table.add(two, b"2", b"-2")
-    table.touch(one)
-    table.add(three, b"3", b"-3")
-    assert evicted == [two] and len(table) == 2
-    assert table.get(b"1") is table.get(b"-1") is one and table.get(b"-2") is None
-    assert table.oldest() is one
-
-
-def test_a_lower_limit_holds_from_the_next_flow_on():
-    evicted: list[object] = []
-    table: FlowTable[object] = FlowTable(9, evicted.append)
-    for number in range(9):
-        table.add(object(), bytes([number]))
-    table.limit = 3
-    table.add(object(), b"new")
-    assert len(evicted) == 7 and len(table) == 3
-
-
-def test_a_key_belongs_to_one_flow_until_that_is_removed():
-    table: FlowTable[object] = FlowTable(9, lambda _: None)
-    one, two = object(), object()
-    table.add(one, b"1", b"x")
-    with pytest.raises(KeyError):
-        table.add(two, b"2", b"x")
-    assert table.get(b"2") is None
-    table.remove(one)
-    table.remove(one)
-    table.add(two, b"2", b"x")
-    assert table.get(b"x") is two

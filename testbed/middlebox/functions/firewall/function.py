@@ -8,14 +8,18 @@ from typing import Literal
 import msgspec
 
 from testbed.middlebox import (
+    LINGER,
+    LINGERED,
     PASS,
     Box,
     Count,
     Direction,
     Duration,
-    Flow,
     Function,
-    Tracker,
+    Phase,
+    TcpFlow,
+    TcpState,
+    TcpTable,
     Verdict,
     drop,
     function,
@@ -23,25 +27,23 @@ from testbed.middlebox import (
 )
 from testbed.middlebox.functions.firewall.windows import Windows
 from testbed.wire.craft import reset_for
-from testbed.wire.flags import ACK, RST, SYN, opens_connection
+from testbed.wire.flags import RST, SYN, opens_connection
 from testbed.wire.icmp import PROHIBITED, error_about
 from testbed.wire.ip import TCP
-from testbed.wire.packet import Packet, Side, reverse_key
+from testbed.wire.packet import Packet
 
 _DIRECTION = drop("direction")
 _SYN_LIMIT = drop("syn-limit")
 _HALF_OPEN_LIMIT = drop("half-open-limit")
 _NO_CONNECTION = drop("no-connection")
+_UNANSWERED = drop("unanswered")
 _OUT_OF_WINDOW = drop("out-of-window")
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class _Known(Flow):
-    """opener: the side it was opened from. established: the opener has acknowledged an answer."""
+class _Known(TcpFlow):
+    """One connection that was let open, and the windows of its ends."""
 
-    opener: Side
-    answered: bool = False
-    established: bool = False
     windows: Windows = field(default_factory=Windows)
 
 
@@ -81,47 +83,52 @@ class Firewall(Function):
 
     def __init__(self, box: Box, options: Options) -> None:
         super().__init__(box, options)
-        self._half_open: Tracker[_Known] = Tracker(
-            box, self.counters, options.half_open_limit, options.half_open_timeout
-        )
-        self._open: Tracker[_Known] = Tracker(
-            box, self.counters, options.connection_limit, options.idle_timeout
+        self._flows: TcpTable[_Known] = TcpTable(
+            box, _phases(options), phase_of=(0, 1, 2), counters=self.counters
         )
         self._tokens = float(options.syn_limit or 0)
         self._refilled = box.now()
 
     def reconfigure(self, options: Options) -> None:
         super().reconfigure(options)
-        self._half_open.configure(options.half_open_limit, options.half_open_timeout)
-        self._open.configure(options.connection_limit, options.idle_timeout)
+        self._flows.configure(_phases(options))
         self._tokens = min(self._tokens, float(options.syn_limit or 0))
 
     def gauges(self) -> dict[str, int]:
-        return {"now-half-open": len(self._half_open), "now-open": len(self._open)}
+        return {
+            "now-half-open": self._flows.count(TcpState.OPENING),
+            "now-open": self._flows.count(TcpState.OPEN),
+        }
 
     def packet(self, packet: Packet) -> Verdict:
-        flow = self._open.find(packet) or self._half_open.find(packet)
+        flow = self._flows.find(packet)
         if flow is None:
             if opens_connection(packet.flags):
                 return self._opens(packet)
             return self._refuse(packet, _NO_CONNECTION)
+        if not flow.answered and not packet.flags & (SYN | RST):
+            return self._refuse(packet, _UNANSWERED)  # as in state SYN_SENT of nf_conntrack
         if not flow.windows.accepts(packet) and self.options.strict_windows:
             return _OUT_OF_WINDOW
-        (self._open if flow.established else self._half_open).saw(flow, packet.side, packet.flags)
-        if not flow.established:
-            self._proceed(flow, packet)
+        established = flow.established
+        self._flows.saw(flow, packet)
+        if flow.established and not established:
+            self.counters["established"] += 1
+        if flow.closed and not flow.established:  # refused: it is half open no longer
+            self._flows.remove(flow)
         return PASS
 
     def _opens(self, packet: Packet) -> Verdict:
         if packet.side not in sides_of(self.options.allow):
             return self._refuse(packet, _DIRECTION)
-        if len(self._half_open) >= self.options.half_open_limit:
+        if self._flows.count(TcpState.OPENING) >= self.options.half_open_limit:
             return self._refuse(packet, _HALF_OPEN_LIMIT)
         if not self._may_open():
             return self._refuse(packet, _SYN_LIMIT)
-        flow = _Known(last_used=self.box.now(), opener=packet.side)
+        flow = _Known()
         flow.windows.accepts(packet)
-        self._half_open.add(flow, packet.key, reverse_key(packet.key))
+        self._flows.begin(flow, packet)
+        self._flows.saw(flow, packet)
         self.counters["opened"] += 1
         return PASS
 
@@ -138,17 +145,6 @@ class Firewall(Function):
         self._tokens -= 1
         return True
 
-    def _proceed(self, flow: _Known, packet: Packet) -> None:
-        """The handshake goes on."""
-        if packet.side is not flow.opener:
-            flow.answered = flow.answered or packet.flags & (SYN | ACK) == SYN | ACK
-        elif flow.answered and packet.flags & (SYN | ACK) == ACK:
-            self._half_open.forget(flow)
-            flow.established = True
-            self._open.add(flow, packet.key, reverse_key(packet.key))
-            self._open.saw(flow, packet.side, packet.flags)
-            self.counters["established"] += 1
-
     def _refuse(self, packet: Packet, verdict: Verdict) -> Verdict:
         how = self.options.reject
         answer = None
@@ -160,3 +156,12 @@ class Firewall(Function):
             self.counters["rejected"] += 1
             self.box.emit(answer, packet.side)
         return verdict
+
+
+def _phases(options: Firewall.Options) -> tuple[Phase, Phase, Phase]:
+    """Of connections in each `TcpState`."""
+    return (
+        Phase(LINGER, options.connection_limit, cause=LINGERED),
+        Phase(options.half_open_timeout),
+        Phase(options.idle_timeout, options.connection_limit),
+    )

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
-from testbed.middlebox import Box, Timer
+from testbed.middlebox import (
+    Box,
+    Flow,
+    FlowTable,
+    Phase,
+)
 
 _ALL_PORTS: Final = 1 << 16
 
@@ -36,24 +41,29 @@ class PublicPorts:
         self._used[port] = 0
 
 
-@dataclass(eq=False, slots=True)
-class Binding:
+UNUSED, IN_USE = 0, 1  # the phases of bindings
+
+
+@dataclass(eq=False, slots=True, kw_only=True)
+class Binding(Flow):
     """A public address, perhaps with a port, that belongs to somebody inside for a while.
 
-    key: whom it belongs to. owner: for a port, the private address and port behind it. remotes: how
-    many sessions go to each address outside. kept: whether it outlives its last session. users: how
-    many sessions use it now. unused_since: when the last one ended.
+    protocol: of the port.
+    address: the public one.
+    port: 0 where the address alone is given.
+    owner: for a port, the private address and port behind it.
+    remotes: how many sessions go to each address outside.
+    kept: whether it outlives its last session.
+    users: how many sessions use it now.
     """
 
-    key: bytes
-    protocol: int
     address: bytes
+    protocol: int = 0
     port: int = 0
     owner: bytes = b""
     remotes: Counter[bytes] = field(default_factory=Counter)
     kept: bool = True
     users: int = 0
-    unused_since: float = 0.0
 
 
 class Bindings:
@@ -65,62 +75,42 @@ class Bindings:
     def __init__(
         self, box: Box, timeout: float, limit: int, on_end: Callable[[Binding], None]
     ) -> None:
-        self._box = box
-        self._timeout = timeout
-        self._limit = limit
         self._on_end = on_end
-        self._by_key: dict[bytes, Binding] = {}
-        self._unused: OrderedDict[Binding, None] = OrderedDict()
-        self._timer: Timer | None = None
-        self.get = self._by_key.get
+        self._table: FlowTable[Binding] = FlowTable(
+            box, _phases(timeout, limit), on_end=lambda binding, _: on_end(binding)
+        )
+        self.get = self._table.get
+        self.detach = self._table.remove
+        """Let the key have another binding; the sessions that use this one go on."""
 
     def __len__(self) -> int:
-        return len(self._by_key)
+        return len(self._table)
 
     def configure(self, timeout: float, limit: int) -> None:
         """Another timeout and limit hold from now on, for those without users too."""
-        self._timeout, self._limit = timeout, limit
-        self._forget()
+        self._table.configure(_phases(timeout, limit))
 
-    def add(self, binding: Binding) -> None:
+    def add(self, key: bytes, binding: Binding) -> None:
         """Put a new one in; it has to be used at once."""
-        self._by_key[binding.key] = binding
-
-    def detach(self, binding: Binding) -> None:
-        """Let its key have another; the sessions that use this one go on until they end."""
-        if self._by_key.get(binding.key) is binding:
-            del self._by_key[binding.key]
+        self._table.add(binding, key, phase=IN_USE)
 
     def use(self, binding: Binding) -> None:
         """One more session uses it."""
         binding.users += 1
-        self._unused.pop(binding, None)
+        if binding.phase == UNUSED:
+            self._table.move(binding, IN_USE)
 
     def leave(self, binding: Binding) -> None:
         """One session less uses it."""
         binding.users -= 1
         if binding.users:
             return
-        if not binding.kept:
-            self.detach(binding)
+        if binding.kept and self._table.get(*binding.keys) is binding:
+            self._table.move(binding, UNUSED)
+        else:
+            self._table.remove(binding)
             self._on_end(binding)
-            return
-        binding.unused_since = self._box.now()
-        self._unused[binding] = None
-        if self._timer is None or len(self._unused) > self._limit:
-            self._forget()
 
-    def _forget(self) -> None:
-        """End what was unused too long, and come back when it is the next one's turn."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        while self._unused:
-            oldest = next(iter(self._unused))
-            wait = oldest.unused_since + self._timeout - self._box.now()
-            if wait > 0 and len(self._unused) <= self._limit:
-                self._timer = self._box.call_later(wait, self._forget)
-                return
-            del self._unused[oldest]
-            self.detach(oldest)
-            self._on_end(oldest)
+
+def _phases(timeout: float, limit: int) -> tuple[Phase, Phase]:
+    return Phase(timeout, limit), Phase()

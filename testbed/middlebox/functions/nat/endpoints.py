@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 from itertools import count
 
-from testbed.middlebox import Box
+from testbed.middlebox import (
+    Box,
+)
 from testbed.middlebox.functions.nat.bindings import Binding, Bindings, PublicPorts
 from testbed.middlebox.functions.nat.options import NatOptions, port_range
 from testbed.wire.packet import OUTSIDE
@@ -106,8 +108,8 @@ class Endpoints:
             pool = self._pool[4 if len(client) == 4 else 6]
             if pair is not None:
                 self._pairs.detach(pair)
-            pair = Binding(client, 0, pool[next(self._turn) % len(pool)])
-            self._pairs.add(pair)
+            pair = Binding(address=pool[next(self._turn) % len(pool)])
+            self._pairs.add(client, pair)
         self._pairs.use(pair)
         return pair
 
@@ -122,17 +124,15 @@ class Endpoints:
             self._mappings.detach(mapping)
             mapping = None
         if mapping is None:
-            mapping = self._new_mapping(protocol, whose, owner, pair)
+            mapping = self._new_mapping(protocol, owner, pair)
             if mapping is None:
                 return None
-            self._mappings.add(mapping)
+            self._mappings.add(whose, mapping)
             self._taken[protocol, mapping.address, mapping.port] = mapping
         self._mappings.use(mapping)
         return mapping
 
-    def _new_mapping(
-        self, protocol: int, whose: bytes, owner: bytes, pair: Binding | None
-    ) -> Binding | None:
+    def _new_mapping(self, protocol: int, owner: bytes, pair: Binding | None) -> Binding | None:
         if pair is not None:
             candidates = [pair.address]
         else:
@@ -145,7 +145,9 @@ class Endpoints:
             port = ports.take(wanted, self._first_port, self._last_port)
             if port is not None:
                 kept = self._options.mapping == "endpoint-independent"
-                return Binding(whose, protocol, address, port, owner, kept=kept)
+                return Binding(
+                    protocol=protocol, address=address, port=port, owner=owner, kept=kept
+                )
         return None
 
     def _free_port(self, mapping: Binding) -> None:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
 from typing import Final
 
-from testbed.middlebox import HOLD, PASS, Box, Function, Verdict, drop, function
+from testbed.middlebox import (
+    EVICTED,
+    HOLD,
+    PASS,
+    Box,
+    Function,
+    Phase,
+    TcpTable,
+    Verdict,
+    drop,
+    function,
+)
 from testbed.middlebox.functions.nat.bindings import Binding
 from testbed.middlebox.functions.nat.endpoints import Endpoints
 from testbed.middlebox.functions.nat.options import NatOptions
 from testbed.middlebox.functions.nat.sessions import (
     HAVE_PORTS,
-    Line,
     Session,
-    Sessions,
+    SessionPhase,
     new_session,
 )
 from testbed.wire.checksum import adjust_checksum
@@ -29,6 +38,7 @@ _NO_SESSION: Final = drop("no-session")
 _NO_MAPPING: Final = drop("no-mapping")
 _EXHAUSTED: Final = drop("ports-exhausted")
 _UNTRANSLATABLE: Final = drop("untranslatable")
+_PHASES: Final = {ICMP: SessionPhase.ICMP, ICMPV6: SessionPhase.ICMP, UDP: SessionPhase.UDP}
 
 
 @function("nat")
@@ -42,14 +52,20 @@ class Nat(Function):
 
     def __init__(self, box: Box, options: NatOptions) -> None:
         super().__init__(box, options)
-        self._sessions = Sessions(box, options.session_limit, _timeouts(options), self._ended)
+        self._sessions: TcpTable[Session] = TcpTable(
+            box,
+            _phases(options),
+            phase_of=(SessionPhase.TRANSITORY, SessionPhase.TRANSITORY, SessionPhase.TCP),
+            limit=options.session_limit,
+            on_end=self._ended,
+        )
         self._endpoints = Endpoints(box, options)
         self._own = {ipaddress.ip_address(text).packed for text in box.addresses[OUTSIDE]}
 
     def reconfigure(self, options: NatOptions) -> None:
         super().reconfigure(options)
         self._endpoints.configure(options)
-        self._sessions.configure(options.session_limit, _timeouts(options))
+        self._sessions.configure(_phases(options), limit=options.session_limit)
 
     def gauges(self) -> dict[str, int]:
         return {"now-sessions": len(self._sessions), **self._endpoints.gauges()}
@@ -62,33 +78,41 @@ class Nat(Function):
             if is_icmp_error(packet):
                 return self._error(packet)
             at = packet.transport
-            if packet.buffer[at] not in ECHO_TYPES[protocol]:
+            request, reply = ECHO_TYPES[protocol]
+            # From outside only replies belong to sessions: those begin with requests from inside.
+            if packet.buffer[at] not in (request, reply)[packet.side is OUTSIDE :]:
                 return self._stranger(packet, _UNTRANSLATABLE)
             key = packet.key + bytes(packet.buffer[at + 4 : at + 6] * 2)
         else:
             return self._stranger(packet, _UNTRANSLATABLE)
         if packet.side is OUTSIDE:
             return self._inward(packet, key)
-        session = self._sessions.from_inside(protocol, key)
-        if session is not None:
-            self._sessions.use(session, packet)
-        else:
+        session = self._sessions.get((INSIDE, protocol, key))
+        if session is None:
             begun = self._begin(packet, key)
             if isinstance(begun, Verdict):
                 return begun
             session = begun
-        session.outward(packet)
+        self._use(session, packet)
+        session.outward.apply(packet)
         return self._hairpin(packet) if session.hairpins else PASS
 
     def _inward(self, packet: Packet, key: bytes) -> Verdict:
-        session = self._sessions.from_outside(packet.protocol, key)
+        session = self._sessions.get((OUTSIDE, packet.protocol, key))
         if session is None:
             session = self._begin_from_outside(packet, key)
             if session is None:
                 return self._stranger(packet, _NO_SESSION)
-        self._sessions.use(session, packet)
-        session.inward(packet)
+        self._use(session, packet)
+        session.inward.apply(packet)
         return PASS
+
+    def _use(self, session: Session, packet: Packet) -> None:
+        """Take note of a packet, given as it came."""
+        if packet.protocol == TCP:
+            self._sessions.saw(session, packet)
+        else:
+            self._sessions.use(session)
 
     def _hairpin(self, packet: Packet) -> Verdict:
         """Hairpinning: what is addressed to a public endpoint comes as if from outside."""
@@ -151,10 +175,15 @@ class Nat(Function):
         self, packet: Packet, key: bytes, mapping: Binding, pair: Binding | None
     ) -> Session:
         """key: of packets from inside."""
-        session = new_session(packet, key, mapping, pair, self.box.now())
-        to_public = session.remote_address in self._endpoints
-        session.hairpins = to_public and packet.protocol in HAVE_PORTS and self.options.hairpinning
-        self._sessions.add(session)
+        protocol = packet.protocol
+        session = new_session(protocol, key, mapping, pair)
+        to_public = session.remote in self._endpoints
+        session.hairpins = to_public and protocol in HAVE_PORTS and self.options.hairpinning
+        keys = (INSIDE, protocol, key), (OUTSIDE, protocol, session.inward_key)
+        if protocol == TCP:
+            self._sessions.begin(session, packet, *keys)
+        else:
+            self._sessions.add(session, *keys, phase=_PHASES[protocol])
         self.counters["sessions"] += 1
         return session
 
@@ -171,7 +200,7 @@ class Nat(Function):
         if mapping is None or not self._endpoints.admit(mapping, remote):
             return None
         outward = mapping.owner[:width] + remote + mapping.owner[width:] + key[-4:-2]
-        if self._sessions.from_inside(protocol, outward) is not None:
+        if self._sessions.get((INSIDE, protocol, outward)) is not None:
             return None  # by another mapping
         self.counters["sessions-from-outside"] += 1
         return self._add_session(packet, outward, *self._endpoints.share(mapping, remote))
@@ -183,8 +212,8 @@ class Nat(Function):
         return _NO_SESSION
 
     def _ended(self, session: Session, cause: str) -> None:
-        self.counters[cause] += 1
-        self._endpoints.leave(session.mapping, session.pair, session.remote_address)
+        self.counters["evicted" if cause == EVICTED else "timed-out"] += 1
+        self._endpoints.leave(session.mapping, session.pair, session.remote)
 
     # ICMP errors
 
@@ -193,18 +222,12 @@ class Nat(Function):
         quote = quoted_packet(packet)
         if quote is None:
             return self._stranger(packet, _UNTRANSLATABLE)
-        back = reverse_key(quote.key)
-        if packet.side is OUTSIDE:  # about what came from inside and was sent out as ours
-            session = self._sessions.from_outside(quote.protocol, back)
-            if session is None:
-                return self._stranger(packet, _NO_SESSION)
-            address, port = session.private_address, session.private_port
-        else:
-            session = self._sessions.from_inside(quote.protocol, back)
-            if session is None:
-                return self._stranger(packet, _NO_SESSION)
-            address, port = session.public_address, session.public_port
+        # About what came from the other side, and went out as what the quote says.
         inward = packet.side is OUTSIDE
+        session = self._sessions.get((packet.side, quote.protocol, reverse_key(quote.key)))
+        if session is None:
+            return self._stranger(packet, _NO_SESSION)
+        address, port = session.private if inward else session.public
         translate_quote(packet, quote, address=address, port=port, destination=not inward)
         delta = replace_address(packet, address, destination=inward)
         if packet.protocol == ICMPV6:
@@ -219,10 +242,11 @@ def _destination(packet: Packet) -> bytes:
     return bytes(packet.buffer[start:end])
 
 
-def _timeouts(options: NatOptions) -> Mapping[Line, float]:
-    return {
-        Line.TRANSITORY: options.transitory_timeout,
-        Line.ICMP: options.icmp_timeout,
-        Line.UDP: options.udp_timeout,
-        Line.TCP: options.idle_timeout,
-    }
+def _phases(options: NatOptions) -> tuple[Phase, ...]:
+    """In the order of `SessionPhase`."""
+    return (
+        Phase(options.transitory_timeout),
+        Phase(options.icmp_timeout),
+        Phase(options.udp_timeout),
+        Phase(options.idle_timeout),
+    )

@@ -8,7 +8,10 @@ from typing import Final, Literal
 
 import msgspec
 
-from testbed.middlebox import Count, Duration
+from testbed.middlebox import (
+    Count,
+    Duration,
+)
 
 _MOST_ADDRESSES: Final = 256
 

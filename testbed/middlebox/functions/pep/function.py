@@ -14,12 +14,13 @@ from testbed.middlebox import (
     Box,
     Count,
     Duration,
-    Flow,
     Function,
-    Tracker,
+    TcpFlow,
+    TcpTable,
     Verdict,
     drop,
     function,
+    tcp_phases,
 )
 from testbed.middlebox.functions.pep.relay import Relay
 from testbed.wire.craft import reset, tcp_segment
@@ -39,20 +40,19 @@ Bytes = Annotated[int, msgspec.Meta(ge=4096, le=1 << 28, extra={"unit": "size"})
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class _Split(Flow):
+class _Split(TcpFlow):
     """keys, firsts, scales, relays: of the outside and the inside as senders. A scale is None
     where none was named; relays are there once both ends have shown their numbers."""
 
-    opener: Side
-    keys: tuple[bytes, bytes]
+    ways: tuple[bytes, bytes]
     firsts: list[int] = field(default_factory=lambda: [0, 0])
-    scales: list[int | None] = field(default_factory=lambda: [None, None])
+    shifts: list[int | None] = field(default_factory=lambda: [None, None])
     windows: list[int] = field(default_factory=lambda: [0, 0])
     told: list[int] = field(default_factory=lambda: [0, 0])
     relays: tuple[Relay, Relay] | None = None
 
     def scale(self, side: Side) -> int:
-        mine, others = self.scales[side], self.scales[side.other]
+        mine, others = self.shifts[side], self.shifts[side.other]
         return 0 if mine is None or others is None else mine
 
 
@@ -84,17 +84,17 @@ class Pep(Function):
 
     def __init__(self, box: Box, options: Options) -> None:
         super().__init__(box, options)
-        self._flows: Tracker[_Split] = Tracker(
+        self._flows: TcpTable[_Split] = TcpTable(
             box,
-            self.counters,
-            options.connection_limit,
-            options.idle_timeout,
+            tcp_phases(options.idle_timeout),
+            limit=options.connection_limit,
+            counters=self.counters,
             on_end=self._stop,
         )
 
     def reconfigure(self, options: Options) -> None:
         super().reconfigure(options)
-        self._flows.configure(options.connection_limit, options.idle_timeout)
+        self._flows.configure(tcp_phases(options.idle_timeout), limit=options.connection_limit)
 
     def gauges(self) -> dict[str, int]:
         return {"now-split": len(self._flows)}
@@ -105,11 +105,11 @@ class Pep(Function):
         if flow is None:
             if not self.enabled or not opens_connection(flags):
                 return PASS
-            flow = _Split(last_used=self.box.now(), opener=packet.side, keys=_keys(packet))
-            self._flows.add(flow, packet.key, reverse_key(packet.key))
+            flow = _Split(ways=_keys(packet))
+            self._flows.begin(flow, packet)
         if not packet.checksum_is_right():
             return _BAD_CHECKSUM
-        self._flows.saw(flow, packet.side, flags)
+        self._flows.saw(flow, packet)
         if flow.relays is None:
             return self._open(flow, packet)
         if flags & RST:
@@ -133,7 +133,7 @@ class Pep(Function):
                 self._forget(flow)  # both have opened at once: they are left alone
                 return PASS
             flow.firsts[side] = (packet.seq + 1) % MODULUS
-            flow.scales[side] = HandshakeOptions.of(packet.options()).window_scale
+            flow.shifts[side] = HandshakeOptions.of(packet.options()).window_scale
             flow.windows[side] = packet.window
             for kind, at, size in packet.walk_options():
                 if option_name(packet.buffer, kind, at, size) in _TAKEN_AWAY:
@@ -199,7 +199,7 @@ class Pep(Function):
         flow.told[sender.other] = receiver.window
         self.box.emit(
             tcp_segment(
-                flow.keys[sender],
+                flow.ways[sender],
                 seq=flow.firsts[sender] + position,
                 ack=receiver.acknowledgement,
                 flags=flags,
@@ -218,7 +218,7 @@ class Pep(Function):
         if not relays[side].expects(packet.seq):
             return _UNBELIEVABLE
         expected = flow.firsts[side] + relays[side].acked
-        self.box.emit(reset(flow.keys[side], seq=expected), side.other)
+        self.box.emit(reset(flow.ways[side], seq=expected), side.other)
         self.counters["reset"] += 1
         self._forget(flow)
         return ABSORB
@@ -228,10 +228,9 @@ class Pep(Function):
         self._forget(flow)
 
     def _forget(self, flow: _Split) -> None:
-        self._flows.forget(flow)
-        self._stop(flow)
+        self._flows.end(flow, "forgotten")
 
-    def _stop(self, flow: _Split) -> None:
+    def _stop(self, flow: _Split, cause: str) -> None:
         for relay in flow.relays or ():
             relay.stop()
 

@@ -10,8 +10,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from testbed.middlebox import ABSORB, PASS, Box, Flow, Function, Tracker, Verdict, drop, function
-from testbed.middlebox.functions.setup_proxy.connections import Connection, Connections
+from testbed.middlebox import (
+    ABSORB,
+    PASS,
+    Box,
+    Function,
+    TcpFlow,
+    TcpTable,
+    Verdict,
+    drop,
+    function,
+    tcp_phases,
+)
+from testbed.middlebox.functions.setup_proxy.connections import Connections
 from testbed.middlebox.functions.setup_proxy.cookies import LIFETIME, Cookie, SynCookies
 from testbed.middlebox.functions.setup_proxy.openings import Openings
 from testbed.middlebox.functions.setup_proxy.options import ProxyOptions
@@ -20,7 +31,7 @@ from testbed.wire.flags import ACK, RST, SYN, opens_connection
 from testbed.wire.icmp import quoted_segment
 from testbed.wire.ip import ICMP, ICMPV6, TCP
 from testbed.wire.options import HandshakeOptions
-from testbed.wire.packet import INSIDE, OUTSIDE, Packet, reverse_key
+from testbed.wire.packet import INSIDE, OUTSIDE, Packet
 
 _BAD_CHECKSUM: Final = drop("bad-checksum")
 _NO_CONNECTION: Final = drop("no-connection")
@@ -43,8 +54,12 @@ class SetupProxy(Function):
         self._openings = Openings(box, self.counters, options, self._spliced)
         self._cookies = SynCookies(box.now)
         self._cookies_end = 0.0  # until when one that was given out may come back
-        self._from_inside: Tracker[Flow] = Tracker(
-            box, self.counters, *limits, evicted="evicted-from-inside"
+        self._from_inside: TcpTable[TcpFlow] = TcpTable(
+            box,
+            tcp_phases(options.idle_timeout),
+            limit=options.connection_limit,
+            counters=self.counters,
+            evicted="evicted-from-inside",
         )
 
     def reconfigure(self, options: ProxyOptions) -> None:
@@ -52,7 +67,9 @@ class SetupProxy(Function):
         limits = (options.connection_limit, options.idle_timeout)
         self._openings.configure(options)
         self._spliced.configure(*limits)
-        self._from_inside.configure(*limits)
+        self._from_inside.configure(
+            tcp_phases(options.idle_timeout), limit=options.connection_limit
+        )
 
     def gauges(self) -> dict[str, int]:
         return {
@@ -65,8 +82,8 @@ class SetupProxy(Function):
     def packet(self, packet: Packet) -> Verdict:
         if packet.protocol != TCP:
             return self._icmp(packet)
-        connection = self._spliced.get(packet.key)
-        if connection is not None and not self._begins_anew(connection, packet):
+        connection = self._spliced.find(packet)
+        if connection is not None:
             return self._spliced.translate(connection, packet)
         opening = self._openings.get(packet.key)
         if opening is not None:
@@ -124,20 +141,9 @@ class SetupProxy(Function):
         if flow is None:
             if packet.side is OUTSIDE or packet.flags & RST or not self.options.cookies:
                 return False
-            flow = Flow(last_used=self.box.now())
-            self._from_inside.add(flow, packet.key, reverse_key(packet.key))
-        self._from_inside.saw(flow, packet.side, packet.flags)
-        return True
-
-    def _begins_anew(self, connection: Connection, packet: Packet) -> bool:
-        """Whether a SYN makes use of the ports of a closed connection.
-
-        One for a connection that is not closed goes to the server, which knows how to answer it
-        (RFC 5961 section 4).
-        """
-        if packet.flags & (SYN | ACK) != SYN or not connection.closed:
-            return False
-        self._spliced.forget(connection)
+            flow = TcpFlow()
+            self._from_inside.begin(flow, packet)
+        self._from_inside.saw(flow, packet)
         return True
 
     def _icmp(self, packet: Packet) -> Verdict:

@@ -9,27 +9,45 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from testbed.middlebox import Timer
+from testbed.middlebox import (
+    Flow,
+    Timer,
+)
 from testbed.middlebox.functions.setup_proxy.splice import Splice, mss_assumed
 from testbed.wire.craft import bare_ack, reset, syn, syn_ack
+from testbed.wire.flags import FIN
 from testbed.wire.options import HandshakeOptions
-from testbed.wire.packet import Packet, address_length, reverse_key
+from testbed.wire.packet import OUTSIDE, Packet, address_length, reverse_key
 from testbed.wire.sequence import MODULUS
 
 ANSWER_WINDOW = 65535  # the most that the proxy's SYN/ACK can offer, in bytes
 
 
-@dataclass(eq=False, slots=True)
-class Opening:
+@dataclass(eq=False, slots=True, kw_only=True)
+class Opening(Flow):
     """Both legs until they are up.
 
-    key: of packets from the client. client_isn: the client's first sequence number, used on both
-    legs. proxy_isn: the proxy's own on the client leg. client: the options of the client's SYN.
-    offered: those of the answer to it. agreed: those of the server's answer, as far as they were
-    asked for. server_ended: whether the server has sent a FIN already.
-    window: the client's, in bytes. answer_window: that of the answer, in bytes; server_window: that
-    of the server's. held: whole packets of the client that wait for the
-    server leg, by sequence number. interval: seconds until the next retransmission.
+    key: of packets from the client.
+    client_isn: the client's first sequence number, used on both legs.
+    proxy_isn: the proxy's own on the client leg.
+    client: the options of the client's SYN.
+    offered: those of the answer to it.
+    window: the client's, in bytes.
+    serial: whether the server is called when the client leg is up.
+    deadline: when both legs have to be up, in seconds of the box's clock.
+    answer_window: the window of the answer, in bytes.
+    client_up: whether the client has acknowledged the answer.
+    server_called: whether the server was sent a SYN.
+    server_isn: the server's first sequence number.
+    server_window: the window of the server's answer, as it stands in the header.
+    server_sent: bytes of the server that went through to the client already.
+    server_ended: whether the server has sent a FIN already.
+    agreed: the options of the server's answer, as far as they were asked for.
+    splice: the translation, once the server leg is up.
+    held: whole packets of the client that wait for that, by sequence number.
+    held_bytes: their size.
+    interval: seconds until the next retransmission.
+    timer: what waits for it.
     """
 
     key: bytes
@@ -45,6 +63,7 @@ class Opening:
     server_called: bool = False
     server_isn: int | None = None
     server_window: int = 0
+    server_sent: int = 0
     server_ended: bool = False
     agreed: HandshakeOptions = field(default_factory=HandshakeOptions)
     splice: Splice | None = None
@@ -132,6 +151,14 @@ class Opening:
 
     def window_update(self) -> bytearray:
         """The ACK that opens for the client the window that the server has offered."""
+        return self._for_client(self.server_window)
+
+    def challenge(self) -> bytearray:
+        """The ACK for a reset that is not exactly where it should be (RFC 5961 section 3.2)."""
+        return self._for_client(self.answer_window)
+
+    def _for_client(self, window: int) -> bytearray:
+        """An ACK with a window, given in bytes."""
         stamps = None
         if self.offered.timestamps and self.client.timestamps:
             stamps = (self.offered.timestamps[0], self.client.timestamps[0])
@@ -139,7 +166,7 @@ class Opening:
             self.server_key,
             seq=self.proxy_isn + 1,
             ack=self.first_data,
-            window=self.server_window >> (self.offered.window_scale or 0),
+            window=window >> (self.offered.window_scale or 0),
             timestamps=stamps,
         )
 
@@ -152,6 +179,23 @@ class Opening:
         ack = None if self.server_isn is None else self.server_isn + 1
         return reset(self.key, seq=self.first_data, ack=ack)
 
+    @property
+    def next_data(self) -> int:
+        """The sequence number behind what the client has sent without a gap, as far as held."""
+        at = self.first_data
+        while at in self.held:
+            at = (at + segment_size(self.held[at])) % MODULUS
+        return at
+
+    def server_says(self, packet: Packet) -> bool:
+        """Take in a segment of the server; whether it begins at most where the last one ended."""
+        assert self.server_isn is not None
+        start = (packet.seq - self.server_isn - 1) % MODULUS
+        if start > self.server_sent:
+            return False
+        self.server_sent = max(self.server_sent, start + packet.end - packet.payload)
+        return True
+
     def client_said(self, packet: Packet) -> None:
         """Remember the window and the clock of a segment of the client other than its SYN."""
         scale = (self.client.window_scale or 0) if self.offered.window_scale is not None else 0
@@ -159,3 +203,10 @@ class Opening:
         found = HandshakeOptions.of(packet.options())
         if found.timestamps:
             self.client = msgspec.structs.replace(self.client, timestamps=found.timestamps)
+
+
+def segment_size(data: bytearray) -> int:
+    """The bytes of sequence space of a whole packet's data and FIN."""
+    packet = Packet()
+    packet.load(data, len(data), OUTSIDE)
+    return packet.end - packet.payload + (packet.flags & FIN)

@@ -7,7 +7,16 @@ from collections import Counter
 from functools import partial
 from typing import Final
 
-from testbed.middlebox import ABSORB, HOLD, PASS, Box, FlowTable, Verdict, drop
+from testbed.middlebox import (
+    ABSORB,
+    HOLD,
+    PASS,
+    Box,
+    FlowTable,
+    Phase,
+    Verdict,
+    drop,
+)
 from testbed.middlebox.functions.setup_proxy.connections import Connection, Connections
 from testbed.middlebox.functions.setup_proxy.cookies import Cookie
 from testbed.middlebox.functions.setup_proxy.opening import ANSWER_WINDOW, Opening
@@ -44,7 +53,13 @@ class Openings:
         self._counters = counters
         self._options = options
         self._spliced = spliced
-        self._table: FlowTable[Opening] = FlowTable(options.half_open_limit, self._evict)
+        self._table: FlowTable[Opening] = FlowTable(
+            box,
+            limit=options.half_open_limit,
+            counters=counters,
+            evicted="evicted-opening",
+            on_end=self._discard,
+        )
         self.held_bytes = 0
         self.get = self._table.get
 
@@ -54,7 +69,7 @@ class Openings:
     def configure(self, options: ProxyOptions) -> None:
         """Other options hold from now on."""
         self._options = options
-        self._table.limit = options.half_open_limit
+        self._table.configure((Phase(),), limit=options.half_open_limit)
 
     # The client leg
 
@@ -147,36 +162,51 @@ class Openings:
         return max(path if self._options.mss is None else min(path, self._options.mss), LEAST_MSS)
 
     def from_client(self, opening: Opening, packet: Packet) -> Verdict:
-        """Judge a segment of the client that does not begin anew."""
+        """Judge a segment of the client that does not begin anew.
+
+        The checks come in the order of RFC 9293 section 3.10.7.4.
+        """
         flags = packet.flags
         if flags & SYN:
             return self._client_repeats(opening, packet)
+        if flags & RST:
+            return self._client_resets(opening, packet)
         if (packet.seq - opening.first_data) % MODULUS > _HELD_PER_CONNECTION:
             return _UNACCEPTABLE
-        if flags & RST:
-            self._counters["reset-by-client"] += 1
-            self.take_back(opening, "reset-by-client")
-            return ABSORB
         # What the server has said already may be acknowledged with the handshake.
         ahead = (packet.ack - opening.proxy_isn - 1) % MODULUS
-        if not flags & ACK or (ahead and (opening.splice is None or ahead > MODULUS // 2)):
-            if flags & ACK:
-                self._box.emit(reset_for(packet), OUTSIDE)
+        if not flags & ACK:
+            return _UNACCEPTABLE
+        if ahead and (opening.splice is None or ahead > MODULUS // 2):
+            self._box.emit(reset_for(packet), OUTSIDE)
             return _UNACCEPTABLE
         first = not opening.client_up
         self._client_is_up(opening, packet)
         connection = self._join(opening) if opening.splice is not None else None
-        size = packet.end - packet.payload
-        if first and size and self._options.handshake_data == "drop":
+        has_data = packet.payload < packet.end
+        if first and has_data and self._options.handshake_data == "drop":
             return _HANDSHAKE_DATA
-        carries = size or flags & FIN
+        says_more = has_data or bool(flags & FIN)
         if connection is not None:
-            return self._spliced.translate(connection, packet) if carries or ahead else ABSORB
-        if not carries:
-            return ABSORB
+            return self._spliced.translate(connection, packet) if says_more or ahead else ABSORB
+        return self._keep(opening, packet, first) if says_more else ABSORB
+
+    def _keep(self, opening: Opening, packet: Packet, first: bool) -> Verdict:
+        """Data that came before the server has answered."""
         if not first and self._options.early_data == "drop":
             return _EARLY_DATA
         return self._hold(opening, packet)
+
+    def _client_resets(self, opening: Opening, packet: Packet) -> Verdict:
+        """A reset counts where it is expected; elsewhere in the window it is asked back (RFC 5961
+        section 3.2)."""
+        if packet.seq in (opening.first_data, opening.next_data):
+            self._counters["reset-by-client"] += 1
+            self.take_back(opening, "reset-by-client")
+            return ABSORB
+        if (packet.seq - opening.first_data) % MODULUS < opening.answer_window:
+            self._box.emit(opening.challenge(), OUTSIDE)
+        return _UNACCEPTABLE
 
     def _client_repeats(self, opening: Opening, packet: Packet) -> Verdict:
         """A SYN again: our answer was lost."""
@@ -247,18 +277,18 @@ class Openings:
         if flags & SYN:  # our acknowledgement was lost
             self._box.emit(opening.acknowledgement(), INSIDE)
             return ABSORB
+        if opening.server_says(packet):
+            opening.server_ended = opening.server_ended or bool(flags & FIN)
+            if flags & RST:
+                self._table.end(opening, "reset-by-server")
         splice.to_client(packet)
-        if flags & FIN:
-            opening.server_ended = True
-        if flags & RST:
-            self._end(opening, "reset-by-server")
         return PASS
 
     def refuse(self, opening: Opening, cause: str) -> Verdict:
         """The server will not answer: reset the client."""
         self._counters[cause] += 1
         self._box.emit(opening.reset_for_client(), OUTSIDE)
-        self._end(opening, cause)
+        self._table.end(opening, cause)
         return ABSORB
 
     # Time
@@ -286,7 +316,7 @@ class Openings:
     def _time_out(self, opening: Opening) -> None:
         self._counters["timed-out"] += 1
         if self._options.on_timeout == "silent":
-            self._end(opening, "timed-out")
+            self._table.end(opening, "timed-out")
             return
         self._box.emit(opening.reset_for_client(), OUTSIDE)
         self.take_back(opening, "timed-out")
@@ -297,15 +327,7 @@ class Openings:
         """End it, on the server's side too."""
         if opening.server_called:
             self._box.emit(opening.reset_for_server(), INSIDE)
-        self._end(opening, cause)
-
-    def _end(self, opening: Opening, cause: str) -> None:
-        self._table.remove(opening)
-        self._discard(opening, cause)
-
-    def _evict(self, opening: Opening) -> None:
-        self._counters["evicted-opening"] += 1
-        self._discard(opening, "evicted")
+        self._table.end(opening, cause)
 
     def _discard(self, opening: Opening, cause: str) -> None:
         if opening.timer is not None:

@@ -6,7 +6,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from testbed.middlebox import Count, Duration
+from testbed.middlebox import (
+    Count,
+    Duration,
+)
 from testbed.middlebox.functions.setup_proxy.opening import ANSWER_WINDOW
 
 

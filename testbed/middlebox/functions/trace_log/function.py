@@ -10,7 +10,13 @@ import msgspec
 import re2
 
 from testbed.errors import LabError
-from testbed.middlebox import PASS, Box, Function, Verdict, function
+from testbed.middlebox import (
+    PASS,
+    Box,
+    Function,
+    Verdict,
+    function,
+)
 from testbed.middlebox.functions.trace_log.files import (
     DirectoryStore,
     MemoryStore,
