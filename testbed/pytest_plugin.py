@@ -7,6 +7,7 @@ until a test asks for a lab. See docs/pytest.md.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from testbed.topology.planning.plan_model import Plan
 
 _KEEP, _REQUIRE = "--testbed-keep", "--testbed-require"
+_CLOCK, _SEED, _PATIENCE = "--testbed-clock", "--testbed-seed", "--testbed-patience"
 _DIRECTORY = "results/pytest"
 
 _running: pytest.StashKey[Lab] = pytest.StashKey()
@@ -40,6 +42,35 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="Fail the tests whose labs cannot be built on this machine, instead of skipping them.",
     )
+    group.addoption(
+        _CLOCK,
+        choices=("real", "virtual"),
+        default=os.environ.get("TESTBED_CLOCK", "real"),
+        help="Run the tests by the real clock, or all of them by a virtual one, inside a kernel of "
+        "`testbed kernel build`: exact times, the same packets in every run.",
+    )
+    group.addoption(
+        _SEED, type=int, default=1, metavar="N", help="The seed of all that is random there."
+    )
+    group.addoption(
+        _PATIENCE,
+        type=float,
+        default=300.0,
+        metavar="SECONDS",
+        help="End the tests there, with their stacks shown, after so much real time of silence.",
+    )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> int | None:
+    if config.getoption(_CLOCK) != "virtual":
+        return None
+    from testbed.kernel.uml import boot
+    from testbed.pytest_clock import run_inside
+
+    if boot.inside():
+        return None
+    return run_inside(config, config.getoption(_SEED), config.getoption(_PATIENCE))
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -82,8 +81,11 @@ class Choice:
         versions: where several are compared. Raises `KernelError` for what is not there and for
         what cannot be.
         """
+        from testbed.kernel.uml import boot
         from testbed.kernel.uml.store import find_kernel
 
+        if boot.inside():  # the choice was made outside
+            return {}
         if versions:
             return {version: find_kernel(version).name for version in versions}
         if self.clock == "virtual" and self.kernel == HOST:
@@ -124,13 +126,7 @@ def rerun(choice: Choice, command: str | None) -> int | None:
             [sys.executable, "-m", "testbed", *words],
             kernel=choice.bootable(),
             writable=folders,
-            environment=environment_inside(),
         )
-
-
-def environment_inside() -> dict[str, str]:
-    """This process's environment for a command in a kernel that has been chosen already."""
-    return {name: value for name, value in os.environ.items() if name != "TESTBED_CLOCK"}
 
 
 def without_options(words: Sequence[str]) -> list[str]:

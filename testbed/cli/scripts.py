@@ -14,7 +14,6 @@ from testbed.cli.kernel import (
     ClockOption,
     KernelOption,
     SeedOption,
-    environment_inside,
     writable,
 )
 from testbed.cli.output import example
@@ -54,7 +53,5 @@ def execute(
         userns.enter_if_needed()
         os.execv(command[0], command)
     with writable(write or []) as folders:
-        status = uml.run_in_uml(
-            command, kernel=bootable, writable=folders, environment=environment_inside()
-        )
+        status = uml.run_in_uml(command, kernel=bootable, writable=folders)
     raise typer.Exit(status)

@@ -107,6 +107,26 @@ def test_the_environment_chooses_the_clock_and_an_option_overrules_it(tmp_path: 
     assert told == "real\n"
 
 
+def test_pytest_runs_by_the_virtual_clock_and_keeps_what_tests_write(tmp_path: Path):
+    (tmp_path / "test_patient.py").write_text(
+        "import time\n"
+        "def test_two_hours(request):\n"
+        "    time.sleep(7200)\n"
+        "    (request.config.rootpath / 'told').write_text('kept')\n"
+    )
+    (tmp_path / "pytest.ini").write_text("[pytest]\ntimeout = 60\n")
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "--testbed-clock=virtual", "-n", "2"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert "1 passed in 7200." in done.stdout, done.stdout + done.stderr
+    assert (tmp_path / "told").read_text() == "kept"
+
+
 def test_the_kernel_of_this_machine_has_no_virtual_clock():
     told = command("run", "docomo", "--clock", "virtual", "--kernel", "host", status=1)
     assert "this machine's own kernel is real" in told
