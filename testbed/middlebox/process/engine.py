@@ -223,7 +223,7 @@ class Engine:
                         self._outlets.loaded()
                     self._outlets.pace(taken, _BATCH)
             self._timers.fire()
-            pipeline.run_errands()
+            pipeline.send_waiting()
 
     def _wait(self, sources: list[Any]) -> list[Any]:
         """Sleep until something is readable or due; what is readable."""

@@ -30,16 +30,16 @@ class _Stage(NamedTuple):
     judge: Judge
 
 
-class _Errand(NamedTuple):
-    """A packet of a function's own that waits for the packet in hand to be judged."""
+class _Waiting(NamedTuple):
+    """A packet of a function's own that waits until the packet in hand has been judged."""
 
     position: int
     toward: Side
     data: bytearray
 
 
-class _Place:
-    """A function's view of the box: it knows where in the row the function stands."""
+class _BoxAt:
+    """The box as the function at one position of the row sees it."""
 
     def __init__(self, pipeline: Pipeline, position: int) -> None:
         self._pipeline = pipeline
@@ -54,11 +54,11 @@ class _Place:
 
     def emit(self, data: bytearray, toward: Side) -> None:
         self._pipeline.created += 1
-        self._pipeline.errands.append(_Errand(self._position, toward, data))
+        self._pipeline.waiting.append(_Waiting(self._position, toward, data))
 
     def release(self, data: bytearray, toward: Side) -> None:
         self._pipeline.held -= 1
-        self._pipeline.errands.append(_Errand(self._position, toward, data))
+        self._pipeline.waiting.append(_Waiting(self._position, toward, data))
 
     def abandon(self, count: int, cause: str) -> None:
         self._pipeline.held -= count
@@ -71,7 +71,7 @@ class Pipeline:
     send: puts a packet out on a side; its OSError counts as a drop. mtu: of the smaller side, in
     bytes. addresses: the node's own on each side. buffer: where to put packets that come, ready to
     be sent on from there. It never looks at a clock of its own: whoever
-    reads packets calls `receive`, then `timers.fire` and `run_errands` when time has passed.
+    reads packets calls `receive`, then `timers.fire` and `send_waiting` when time has passed.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Pipeline:
         self._view = memoryview(self.buffer)
         self._routes: tuple[dict[int, Sequence[_Stage]], ...] = ({}, {})
         self._for_others: list[Sequence[_Stage]] = [(), ()]
-        self.errands: deque[_Errand] = deque()
+        self.waiting: deque[_Waiting] = deque()
         self._in = [[0, 0], [0, 0]]
         self._out = [[0, 0], [0, 0]]
         self.created = 0
@@ -114,7 +114,7 @@ class Pipeline:
             raise LabError(f"middlebox function '{name}' is listed twice; list it once")
         checked = _checked_options(function_type, options)
         position = len(self.functions)
-        self.functions[name] = function_type(_Place(self, position), checked)
+        self.functions[name] = function_type(_BoxAt(self, position), checked)
         self._positions[name] = position
         self._lay_routes()
 
@@ -177,8 +177,8 @@ class Pipeline:
         route = self._routes[side].get(packet.protocol, self._for_others[side])
         if route:
             self._travel(packet, route)
-            if self.errands:
-                self.run_errands()
+            if self.waiting:
+                self.send_waiting()
         else:
             self._leave(packet)
 
@@ -188,8 +188,8 @@ class Pipeline:
             if verdict is not PASS:
                 self._settle(verdict)
                 return
-            if self.errands:  # what the function has sent goes first
-                self.errands.append(_Errand(position, OTHER[packet.side], packet.copy()))
+            if self.waiting:  # what the function has sent goes first
+                self.waiting.append(_Waiting(position, OTHER[packet.side], packet.copy()))
                 return
         self._leave(packet)
 
@@ -201,11 +201,11 @@ class Pipeline:
         else:
             self.count_drop(verdict.cause)
 
-    def run_errands(self) -> None:
+    def send_waiting(self) -> None:
         """Send on what functions have emitted or released, in order."""
         packet = Packet()
-        while self.errands:
-            position, toward, data = self.errands.popleft()
+        while self.waiting:
+            position, toward, data = self.waiting.popleft()
             came_from = OTHER[toward]
             if not packet.load(data, len(data), came_from):
                 self.count_drop("malformed")

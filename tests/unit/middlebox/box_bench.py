@@ -56,7 +56,7 @@ class Bench:
         while (due := self.timers.timeout()) is not None and self.now + due <= end:
             self.now += due
             self.timers.fire()
-            self.pipeline.run_errands()
+            self.pipeline.send_waiting()
         self.now = end
         return self._seen()
 

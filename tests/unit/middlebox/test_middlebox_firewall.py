@@ -162,12 +162,19 @@ def strict(key: bytes) -> Wall:
     return wall
 
 
+def _block(left: int, right: int) -> bytes:
+    return struct.pack("!BBBBII", 1, 1, 5, 10, left, right)
+
+
 @pytest.mark.parametrize(
     ("fields", "passes"),
     [
         ({"seq": FIRST, "payload": bytes(1000)}, True),
         ({"seq": FIRST + 65160 - 100, "payload": bytes(100)}, True),
-        ({"seq": FIRST + 65160 - 99, "payload": bytes(100)}, False),
+        ({"seq": FIRST + 65160, "payload": bytes(100)}, True),  # the last place to begin
+        ({"seq": FIRST + 65161, "payload": bytes(100)}, False),
+        ({"seq": FIRST - 65260, "payload": bytes(100)}, True),  # the last place to end
+        ({"seq": FIRST - 65261, "payload": bytes(100)}, False),
         ({"seq": FIRST - 1}, True),  # a keepalive
         ({"seq": FIRST - 66_000}, False),
         ({"seq": FIRST + 200_000, "flags": RST}, False),
@@ -175,6 +182,8 @@ def strict(key: bytes) -> Wall:
         ({"ack": ANSWER + 1}, False),  # of what was not sent
         ({"ack": ANSWER - 60_000}, True),
         ({"ack": ANSWER - 70_000}, False),
+        ({"ack": ANSWER, "options": _block(ANSWER, ANSWER + 1)}, False),  # SACK of the same
+        ({"ack": ANSWER - 70_000, "options": _block(ANSWER - 9, ANSWER)}, True),
     ],
 )
 def test_strict_windows(key, fields, passes):
@@ -189,13 +198,19 @@ def test_strict_windows(key, fields, passes):
 
 def test_the_window_moves_with_what_is_acknowledged_and_is_scaled(key):
     wall = strict(key)
-    beyond = {"seq": (FIRST + 65160) % (1 << 32), "payload": bytes(1000)}
+    beyond = {"seq": (FIRST + 65161) % (1 << 32), "payload": bytes(1000)}
     assert wall.out(**beyond) == []
     for start in range(0, 65160, 1086):
         assert wall.out(seq=(FIRST + start) % (1 << 32), payload=bytes(1086))
     assert wall.back(ack=(FIRST + 65160) % (1 << 32), window=8)  # 1024 bytes more
     assert wall.out(**beyond)
-    assert wall.out(seq=(FIRST + 66160) % (1 << 32), payload=bytes(25)) == []
+    assert wall.out(seq=(FIRST + 66185) % (1 << 32), payload=bytes(25)) == []
+
+
+def test_a_stray_syn_does_not_move_the_window(key):
+    wall = strict(key)
+    assert wall.out(SYN, seq=1 << 30, ack=0) == []
+    assert wall.out(payload=b"as before")
 
 
 def test_switched_off_it_lets_all_pass_and_set_it_obeys(key):

@@ -12,7 +12,7 @@ from packet_bench import IPV4_KEY, IPV6_KEY, LINUX, checksums_are_right, loaded
 
 from testbed.middlebox.functions.setup_proxy.splice import Splice
 from testbed.wire.craft import tcp_segment
-from testbed.wire.flags import ACK, FIN, PSH, RST, SYN
+from testbed.wire.flags import ACK, FIN, PSH, RST, SYN, URG
 from testbed.wire.icmp import icmp_error
 from testbed.wire.ip import TCP
 from testbed.wire.options import HandshakeOptions
@@ -193,6 +193,25 @@ def test_segments_above_the_servers_mss_are_cut(key):
     for packet in seen:
         assert packet.right and packet.side is INSIDE and packet.ack == SERVER_ISN + 1
         assert struct.unpack("!II", packet.options[8]) == (1, 777000)
+
+
+@pytest.mark.parametrize("urgent", [1, 536, 537, 1400, 3000])
+def test_every_piece_points_at_the_same_urgent_byte_until_that_is_past(urgent):
+    """RFC 9293 section 3.8.5: the pointer counts from the segment's sequence number."""
+    talk = Dialogue(Bench(("setup-proxy", {})), client=HandshakeOptions(mss=1460))
+    talk.open(HandshakeOptions(mss=536))
+    data = tcp_segment(
+        talk.key, seq=FIRST, ack=talk.proxy_isn + 1, flags=ACK | URG, payload=bytes(1400)
+    )
+    struct.pack_into("!H", data, 38, urgent)
+    packet = loaded(data)
+    packet.fill_checksum()
+    pieces = talk.bench.put(OUTSIDE, packet.copy())
+    assert [len(piece.payload) for piece in pieces] == [536, 536, 328]
+    for piece, at in zip(pieces, (0, 536, 1072), strict=True):
+        (pointer,) = struct.unpack_from("!H", piece.transport, 18)
+        assert piece.right and bool(piece.flags & URG) is (urgent > at)
+        assert pointer == max(urgent - at, 0)
 
 
 def test_held_segments_above_the_servers_mss_are_cut():

@@ -13,7 +13,7 @@ from typing import Final
 
 from testbed.wire.checksum import adjusted
 from testbed.wire.edit import add_to_field, replace_bytes, set_length
-from testbed.wire.flags import ACK, FIN, PSH, SYN
+from testbed.wire.flags import ACK, FIN, PSH, SYN, URG
 from testbed.wire.options import NOP, PLAIN_TIMESTAMPS, SACK, TIMESTAMPS, HandshakeOptions
 from testbed.wire.packet import Packet
 from testbed.wire.sequence import MODULUS
@@ -25,6 +25,7 @@ _NO_OPTIONS: Final = 0x50  # the data offset byte of a header of 20 bytes
 _TIMESTAMPS_ONLY: Final = 0x80
 
 _fields = struct.Struct("!IIBBHH")  # from the sequence number to the checksum
+_u16 = struct.Struct("!H")
 _u32 = struct.Struct("!I")
 
 
@@ -174,6 +175,11 @@ def _piece(packet: Packet, start: int, end: int) -> bytearray:
     _u32.pack_into(piece, tcp + 4, (packet.seq + start - packet.payload) & _MASK)
     if end < packet.end:
         piece[tcp + 13] &= ~(FIN | PSH)
+    if piece[tcp + 13] & URG:  # the pointer counts from the sequence number
+        urgent = _u16.unpack_from(piece, tcp + 18)[0] - (start - packet.payload)
+        _u16.pack_into(piece, tcp + 18, max(urgent, 0))
+        if urgent <= 0:
+            piece[tcp + 13] &= ~URG
     set_length(piece, len(piece))
     view = Packet()
     view.load(piece, len(piece), packet.side)
