@@ -2,24 +2,67 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from testbed.cli.output import JsonOption, example, print_json, stdout_console, write_file
+from testbed.errors import TraceError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from testbed.trace import Connection, Trace
+
 CapturesArgument = Annotated[
-    list[Path], typer.Argument(metavar="PCAP...", help="Captures, pcap or pcapng.")
+    list[str],
+    typer.Argument(
+        metavar="PCAP...",
+        help="Captures, pcap or pcapng, also compressed (gz, zst, lz4); - is standard input.",
+    ),
 ]
+CopiesOption = Annotated[
+    bool,
+    typer.Option(
+        "--ignore-copies", help="Leave out packets that the capture holds twice, or forwarded."
+    ),
+]
+
+
+class Sort(StrEnum):
+    """What connections are sorted by."""
+
+    START = "start"
+    DURATION = "duration"
+    RTT = "rtt"
+    BYTES = "bytes"
+    SEGMENTS = "segments"
+    RETRANSMISSIONS = "retransmissions"
+
+
+class Ending(StrEnum):
+    """How a connection ended, as the table says it."""
+
+    FIN = "FIN"
+    RST = "RST"
+    HALF_CLOSED = "half-closed"
+    OPEN = "open"
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command("trace", epilog=example("testbed trace client.pcap"))(trace)
+    app.command(
+        "trace",
+        epilog=example(
+            "testbed trace client.pcap",
+            "tcpdump -w - -i eth0 -c 1000 | testbed trace -",
+            "testbed trace big.pcap.gz --port 443 --sort retransmissions --limit 20",
+        ),
+    )(trace)
     app.command(
         "ladder",
         epilog=example(
@@ -28,18 +71,79 @@ def register(app: typer.Typer) -> None:
     )(ladder)
 
 
-def trace(captures: CapturesArgument, json: JsonOption = False) -> None:
-    """Tabulate the TCP connections of captures: round-trip times, bytes, retransmissions, end."""
-    from testbed.report.tables import trace_table
-    from testbed.trace import read_trace
+def trace(
+    captures: CapturesArgument,
+    host: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Only connections of an address, or of a network."),
+    ] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="Only connections of a port.")
+    ] = None,
+    end: Annotated[Ending | None, typer.Option(help="Only connections that ended so.")] = None,
+    sort: Annotated[
+        Sort | None, typer.Option(help="Largest first; `start`: earliest first.")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Show so many at most.")] = None,
+    ignore_copies: CopiesOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Tabulate the TCP connections of captures: round-trip times, bytes, retransmissions, end.
 
-    tables = [trace_table(read_trace(path)) for path in captures]
+    Exit status 1 when a file is damaged: it is read up to there.
+    """
+    from testbed.report import trace_table
+
+    wanted = _wanted(host, port, end)
+    traces = [_read(name, ignore_copies=ignore_copies) for name in captures]
+    tables = [
+        trace_table(one, wanted=wanted, sort=sort.value if sort else "", limit=limit)
+        for one in traces
+    ]
     if json:
         print_json([table.data() for table in tables])
-        return
-    console = stdout_console()
-    for table in tables:
-        console.print(table)
+    else:
+        console = stdout_console()
+        for table in tables:
+            console.print(table)
+    if any(one.damage for one in traces):
+        raise typer.Exit(1)
+
+
+def _wanted(
+    host: str | None, port: int | None, end: Ending | None
+) -> Callable[[Connection], bool] | None:
+    """Whether to show a connection; None for all of them."""
+    from ipaddress import ip_address, ip_network
+
+    if host is None and port is None and end is None:
+        return None
+    try:
+        network = None if host is None else ip_network(host, strict=False)
+    except ValueError:
+        raise TraceError(
+            f"--host takes an address or a network such as 10.0.0.0/8, not '{host}'."
+        ) from None
+
+    def wanted(connection: Connection) -> bool:
+        ends = connection.initiator, connection.responder
+        return (
+            (network is None or any(ip_address(one.address) in network for one in ends))
+            and (port is None or any(one.port == port for one in ends))
+            and (end is None or connection.ended.value == end.value)
+        )
+
+    return wanted
+
+
+def _read(name: str, *, ignore_copies: bool) -> Trace:
+    from testbed.trace import read_trace
+
+    if name != "-":
+        return read_trace(name, ignore_copies=ignore_copies)
+    if sys.stdin.isatty():
+        raise TraceError("There is no capture on standard input, but a terminal.")
+    return read_trace(sys.stdin.buffer, ignore_copies=ignore_copies)
 
 
 def ladder(

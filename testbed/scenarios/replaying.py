@@ -85,5 +85,5 @@ def _first_difference(before: Path, after: Path, name: Path) -> str:
 def _packets(path: Path) -> Iterator[tuple[int, bytes]]:
     """Time in ns and bytes of each packet."""
     file = CaptureFile(path)
-    for time, _, start, end, _ in file.frames():
+    for time, _, start, end, *_ in file.frames():
         yield time, file.data[start:end]

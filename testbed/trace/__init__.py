@@ -1,7 +1,9 @@
 """Captures read back: frames, segments, connections, and one segment in several captures. Pure."""
 
-from testbed.trace.connections import Connection, Direction, End, Handshake, HandshakeRtt
+from testbed.trace.connections import Connection, End
+from testbed.trace.directions import Direction
 from testbed.trace.fates import Fate, read_fates
+from testbed.trace.handshake import Handshake, HandshakeRtt
 from testbed.trace.journeys import Journey, Passage, Stop, Vantage, follow
 from testbed.trace.match import (
     ConnectionPair,

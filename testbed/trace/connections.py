@@ -6,13 +6,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
-import msgspec
-
+from testbed.trace.directions import Direction, directions_of
 from testbed.trace.grouping import Group
-from testbed.trace.ranges import Ranges, Unwrapper
+from testbed.trace.handshake import Handshake, HandshakeRtt, read_handshake
 from testbed.trace.segments import Endpoint, Flow, Segment
 from testbed.wire.flags import ACK, FIN, RST, SYN
-from testbed.wire.sequence import difference
 
 
 class End(StrEnum):
@@ -24,60 +22,6 @@ class End(StrEnum):
     OPEN = "open"
 
 
-class HandshakeRtt(msgspec.Struct, frozen=True):
-    """Round trip times of a handshake in ns, as seen where the capture was taken.
-
-    to_responder: from the (last) SYN to the SYN/ACK: the path between here and the responder.
-    to_initiator: from the SYN/ACK to its ACK: the path between here and the initiator.
-    """
-
-    to_responder: int
-    to_initiator: int
-
-    @property
-    def total(self) -> int:
-        return self.to_responder + self.to_initiator
-
-
-class Handshake(msgspec.Struct, frozen=True, eq=False):
-    """The three segments of a handshake, each None when the capture lacks it.
-
-    syn is the last one before the SYN/ACK; syn_ack the last one before the ACK.
-    """
-
-    syn: Segment | None
-    syn_ack: Segment | None
-    ack: Segment | None
-
-    @property
-    def rtt(self) -> HandshakeRtt | None:
-        if self.syn is None or self.syn_ack is None or self.ack is None:
-            return None
-        return HandshakeRtt(self.syn_ack.time - self.syn.time, self.ack.time - self.syn_ack.time)
-
-
-class Direction(msgspec.Struct, frozen=True, eq=False):
-    """What one endpoint sent.
-
-    isn: its initial sequence number; when its SYN is missing, inferred as one before its first
-    segment, and `isn_seen` is False.
-    payload_bytes: bytes of payload in all its segments; unique_bytes counts each byte once.
-    retransmissions: segments of which a part was sent before; neither keepalive nor window
-    probes are. As the capture shows it: what was lost before this point is not "sent before".
-    oversized: segments larger than the other side's MSS, which no wire carries: the capture was
-    taken where segmentation offload is at work.
-    """
-
-    flow: Flow
-    isn: int
-    isn_seen: bool
-    segments: tuple[Segment, ...]
-    payload_bytes: int
-    unique_bytes: int
-    retransmissions: tuple[Segment, ...]
-    oversized: tuple[Segment, ...]
-
-
 @dataclass(frozen=True, eq=False)
 class Connection:
     """One TCP connection; everything beyond its list of segments is computed when asked for.
@@ -86,12 +30,14 @@ class Connection:
     outward: the direction from initiator to responder; its SYN tells.
     guessed: the SYN is not in the capture and the initiator is inferred, from the SYN/ACK or
     else as the side with the higher port.
+    ordered: time never goes back in the capture.
     """
 
     number: int
     outward: Flow
     segments: tuple[Segment, ...]
     guessed: bool
+    ordered: bool = True
 
     @property
     def initiator(self) -> Endpoint:
@@ -103,25 +49,40 @@ class Connection:
 
     @property
     def start(self) -> int:
-        """ns since the epoch of the first segment."""
-        return self.segments[0].time
+        """ns since the epoch of the earliest segment."""
+        if self.ordered:
+            return self.segments[0].time
+        return min(segment.time for segment in self.segments)
 
     @property
     def end(self) -> int:
-        """ns since the epoch of the last segment."""
-        return self.segments[-1].time
+        """ns since the epoch of the latest segment."""
+        if self.ordered:
+            return self.segments[-1].time
+        return max(segment.time for segment in self.segments)
+
+    @property
+    def around(self) -> tuple[str, ...]:
+        """The VLANs and tunnels that it is in, from the outside in."""
+        return self.outward.around
 
     def is_outward(self, segment: Segment) -> bool:
         """Whether the initiator sent it."""
         return segment.flow is self.outward
 
-    @cached_property
+    @property
     def by_initiator(self) -> Direction:
-        return _direction(self, outward=True)
+        return self.directions[0]
+
+    @property
+    def by_responder(self) -> Direction:
+        return self.directions[1]
 
     @cached_property
-    def by_responder(self) -> Direction:
-        return _direction(self, outward=False)
+    def directions(self) -> tuple[Direction, Direction]:
+        """What the initiator sent, and what the responder sent."""
+        back, outward = self._isns
+        return directions_of(self.segments, self.outward, outward, back)
 
     def direction_of(self, segment: Segment) -> Direction:
         return self.by_initiator if self.is_outward(segment) else self.by_responder
@@ -144,7 +105,7 @@ class Connection:
 
     @cached_property
     def handshake(self) -> Handshake:
-        return _handshake(self)
+        return read_handshake(self.segments, self.outward)
 
     @property
     def handshake_rtt(self) -> HandshakeRtt | None:
@@ -153,12 +114,22 @@ class Connection:
 
     @cached_property
     def ended(self) -> End:
-        """RST when one came before both sides had sent their FIN."""
+        """RST when one came before both sides had sent their FIN, and ended it.
+
+        A RST ends nothing if both sides send other segments after it: it was out of the window,
+        or answered a challenge ACK for another connection.
+        """
+        last_words: dict[Flow, int] = {}
+        for index, segment in enumerate(self.segments):
+            if not segment.flags & RST:
+                last_words[segment.flow] = index
+        goes_on = min(last_words.values()) if len(last_words) == 2 else -1
         finished = set()
-        for segment in self.segments:
+        for index, segment in enumerate(self.segments):
             if segment.flags & RST:
-                return End.RST
-            if segment.flags & FIN:
+                if index > goes_on:
+                    return End.RST
+            elif segment.flags & FIN:
                 finished.add(segment.flow)
                 if len(finished) == 2:
                     return End.FIN
@@ -184,7 +155,7 @@ class Connection:
         )
 
 
-def connection_of(number: int, group: Group) -> Connection:
+def connection_of(number: int, group: Group, *, ordered: bool = True) -> Connection:
     """The connection that a group of segments makes."""
     outward = group.initiator
     guessed = outward is None
@@ -195,7 +166,7 @@ def connection_of(number: int, group: Group) -> Connection:
             outward = other if first in group.syn_acks else first
         else:
             outward = first if first.source.port >= other.source.port else other
-    return Connection(number, outward, tuple(group.segments), guessed)
+    return Connection(number, outward, tuple(group.segments), guessed, ordered)
 
 
 def _isn(connection: Connection, *, outward: bool) -> tuple[int, bool]:
@@ -210,98 +181,3 @@ def _isn(connection: Connection, *, outward: bool) -> tuple[int, bool]:
         elif inferred is None and segment.flags & ACK:
             inferred = segment.ack - 1 & 0xFFFF_FFFF
     return inferred or 0, False
-
-
-def _handshake(connection: Connection) -> Handshake:
-    syn: Segment | None = None
-    syn_ack: Segment | None = None
-    for segment in connection.segments:
-        syn_and_ack = segment.flags & (SYN | ACK)
-        if segment.flags & RST:
-            continue
-        if connection.is_outward(segment):
-            if syn_and_ack == SYN and syn_ack is None:
-                syn = segment
-            elif (
-                syn_and_ack == ACK
-                and syn_ack is not None
-                and difference(segment.ack, syn_ack.seq) > 0
-            ):
-                return Handshake(syn, syn_ack, segment)
-        elif syn_and_ack == SYN | ACK:
-            syn_ack = segment
-    return Handshake(syn, syn_ack, None)
-
-
-def _direction(connection: Connection, *, outward: bool) -> Direction:
-    """Walk through a connection once, watching what one side sends."""
-    isn, isn_seen = connection._isns[outward]
-    flow = connection.outward
-    sent: list[Segment] = []
-    retransmissions: list[Segment] = []
-    oversized: list[Segment] = []
-    sequence, seen, data = Unwrapper(isn), Ranges(), Ranges()
-    payload_bytes = 0
-    receiver = _Receiver()
-    for segment in connection.segments:
-        if connection.is_outward(segment) != outward:
-            receiver.take(segment)
-            continue
-        flow = segment.flow
-        sent.append(segment)
-        payload_bytes += segment.length
-        if receiver.mss is not None and segment.length > receiver.mss:
-            oversized.append(segment)
-        if segment.span == 0 or segment.flags & RST:
-            continue
-        start = sequence.position(segment.seq)
-        if receiver.is_probe(segment, start, seen):
-            continue
-        end = start + segment.span
-        if seen.overlaps(start, end):
-            retransmissions.append(segment)
-        seen.add(start, end)
-        payload_start = start + (segment.flags >> 1 & 1)
-        data.add(payload_start, payload_start + segment.length)
-    if not sent and outward is False:
-        flow = Flow(connection.responder, connection.initiator)
-    return Direction(
-        flow=flow,
-        isn=isn,
-        isn_seen=isn_seen,
-        segments=tuple(sent),
-        payload_bytes=payload_bytes,
-        unique_bytes=data.total,
-        retransmissions=tuple(retransmissions),
-        oversized=tuple(oversized),
-    )
-
-
-class _Receiver:
-    """What the receiving side has said so far."""
-
-    def __init__(self) -> None:
-        self.mss: int | None = None
-        self.ack: int | None = None
-        self.window: int | None = None
-
-    def take(self, segment: Segment) -> None:
-        if segment.flags & SYN:
-            self.mss = segment.options.mss or self.mss
-        if segment.flags & ACK and not segment.flags & RST:
-            self.window = segment.window
-            if self.ack is None or difference(segment.ack, self.ack) > 0:
-                self.ack = segment.ack
-
-    def is_probe(self, segment: Segment, start: int, seen: Ranges) -> bool:
-        """Whether one byte of payload is there to provoke an ACK, not to be delivered.
-
-        A keepalive probe repeats the last byte although it was acknowledged (RFC 9293, 3.8.4);
-        a window probe sends the byte that a closed window does not allow (3.8.6.1).
-        """
-        if segment.length != 1 or segment.flags & (SYN | FIN) or self.ack is None:
-            return False
-        ahead = difference(segment.seq, self.ack)
-        if ahead == -1:
-            return seen.end == start + 1
-        return ahead == 0 and self.window == 0

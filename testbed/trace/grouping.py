@@ -14,12 +14,23 @@ from testbed.wire.flags import ACK, FIN, RST, SYN
 
 
 class Group:
-    """The segments of one connection, and what decides whether a SYN still belongs to it."""
+    """The segments of one connection, and what decides whether a SYN still belongs to it.
 
-    __slots__ = ("finished", "initiator", "isns", "reset", "segments", "syn_acks", "track")
+    before: the connection before it between the same endpoints, and `interrupted`: whether that
+    one was not over.
+    answered: a SYN of this one was answered by a SYN/ACK.
+    """
 
-    def __init__(self, track: Track) -> None:
+    __slots__ = (
+        "answered", "before", "finished", "initiator", "interrupted", "isns", "reset", "segments",
+        "syn_acks", "track",
+    )  # fmt: skip
+
+    def __init__(self, track: Track, before: Group | None = None) -> None:
         self.track = track
+        self.before = before
+        self.interrupted = before is not None and not before.over
+        self.answered = False
         self.segments: list[Segment] = []
         self.initiator: Flow | None = None
         self.isns: dict[Flow, int] = {}
@@ -39,6 +50,7 @@ class Group:
         elif segment.flags & SYN:
             self.isns.setdefault(flow, segment.seq)
             if segment.flags & ACK:
+                self.answered = True
                 self.syn_acks.setdefault(flow, segment.ack)
             elif self.initiator is None:
                 self.initiator = flow
@@ -76,9 +88,9 @@ class Track:
         self.flow = flow
         self.groups = groups
 
-    def begin(self) -> None:
+    def begin(self, before: Group | None = None) -> None:
         """Start a new connection between the two endpoints."""
-        group = Group(self)
+        group = Group(self, before)
         self.groups.append(group)
         for track in (self, self.opposite):
             track.group = group
@@ -89,11 +101,17 @@ class Track:
         group = self.group
         opens = segment.flags & (SYN | RST) == SYN
         if opens and group.segments and group.refuses(segment, self.opposite.flow):
-            self.begin()
+            self.begin(group)
         self.group.note(segment)
 
 
-def new_track(key: bytes, tracks: dict[bytes, Track], groups: list[Group]) -> Track:
+Tracks = dict[bytes | tuple[bytes, tuple[str, ...]], Track]
+"""By key: addresses and ports, and with the VLANs and tunnels around them where there are any."""
+
+
+def new_track(
+    key: bytes, tracks: Tracks, groups: list[Group], around: tuple[str, ...] = ()
+) -> Track:
     """The track of a key that was not seen before; both directions are entered in `tracks`.
 
     key: source address, destination address, source port, destination port: 12 or 36 bytes.
@@ -103,11 +121,59 @@ def new_track(key: bytes, tracks: dict[bytes, Track], groups: list[Group]) -> Tr
     ports = key[-4:-2], key[-2:]
     near = Endpoint(str(ip_address(source)), int.from_bytes(ports[0], "big"))
     far = Endpoint(str(ip_address(destination)), int.from_bytes(ports[1], "big"))
-    track = tracks[key] = Track(Flow(near, far), groups)
+    track = Track(Flow(near, far, around), groups)
+    back_key = destination + source + ports[1] + ports[0]
+    tracks[(key, around) if around else key] = track
     if near == far:  # a connection to itself: one track plays both directions
         track.opposite = track
     else:
-        back = tracks[destination + source + ports[1] + ports[0]] = Track(Flow(far, near), groups)
+        back = Track(Flow(far, near, around), groups)
+        tracks[(back_key, around) if around else back_key] = back
         track.opposite, back.opposite = back, track
     track.begin()
     return track
+
+
+def put_strays_back(groups: list[Group]) -> list[Group]:
+    """The groups, with what belongs to an older connection put back into that.
+
+    A SYN with another sequence number inside a connection is answered by a challenge ACK (RFC
+    9293 section 3.10.7.4). Either the connection goes on; then nothing answers the SYN with a
+    SYN/ACK. Or its client is gone and answers with a RST, and tries again; then challenge ACK and
+    RST are the last segments of the older connection.
+    """
+    owner: dict[Group, Group] = {}
+    kept = []
+    for group in groups:
+        old = group.before
+        if old is None:
+            kept.append(group)
+            continue
+        old = owner.get(old, old)
+        if group.interrupted and not group.answered and _goes_on(group):
+            old.segments += group.segments
+            owner[group] = old
+            continue
+        kept.append(group)
+        if group.answered and (strays := _before_the_answer(group)):
+            old.segments += strays
+            taken = set(strays)
+            group.segments[:] = [one for one in group.segments if one not in taken]
+    return kept
+
+
+def _goes_on(group: Group) -> bool:
+    """Whether both sides send after the SYN, so that the older connection must be alive."""
+    senders = {one.flow for one in group.segments if not one.flags & (SYN | RST)}
+    return len(senders) == 2 or group.track.opposite is group.track
+
+
+def _before_the_answer(group: Group) -> list[Segment]:
+    """The segments without SYN between a SYN and the SYN/ACK: numbers of another connection."""
+    strays: list[Segment] = []
+    for segment in group.segments:
+        if segment.flags & (SYN | ACK) == SYN | ACK:
+            return strays
+        if not segment.flags & SYN and not segment.length:
+            strays.append(segment)
+    return []

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from testbed.errors import TraceError
-from testbed.trace.connections import Connection, Direction
+from testbed.trace.connections import Connection
+from testbed.trace.directions import Direction
 from testbed.trace.pcap import CaptureFile
 from testbed.trace.reader import read_trace
 from testbed.trace.segments import Segment
@@ -26,7 +27,7 @@ def connection_in(capture: Path) -> Connection:
 def fragments_in(capture: Path) -> int:
     """Fragments of IPv4 and IPv6 datagrams in a capture of Ethernet without tags."""
     file = CaptureFile(capture)
-    return sum(_is_fragment(file.data[start:end]) for _, _, start, end, _ in file.frames())
+    return sum(_is_fragment(file.data[start:end]) for _, _, start, end, *_ in file.frames())
 
 
 def _is_fragment(frame: bytes) -> bool:
@@ -84,15 +85,3 @@ def pure_acks(direction: Direction) -> list[Segment]:
         for segment in direction.segments
         if not segment.length and segment.flags & (ACK | SYN | FIN | RST) == ACK
     ]
-
-
-def keepalive_probes(sender: Direction) -> int:
-    """Empty segments that lie one byte behind what was sent (RFC 9293 section 3.8.4)."""
-    count, sent = 0, sender.isn
-    for segment in sender.segments:
-        end = segment.seq + segment.span
-        if not segment.span and difference(segment.seq, sent) == -1:
-            count += 1
-        elif difference(end, sent) > 0:
-            sent = end
-    return count

@@ -8,33 +8,28 @@ bounded by the file's size, whatever its length fields claim.
 
 from __future__ import annotations
 
-import mmap
 import os
-import stat
 import struct
+from collections import Counter
 from collections.abc import Iterator
-from io import FileIO
-from pathlib import Path
-from typing import Literal, NoReturn
+from typing import BinaryIO, Literal, NoReturn
 
 import msgspec
 
 from testbed.errors import TraceError
+from testbed.trace.source import read_source
 
 NANOSECONDS = 1_000_000_000
-MAX_FRAME = 1 << 24
-"""Bytes; a longer record is damage, not a packet (libpcap and wireshark draw the line here)."""
+MAX_FRAME = 1 << 18
+"""Bytes; a record longer than this and than the snap length is damage, not a packet (libpcap's
+MAXIMUM_SNAPLEN, wireshark's WTAP_MAX_PACKET_SIZE_STANDARD)."""
 
-_MAPPED_FROM = 64 << 20
-
-Buffer = bytes | mmap.mmap
-"""The content of a file; a slice of it is `bytes`."""
-
-Frame = tuple[int, int, int, int, int]
-"""(time in ns since the epoch, link type, start, end, length on the wire); the captured bytes are
-`data[start:end]`."""
+Frame = tuple[int, int, int, int, int, int]
+"""(time in ns since the epoch, link type, start, end, length on the wire, index of the interface);
+the captured bytes are `data[start:end]`."""
 
 _ByteOrder = Literal["<", ">"]
+_BYTE_ORDER: dict[_ByteOrder, Literal["little", "big"]] = {"<": "little", ">": "big"}
 
 _PCAP_MAGIC: dict[bytes, tuple[_ByteOrder, int]] = {
     b"\xd4\xc3\xb2\xa1": ("<", 1000),
@@ -46,7 +41,11 @@ _SECTION_HEADER = b"\x0a\x0d\x0d\x0a"
 _INTERFACE, _OBSOLETE_PACKET, _SIMPLE_PACKET, _ENHANCED_PACKET = 1, 2, 3, 6
 _PACKETS = frozenset({_ENHANCED_PACKET, _OBSOLETE_PACKET})
 _PACKET_HEADER = {order: struct.Struct(f"{order}IIIII").unpack_from for order in "<>"}
+_INTERFACE_STATISTICS = 5
 _OPTION_END, _OPTION_NAME, _OPTION_RESOLUTION, _OPTION_TIME_OFFSET = 0, 2, 9, 14
+_PACKET_DROPS = 4
+_STATISTICS_DROPS = (5, 7)  # by the interface, by the operating system
+_UNKNOWN_DROPS = 0xFFFF  # in an obsolete packet block
 
 
 class Interface(msgspec.Struct, frozen=True):
@@ -60,18 +59,32 @@ class Interface(msgspec.Struct, frozen=True):
     name: str = ""
 
 
-class CaptureFile:
-    """One capture file; iterate over `frames()` once, then `truncated` is known.
+class _Damage(Exception):
+    """Where the structure of a file is damaged: offset in bytes, and what is wrong there."""
 
-    Raises TraceError, with file and offset, where the structure of the file is damaged. A file
-    that merely stops in the middle of its last record is read up to there and `truncated` is set.
+    def __init__(self, offset: int, what: str) -> None:
+        super().__init__(f"damaged at byte {offset}: {what}")
+
+
+class CaptureFile:
+    """One capture file; iterate over `frames()` once, then the other attributes are known.
+
+    interfaces: as described in the file, in order.
+    truncated: the file stops in the middle of its last record.
+    lost: packets that, by the file's own counters, were not captured for want of room.
+
+    Raises TraceError for what is no capture file, or is damaged before its first record.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, source: str | os.PathLike[str] | BinaryIO) -> None:
+        read = read_source(source)
+        self.path = path = read.path
+        self.data = read.data
         self.interfaces: list[Interface] = []
         self.truncated = False
-        self.data = _read(path)
+        self._damage = ""
+        self._unpacked_badly = read.damage
+        self._drops: Counter[tuple[int, str]] = Counter()
         self.format: Literal["pcap", "pcapng"] = "pcap"
         magic = self.data[:4]
         if magic == _SECTION_HEADER:
@@ -82,15 +95,38 @@ class CaptureFile:
                 f"byte 0, found {magic.hex() or 'nothing'}. Give a file written by tcpdump -w."
             )
 
+    @property
+    def lost(self) -> int:
+        per_interface = {interface for interface, _ in self._drops}
+        return sum(
+            max(self._drops[interface, "packets"], self._drops[interface, "statistics"])
+            for interface in per_interface
+        )
+
+    @property
+    def damage(self) -> str:
+        """Where and how the file is damaged: "damaged at byte 24: ..."; frames end there.
+
+        Empty for a sound file.
+        """
+        if self._unpacked_badly and not self._damage:
+            return f"damaged at byte {len(self.data)}: {self._unpacked_badly}"
+        return self._damage
+
     def frames(self) -> Iterator[Frame]:
-        """All frames in the order of the file."""
+        """All frames in the order of the file, up to its end or to where it is damaged."""
         return self._pcap_frames() if self.format == "pcap" else self._pcapng_frames()
 
+    def _stop_at(self, damage: _Damage) -> None:
+        """End reading where the file is damaged."""
+        if not self.interfaces:
+            raise TraceError(
+                f"{self.path}: {damage}. Nothing can be read from it: capture again."
+            ) from None
+        self._damage = str(damage)
+
     def _damaged(self, offset: int, what: str) -> NoReturn:
-        raise TraceError(
-            f"{self.path}: damaged at byte {offset}: {what}. "
-            "Capture again, or cut the file before this offset."
-        )
+        raise _Damage(offset, what)
 
     # -- pcap ------------------------------------------------------------------------------
 
@@ -98,32 +134,50 @@ class CaptureFile:
         data = self.data
         size = len(data)
         order, tick = _PCAP_MAGIC[data[:4]]
-        if size < 24:
-            self._damaged(0, f"the pcap header has 24 bytes, found {size}")
+        try:
+            snap_length, link = self._pcap_header(order, tick)
+        except _Damage as damage:
+            self._stop_at(damage)
+            return
+        record = struct.Struct(f"{order}IIII")
+        unpack = record.unpack_from
+        offset = 24
+        last = size - record.size
+        most = max(snap_length, MAX_FRAME)
+        while offset <= last:
+            seconds, fraction, captured, length = unpack(data, offset)
+            start = offset + 16
+            end = start + captured
+            if captured > most or end > size:
+                if captured > most:
+                    self._stop_at(_Damage(offset, f"a record claims {captured} captured bytes"))
+                    return
+                break
+            yield seconds * NANOSECONDS + fraction * tick, link, start, end, length, 0
+            offset = end
+        self.truncated = offset < size and not self._unpacked_badly
+
+    def _pcap_header(self, order: _ByteOrder, tick: int) -> tuple[int, int]:
+        """Snap length and link type."""
+        data = self.data
+        if len(data) < 24:
+            self._damaged(0, f"the pcap header has 24 bytes, found {len(data)}")
         major, minor, _, _, snap_length, link = struct.unpack_from(f"{order}HHiIII", data, 4)
         if major != 2:
             self._damaged(4, f"expected pcap version 2.4, found {major}.{minor}")
         link &= 0xFFFF  # the upper bits tell the length of a frame check sequence
         self.interfaces.append(Interface(link, snap_length, NANOSECONDS // tick))
-        record = struct.Struct(f"{order}IIII")
-        unpack = record.unpack_from
-        offset = 24
-        last = size - record.size
-        while offset <= last:
-            seconds, fraction, captured, length = unpack(data, offset)
-            start = offset + 16
-            end = start + captured
-            if end > size:
-                if captured > MAX_FRAME:
-                    self._damaged(offset, f"a record claims {captured} captured bytes")
-                break
-            yield seconds * NANOSECONDS + fraction * tick, link, start, end, length
-            offset = end
-        self.truncated = offset < size
+        return snap_length, link
 
     # -- pcapng ----------------------------------------------------------------------------
 
     def _pcapng_frames(self) -> Iterator[Frame]:
+        try:
+            yield from self._pcapng_blocks()
+        except _Damage as damage:
+            self._stop_at(damage)
+
+    def _pcapng_blocks(self) -> Iterator[Frame]:
         data = self.data
         size = len(data)
         order: _ByteOrder = "<"
@@ -137,7 +191,7 @@ class CaptureFile:
                 header = struct.Struct(f"{order}II")
             kind, length = header.unpack_from(data, offset)
             end = offset + length
-            if length < 12 or length % 4 or length > MAX_FRAME + 4096:
+            if length < 12 or length % 4 or (end > size and length > MAX_FRAME + 4096):
                 self._damaged(offset, f"a block of type {kind:#x} claims {length} bytes")
             if end > size:
                 break
@@ -152,8 +206,10 @@ class CaptureFile:
             elif kind == _INTERFACE:
                 section.append(self._describe(order, offset, end))
                 self.interfaces.append(section[-1])
+            elif kind == _INTERFACE_STATISTICS:
+                self._note_statistics(len(self.interfaces) - len(section), order, offset, end)
             offset = end
-        self.truncated = offset < size
+        self.truncated = offset < size and not self._unpacked_badly
 
     def _packet(
         self, section: list[Interface], order: _ByteOrder, kind: int, offset: int, end: int
@@ -162,20 +218,42 @@ class CaptureFile:
         if end - offset < 32:
             self._damaged(offset, f"a packet block of {end - offset} bytes has no header")
         index, high, low, captured, wire = _PACKET_HEADER[order](self.data, offset + 8)
+        drops = 0
         if kind == _OBSOLETE_PACKET:  # 16 bits of interface, 16 bits of drop count
-            index = index & 0xFFFF if order == "<" else index >> 16
+            index, drops = struct.unpack_from(f"{order}HH", self.data, offset + 8)
+            drops = 0 if drops == _UNKNOWN_DROPS else drops
         interface = self._interface(section, index, offset)
         start = offset + 28
         if captured > end - 4 - start:
             self._damaged(
                 offset, f"a packet block of {end - offset} bytes claims {captured} captured bytes"
             )
+        index += len(self.interfaces) - len(section)
+        options = start + (captured + 3 & ~3)
+        if kind == _ENHANCED_PACKET and end - options >= 16:
+            for code, value in self._options(order, options, end - 4):
+                if code == _PACKET_DROPS and len(value) == 8:
+                    drops = int.from_bytes(value, _BYTE_ORDER[order])
+        if drops:
+            self._drops[index, "packets"] += drops
         return (
             _time(interface, high << 32 | low),
             interface.link_type,
             start,
             start + captured,
             wire,
+            index,
+        )
+
+    def _note_statistics(self, first: int, order: _ByteOrder, offset: int, end: int) -> None:
+        """Keep the drop counters of an interface statistics block; each replaces earlier ones."""
+        if end - offset < 24:
+            self._damaged(offset, "interface statistics without an interface")
+        (index,) = struct.unpack_from(f"{order}I", self.data, offset + 8)
+        self._drops[first + index, "statistics"] = sum(
+            int.from_bytes(value, _BYTE_ORDER[order])
+            for code, value in self._options(order, offset + 20, end - 4)
+            if code in _STATISTICS_DROPS and len(value) == 8
         )
 
     def _section_order(self, offset: int) -> _ByteOrder:
@@ -235,7 +313,8 @@ class CaptureFile:
         (wire,) = struct.unpack_from(f"{order}I", self.data, offset + 8)
         start = offset + 12
         captured = min(wire, interface.snap_length or wire, end - 4 - start)
-        return time, interface.link_type, start, start + captured, wire
+        index = len(self.interfaces) - len(section)
+        return time, interface.link_type, start, start + captured, wire, index
 
 
 def _time(interface: Interface, ticks: int) -> int:
@@ -248,26 +327,3 @@ def _time(interface: Interface, ticks: int) -> int:
     else:
         time = ticks * NANOSECONDS // unit
     return time + interface.time_offset * NANOSECONDS
-
-
-def _read(path: Path) -> Buffer:
-    try:
-        if not stat.S_ISREG(path.stat().st_mode):
-            raise TraceError(f"{path}: expected a regular file. Save the capture to a file first.")
-        with path.open("rb", buffering=0) as file:
-            return _read_all(file)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise TraceError(f"{path}: cannot be read: {reason}.") from error
-
-
-def _read_all(file: FileIO) -> Buffer:
-    """The content: a copy of a small file, a mapping of a large one.
-
-    Copying a large file costs more than parsing it. But who shortens a file that is mapped kills
-    the process that reads it (SIGBUS, mmap(2)), so what is quickly copied is copied.
-    """
-    size = os.fstat(file.fileno()).st_size
-    if size < _MAPPED_FROM or not size:
-        return file.readall()
-    return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from testbed.trace.pcap import Buffer
+from testbed.trace.source import Buffer
 from testbed.wire.flags import FIN, flag_names
 from testbed.wire.options import Options, parse_options
 
@@ -21,10 +21,14 @@ class Endpoint(msgspec.Struct, frozen=True, order=True):
 
 
 class Flow(msgspec.Struct, frozen=True):
-    """One direction between two endpoints; all its segments share the one object."""
+    """One direction between two endpoints; all its segments share the one object.
+
+    around: the VLANs and tunnels that it is in, from the outside in; the same both ways.
+    """
 
     source: Endpoint
     destination: Endpoint
+    around: tuple[str, ...] = ()
 
 
 class Segment(msgspec.Struct, frozen=True, eq=False, gc=False):
@@ -35,6 +39,7 @@ class Segment(msgspec.Struct, frozen=True, eq=False, gc=False):
     seq, ack, window: as in the header; the window is not scaled.
     flags: bits of the TCP header (FIN, SYN, RST, PSH, ACK, URG, ECE, CWR).
     length: payload bytes on the wire; fewer may have been captured.
+    interface: where it was captured, as an index into the interfaces of the file.
     fragment: the first fragment of a larger IP packet; `length` counts this fragment only.
     """
 
@@ -49,7 +54,9 @@ class Segment(msgspec.Struct, frozen=True, eq=False, gc=False):
     _data: Buffer
     _header: int
     _end: int
+    interface: int = 0
     fragment: bool = False
+    _network: int = -1
 
     @property
     def source(self) -> Endpoint:
@@ -58,6 +65,23 @@ class Segment(msgspec.Struct, frozen=True, eq=False, gc=False):
     @property
     def destination(self) -> Endpoint:
         return self.flow.destination
+
+    @property
+    def _ip_header(self) -> int:
+        """Where the IP header is; right before that of TCP unless something else was told."""
+        return self._header - 20 if self._network < 0 else self._network
+
+    @property
+    def ip_identification(self) -> int | None:
+        """The identification of its IPv4 packet; None for IPv6."""
+        data, at = self._data, self._ip_header
+        return data[at + 4] << 8 | data[at + 5] if data[at] >> 4 == 4 else None
+
+    @property
+    def hops_left(self) -> int:
+        """Time to live (IPv4) or hop limit (IPv6)."""
+        data, at = self._data, self._ip_header
+        return data[at + (8 if data[at] >> 4 == 4 else 7)]
 
     @property
     def header_length(self) -> int:

@@ -26,7 +26,7 @@ from testbed.scenarios import (
 )
 from testbed.topology.model import Topology
 from testbed.topology.vary import with_function
-from testbed.trace.observations import connection_in, keepalive_probes
+from testbed.trace.observations import connection_in
 from testbed.traffic import exchange_after_silence
 from testbed.wire.flags import RST
 
@@ -113,7 +113,7 @@ def idle_timeout(
     return {
         "outcome": found.outcome,
         "outcome_ms": found.seconds * 1000,
-        "probes": keepalive_probes(inner.by_initiator),
+        "probes": len(inner.by_initiator.keepalives),
         "retransmissions": len(inner.by_initiator.retransmissions),
         "resets": sum(bool(one.flags & RST) for one in inner.by_responder.segments),
         "bytes_arrived": outer.by_initiator.unique_bytes,

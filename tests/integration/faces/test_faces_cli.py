@@ -187,6 +187,34 @@ def test_trace_tabulates_each_capture(testbed: Testbed, pcaps: list[Path]) -> No
     assert [one["connections"][0]["bytes_by_initiator"] for one in told] == [100, 100]
 
 
+def test_trace_filters_and_sorts(testbed: Testbed, pcaps: list[Path]) -> None:
+    def shown(*options: str) -> list[int]:
+        told = json.loads(testbed("trace", pcaps[0], "--json", *options).stdout)
+        return [connection["number"] for connection in told[0]["connections"]]
+
+    everything = shown()
+    assert shown("--host", "10.0.0.0/8") == everything != []
+    assert shown("--host", "192.0.2.1") == shown("--port", "9") == []
+    assert sorted(shown("--sort", "bytes")) == everything
+    assert shown("--limit", "1") == everything[:1]
+    assert "not 'nowhere'" in testbed.fails(1, "trace", pcaps[0], "--host", "nowhere")
+
+
+def test_trace_reads_standard_input_and_damaged_files(
+    testbed: Testbed, pcaps: list[Path], tmp_path: Path
+) -> None:
+    whole = pcaps[0].read_bytes()
+    command = [sys.executable, "-m", "testbed", "trace", "-", "--json"]
+    done = subprocess.run(command, input=whole, stdout=subprocess.PIPE, timeout=60, check=True)
+    (told,) = json.loads(done.stdout)
+    assert (told["file"], len(told["connections"])) == ("-", 1)
+    damaged = tmp_path / "damaged.pcap"
+    damaged.write_bytes(whole + bytes(8) + b"\xff" * 40)
+    done = testbed("trace", damaged)
+    assert (done.status, done.stderr) == (1, "")
+    assert f"damaged at byte {len(whole)}" in done.stdout
+
+
 def test_ladder_draws_text_picture_and_data(
     testbed: Testbed, pcaps: list[Path], tmp_path: Path
 ) -> None:

@@ -24,6 +24,7 @@ class Recording:
     def __init__(self, path: Path, *, client_isn: int = 1000, server_isn: int = 9000) -> None:
         self.path = path
         self._isns = {True: client_isn, False: server_isn}
+        self._sent = {True: 0, False: 0}
         self._packets: list[tuple[float, bytes]] = []
 
     def client(self, at: float, flags: str, seq: int, ack: int = 0, data: bytes = b"") -> None:
@@ -44,7 +45,9 @@ class Recording:
             ack=(self._isns[not from_client] + ack) % 2**32 if "A" in flags else 0,
             options=[("MSS", 1460)] if "S" in flags else [],
         )
-        packet = Ether(**MACS) / IP(src=source[0], dst=destination[0]) / header
+        self._sent[from_client] += 1
+        network = IP(src=source[0], dst=destination[0], id=self._sent[from_client])
+        packet = Ether(**MACS) / network / header
         self._packets.append((at, bytes(packet / Raw(data) if data else packet)))
 
     def write(self) -> Path:

@@ -105,6 +105,14 @@ class Talk:
         self.server(at + rtt, "SA", 0, 1)
         self.client(at + rtt + 1, "A", 1, 1)
 
+    def again(self, after: float = 0.01, *, ttl: int = 64) -> None:
+        """The last packet once more, with fewer hops left perhaps."""
+        at, frame = self.packets[-1]
+        packet = Ether(frame)
+        packet[IP].ttl = ttl
+        del packet[IP].chksum
+        self.packets.append((at + round(after * 1e6), bytes(packet)))
+
     def _say(
         self,
         from_client: bool,
@@ -117,6 +125,9 @@ class Talk:
         window: int = 502,
         data: bytes | None = None,
         mss: int = 1460,
+        stamps: tuple[int, int] | None = None,
+        identification: int | None = None,
+        ttl: int = 64,
     ) -> None:
         (source, sport), (destination, dport) = self.ends[from_client], self.ends[not from_client]
         header = TCP(
@@ -126,11 +137,14 @@ class Talk:
             seq=(self.isns[from_client] + seq) % 2**32,
             ack=(self.isns[not from_client] + ack) % 2**32 if "A" in flags else 0,
             window=window,
-            options=[("MSS", mss)] if "S" in flags else [],
+            options=([("MSS", mss)] if "S" in flags else [])
+            + ([("Timestamp", stamps)] if stamps else []),
         )
         payload = data if data is not None else bytes((seq + n) % 251 for n in range(size))
         packet: Packet = Ether(**MACS)
-        packet = packet / IP(src=source, dst=destination) / header
+        if identification is None:  # a new one for each packet, as of a host
+            identification = len(self.packets) + 1
+        packet = packet / IP(src=source, dst=destination, id=identification, ttl=ttl) / header
         frame = bytes(packet / Raw(payload) if payload else packet)
         self.packets.append((EPOCH + round(at * 1e6), frame))
 

@@ -111,8 +111,19 @@ def test_a_snap_length_cuts_payload_but_not_lengths(read, pcap):
         b"",
     )
     assert cut_in_options.options.malformed
-    cut_in_header = read(pcap([(0, frame)], snap=50))
-    assert (cut_in_header.segments, cut_in_header.malformed) == ((), 1)
+    (up_to_the_window,) = read(pcap([(0, frame)], snap=50)).segments
+    assert (up_to_the_window.window, up_to_the_window.length) == (8192, 1000)
+    for snap in (1, 13, 14, 20, 33, 34, 40, 49):
+        trace = read(pcap([(0, frame)], snap=snap))
+        assert (trace.segments, trace.malformed, trace.cut) == ((), 0, 1), snap
+
+
+@pytest.mark.parametrize("frame", ["v4", "v6"])
+def test_the_length_is_that_of_the_ip_header_even_beyond_the_frame(read, pcap, frame):
+    """As of captures on lo, or of a tool that cut frames without saying so."""
+    network = {"v4": IP(len=1040), "v6": IPv6(plen=1020)}[frame]
+    (segment,) = read(pcap([(0, bytes(Ether(**MACS) / network / SEGMENT))])).segments
+    assert (segment.length, segment.captured, segment.payload) == (1000, 7, b"payload")
 
 
 def _ip(**fields: int) -> bytes:
@@ -126,14 +137,12 @@ def _ip6(**fields: int) -> bytes:
 @pytest.mark.parametrize(
     "frame",
     [
-        _ip(len=1000),
         _ip(len=30),
         _ip(len=19),
         _ip(len=10, proto=17),
         _ip(ihl=4),
         _ip(ihl=15),
         _ip(version=5),
-        _ip6(plen=1000),
         _ip6(plen=10),
         _ip6(version=4),
         bytes(Ether(**MACS) / V4 / TCP(dataofs=4)),
