@@ -13,21 +13,18 @@ import resource
 import shutil
 import socket
 import subprocess
-import sys
-from pathlib import Path
 
 import msgspec
 
-import testbed
 from testbed.errors import KernelError, MissingProgram
 from testbed.kernel.processes import userns
+from testbed.kernel.processes.interpreter import module_command, module_environment
 from testbed.kernel.processes.process import find_program
 from testbed.kernel.uml.store import built_kernels
 
 QDISCS = ("netem", "tbf", "htb", "fq", "fq_codel", "codel", "red", "pie", "cake")
 
 _SECONDS = 30.0
-_PACKAGE_ROOT = str(Path(testbed.__file__).resolve().parent.parent)
 _DOCKER_SOCKET = "/var/run/docker.sock"
 
 
@@ -100,15 +97,14 @@ def probe() -> Machine:
 
 
 def _look_inside() -> Inside:
-    path = os.pathsep.join(filter(None, [_PACKAGE_ROOT, os.environ.get("PYTHONPATH")]))
     try:
         child = subprocess.run(
-            [sys.executable, "-P", "-m", "testbed.doctor.probe_inside"],
+            module_command("testbed.doctor.probe_inside"),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_SECONDS,
             check=False,
-            env={**os.environ, "PYTHONPATH": path},
+            env=module_environment(),
         )
     except subprocess.TimeoutExpired:
         raise KernelError(f"The probe of this machine did not end within {_SECONDS:g} s.") from None

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
-from importlib.metadata import version
-from pathlib import Path
+from importlib.metadata import distribution, version
+from urllib.parse import unquote, urlsplit
 
 import msgspec
 
-import testbed
 from testbed.kernel.clock import ClockName, clock_name
 from testbed.kernel.processes.process import find_program
 from testbed.lab import Lab
@@ -56,6 +55,20 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
     git_revision: str | None
 
 
+class _DirInfo(msgspec.Struct, frozen=True):
+    editable: bool = False
+
+
+class _VcsInfo(msgspec.Struct, frozen=True):
+    commit_id: str | None = None
+
+
+class _Origin(msgspec.Struct, frozen=True):
+    url: str
+    dir_info: _DirInfo = _DirInfo()
+    vcs_info: _VcsInfo = _VcsInfo()
+
+
 def observe(lab: Lab) -> Environment:
     """The environment of a running lab; sysctls are those of its hosts."""
     hosts = [node for node in lab.nodes.values() if node.kind == "host"]
@@ -90,13 +103,20 @@ def _tcpdump_version() -> str:
 
 
 def _git_revision() -> str | None:
-    """The commit of the source tree that this code runs from; None where there is no such tree."""
-    folder = Path(testbed.__file__).resolve().parent.parent
-    if not (folder / ".git").exists():
+    """The commit that this distribution was installed from; None where none is recorded.
+
+    Source: direct_url.json of the installed distribution (PEP 610).
+    """
+    recorded = distribution("testbed").read_text("direct_url.json")
+    if recorded is None:
         return None
+    origin = msgspec.json.decode(recorded, type=_Origin)
+    if not origin.dir_info.editable:
+        return origin.vcs_info.commit_id
+    folder = unquote(urlsplit(origin.url).path)
     try:
         said = subprocess.run(
-            ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=12"],
+            ["git", "-C", folder, "describe", "--always", "--dirty", "--abbrev=12"],
             capture_output=True,
             text=True,
             check=False,

@@ -6,14 +6,13 @@ import difflib
 import importlib
 import itertools
 import pkgutil
-import sys
 from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
-import testbed
 from testbed.errors import ScenarioError
 from testbed.loading import load
 from testbed.scenarios.judgement import Judgement, Measurements
@@ -183,12 +182,8 @@ def find(target: str) -> tuple[Scenario, Topology]:
 
 
 def topology_folders() -> tuple[Path, ...]:
-    """Where topologies are looked for: here, beside the package, where it was installed to."""
-    return (
-        Path("topologies"),
-        Path(testbed.__file__).resolve().parent.parent / "topologies",
-        Path(sys.prefix) / "share" / "testbed" / "topologies",
-    )
+    """Where topologies are looked for: in the current folder, then in this package."""
+    return Path("topologies"), Path(str(resources.files("testbed"))) / "topologies"
 
 
 def topology_path(name: str) -> Path:

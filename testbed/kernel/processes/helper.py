@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
-import sys
-from pathlib import Path
 
 from testbed.kernel.namespace import Namespace
 from testbed.kernel.processes.control import ControlChannel
+from testbed.kernel.processes.interpreter import module_command, module_environment
 from testbed.kernel.processes.process import Process, ProcessGroup
 
-#: The folder that this package is imported from.
-_PACKAGE_ROOT = str(Path(__file__).resolve().parents[__name__.count(".")])
 _LAST_WORDS_SECONDS = 2.0
 
 
@@ -38,15 +34,13 @@ class Helper:
 def start_helper(group: ProcessGroup, namespace: Namespace, module: str, name: str) -> Helper:
     """Run `python -m MODULE --control FD` in the namespace, with this very interpreter."""
     ours, theirs = socket.socketpair()
-    path = os.pathsep.join(filter(None, [_PACKAGE_ROOT, os.environ.get("PYTHONPATH")]))
     with contextlib.ExitStack() as on_error, theirs:
         on_error.callback(ours.close)
         process = group.start(
             namespace,
-            # -P: the current directory must not be able to replace a module.
-            [sys.executable, "-P", "-m", module, "--control", str(theirs.fileno())],
+            module_command(module, "--control", str(theirs.fileno())),
             pass_fds=[theirs.fileno()],
-            env={**os.environ, "PYTHONPATH": path},
+            env=module_environment(),
         )
         on_error.pop_all()
     return Helper(name, process, ours)
