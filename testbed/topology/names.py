@@ -12,6 +12,7 @@ from typing import Final, TypeAlias
 
 from testbed.errors import InvalidValue
 from testbed.topology.wording import quote, suggestion
+from testbed.wire.flags import FLAGS
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -28,7 +29,7 @@ SYSCTL_VALUE: Final = r"^[\t -~]{1,200}$"
 # TCP_CA_NAME_MAX in include/net/tcp.h is 16, with the terminating NUL.
 CONGESTION_CONTROL: Final = r"^[a-z0-9_-]{1,15}$"
 FUNCTION_NAME: Final = r"^[a-z][a-z0-9-]{0,62}$"
-_TCP_FLAG: Final = "(?:FIN|SYN|RST|PSH|ACK|URG|ECE|CWR)"
+_TCP_FLAG: Final = f"(?:{'|'.join(FLAGS)})"
 TCP_FLAGS: Final = rf"^{_TCP_FLAG}(?:\+{_TCP_FLAG}){{0,7}}$"
 SUBNET: Final = r"^[0-9A-Fa-f:.]{2,45}/[0-9]{1,3}$"
 ADDRESS: Final = r"^(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|[0-9A-Fa-f]*:[0-9A-Fa-f.]*:[0-9A-Fa-f:.]*)$"

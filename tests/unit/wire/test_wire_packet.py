@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import struct
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,7 +9,6 @@ from packet_bench import IPV4_KEY, IPV6_KEY, LINUX, checksums_are_right, loaded
 from scapy.layers import inet
 from scapy.layers.inet import IP, UDP
 from scapy.layers.inet6 import (
-    ICMPv6PacketTooBig,
     IPv6,
     IPv6ExtHdrDestOpt,
     IPv6ExtHdrFragment,
@@ -22,9 +19,7 @@ from scapy.packet import Raw
 
 from testbed.wire.craft import reset_for, tcp_segment
 from testbed.wire.flags import ACK, RST, SYN
-from testbed.wire.icmp import icmp_error, quoted_segment
-from testbed.wire.ip import ICMP, ICMPV6, OPAQUE, TCP
-from testbed.wire.ip import UDP as UDP_NUMBER
+from testbed.wire.ip import OPAQUE, TCP
 from testbed.wire.packet import OUTSIDE, Packet, reverse_key
 
 OVER_IPV4 = IP(src="10.0.1.1", dst="10.0.2.2", ttl=60)
@@ -162,45 +157,3 @@ def test_a_reset_answers_what_belongs_to_no_connection():
         assert answer.key == reverse_key(IPV4_KEY)
         assert (answer.seq, answer.ack, answer.flags) == (seq, ack, flags)
         assert answer.checksum_is_right()
-
-
-def test_icmp_errors_are_what_scapy_understands():
-    about = loaded(tcp_segment(IPV4_KEY, seq=42, flags=ACK, payload=bytes(1400)))
-    data = icmp_error(about, 3, 4, source=bytes((10, 0, 9, 9)), value=1300)
-    seen = IP(bytes(data))
-    assert (seen.src, seen.dst, seen[inet.ICMP].nexthopmtu) == ("10.0.9.9", "10.0.1.1", 1300)
-    assert len(data) == 576 and checksums_are_right(data)
-    about = loaded(tcp_segment(IPV6_KEY, seq=42, flags=ACK, payload=bytes(1400)))
-    data = icmp_error(about, 2, 0, source=IPV6_KEY[16:32], value=1300)
-    seen = IPv6(bytes(data))
-    assert seen.dst == "2001:db8:1::1" and seen[ICMPv6PacketTooBig].mtu == 1300
-    assert len(data) == 1280 and checksums_are_right(data)
-
-
-@pytest.mark.parametrize("key", [IPV4_KEY, IPV6_KEY])
-def test_what_an_icmp_error_quotes(key):
-    about = loaded(tcp_segment(key, seq=42, flags=ACK, payload=bytes(100)))
-    source = key[4:8] if key is IPV4_KEY else key[16:32]
-    kind = 3 if key is IPV4_KEY else 1
-    packet = loaded(icmp_error(about, kind, 1, source=source))
-    assert packet.protocol == (ICMP if key is IPV4_KEY else ICMPV6)
-    quoted = quoted_segment(packet)
-    assert quoted is not None and (quoted.key, quoted.seq(packet)) == (key, 42)
-    assert struct.unpack_from("!I", packet.buffer, quoted.seq_at)[0] == 42
-    echo = loaded(icmp_error(about, 8 if key is IPV4_KEY else 128, 0, source=source))
-    assert quoted_segment(echo) is None
-
-
-def test_what_quotes_no_tcp_segment():
-    udp = loaded(bytes(OVER_IPV4 / UDP(sport=1, dport=2) / Raw(bytes(20))))
-    assert udp.protocol == UDP_NUMBER
-    assert quoted_segment(loaded(icmp_error(udp, 3, 1, source=b"\x0a\0\0\1"))) is None
-    whole = icmp_error(loaded(tcp_segment(IPV4_KEY, seq=1, flags=ACK)), 3, 1, source=bytes(4))
-    for length in range(28, 20 + 8 + 20 + 8):
-        struct.pack_into("!H", whole, 2, length)
-        assert quoted_segment(loaded(whole)) is None
-    later = bytearray(whole)
-    struct.pack_into("!H", later, 2, len(later))
-    assert quoted_segment(loaded(later)) is not None
-    later[28 + 7] = 1  # a later fragment has no ports
-    assert quoted_segment(loaded(later)) is None
