@@ -89,13 +89,14 @@ def build(
         tree = unpack(version, source, workshop)
         found = version_of(tree)
         progress("apply the patches", 0, 0)
-        apply_patches(tree, found)
+        left_out = apply_patches(tree, found)
         began = time.monotonic()
         _configure(tree, progress)
         _compile(tree, jobs or len(os.sched_getaffinity(0)), progress)
         about = About(
             version=found,
             recipe=recipe_digest(),
+            left_out=left_out,
             compiler=_compiler(),
             seconds=round(time.monotonic() - began, 1),
         )

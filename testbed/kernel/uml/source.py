@@ -55,14 +55,24 @@ def version_of(tree: Path) -> str:
     return ".".join(numbers) + told.get("EXTRAVERSION", "")
 
 
-def apply_patches(tree: Path, version: str) -> None:
-    """Apply all patches of the recipe. Raises `KernelError` naming the one that does not fit."""
+def apply_patches(tree: Path, version: str) -> list[str]:
+    """Apply the patches of the recipe; the names of the optional ones that do not fit exactly.
+
+    Raises `KernelError` naming another one that does not fit.
+    """
+    left_out = []
     for path in patches():
         words = ["patch", "--batch", "--strip=1", "--no-backup-if-mismatch", "--input", str(path)]
+        optional = "\nOptional: " in path.read_text()
         try:
+            if optional:
+                _run([*words, "--fuzz=0", "--dry-run"], tree)
             _run(words, tree)
         except KernelError as error:
-            raise KernelError(f"{path.name} does not fit Linux {version}. {error}") from error
+            if not optional:
+                raise KernelError(f"{path.name} does not fit Linux {version}. {error}") from error
+            left_out.append(path.name)
+    return left_out
 
 
 def _of_debian(version: str, into: Path) -> Path:

@@ -25,12 +25,14 @@ PROGRAM: Final = "linux"
 class About(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a built kernel; written to `about.json`.
 
-    version: of Linux. recipe: the digest of patches and configuration. compiler: its first line
-    of words. seconds: how long configuring and compiling took.
+    version: of Linux. recipe: the digest of patches and configuration; left_out: optional patches
+    that do not fit this version. compiler: its first line of words. seconds: how long configuring
+    and compiling took.
     """
 
     version: str
     recipe: str
+    left_out: list[str] = []
     compiler: str
     seconds: float
 

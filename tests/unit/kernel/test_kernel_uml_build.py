@@ -190,6 +190,17 @@ def test_a_patch_that_does_not_fit_is_named(tmp_path: Path, cache: Path):
     assert entries(cache) == []
 
 
+def test_an_optional_patch_that_does_not_fit_is_left_out(tmp_path: Path):
+    patches = recipe._FOLDER / "patches"
+    other = PATCH.replace("GPL-2.0\n", "GPL-2.0\nOptional: it is nicer.\n").replace(
+        "/greeting", "/no"
+    )
+    (patches / "0002-nicer.patch").write_text(other)
+    kernel = builder.build(source=tree(tmp_path), progress=silent)
+    assert kernel.about.left_out == ["0002-nicer.patch"]
+    assert kernel.program.read_text() == "a patched kernel\n"
+
+
 def test_missing_tools_are_told_with_the_command_that_installs_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
