@@ -289,17 +289,33 @@ def add_neighbour(index: int, host: str, mac_address: str) -> Request:
 
 
 @cache
-def _rule_shape(family: int, table: int, priority: int) -> Shape:
+def _rule_shape(
+    family: int,
+    table: int,
+    priority: int,
+    *,
+    to_host: bool = False,
+    protocol: int | None = None,
+    ports: str | None = None,
+) -> Shape:
     message = fibmsg()
     message["family"] = family
     message["table"] = table
     message["action"] = _FR_ACT_TO_TBL
-    message["attrs"] = [
-        ["FRA_IIFNAME", NAMES[0]],
-        ["FRA_TABLE", table],
-        ["FRA_PRIORITY", priority],
+    given = [
+        ("FRA_DST", ADDRESSES[family][0] if to_host else None),
+        ("FRA_IIFNAME", NAMES[0]),
+        ("FRA_IP_PROTO", protocol),
+        ("FRA_DPORT_RANGE", ports),
+        ("FRA_TABLE", table),
+        ("FRA_PRIORITY", priority),
     ]
-    return Shape(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, message, [name(NAMES[0])])
+    message["attrs"] = [[key, value] for key, value in given if value is not None]
+    marks = [name(NAMES[0])]
+    if to_host:
+        message["dst_len"] = 32 if family == socket.AF_INET else 128
+        marks.insert(0, address(family, ADDRESSES[family][0]))
+    return Shape(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, message, marks)
 
 
 def add_interface_rule(family: int, interface: str, table: int, priority: int) -> Request:
@@ -310,34 +326,29 @@ def add_interface_rule(family: int, interface: str, table: int, priority: int) -
     )
 
 
-@cache
-def _claim_shape(family: int, protocol: int, table: int, priority: int) -> Shape:
-    host = ADDRESSES[family][0]
-    message = fibmsg()
-    message["family"] = family
-    message["dst_len"] = 32 if family == socket.AF_INET else 128
-    message["table"] = table
-    message["action"] = _FR_ACT_TO_TBL
-    message["attrs"] = [
-        ["FRA_DST", host],
-        ["FRA_IIFNAME", NAMES[0]],
-        ["FRA_IP_PROTO", protocol],
-        ["FRA_TABLE", table],
-        ["FRA_PRIORITY", priority],
-    ]
-    marks = [address(family, host), name(NAMES[0])]
-    return Shape(RTM_NEWRULE, NLM_F_CREATE | NLM_F_EXCL, message, marks)
-
-
 def add_claim_rule(host: str, interface: str, protocol: int, table: int, priority: int) -> Request:
     """Packets of one protocol that came in by `interface` for the address `host` are routed by
     `table` (ip-rule(8), `iif`, `to`, `ipproto`)."""
     family = family_of(host)
-    shape = _claim_shape(family, protocol, table, priority)
+    shape = _rule_shape(family, table, priority, to_host=True, protocol=protocol)
     return Request(
         shape.fill(address(family, host), name(interface)),
         f"add the routing rule for packets from {interface} to {host}",
     )
+
+
+def add_icmp_rule(
+    family: int, kind: int, codes: tuple[int, int], table: int, priority: int
+) -> Request:
+    """ICMP messages that the node itself makes are routed by `table`. codes: first and last.
+
+    The kernel keeps type and code of a message where other protocols have the destination port
+    (include/net/flow.h, union flowi_uli), which a rule can ask for.
+    """
+    protocol = socket.IPPROTO_ICMP if family == socket.AF_INET else socket.IPPROTO_ICMPV6
+    ports = ":".join(str(kind << 8 | code) for code in codes)
+    shape = _rule_shape(family, table, priority, protocol=protocol, ports=ports)
+    return Request(shape.fill(name("lo")), f"add the routing rule for ICMP messages of type {kind}")
 
 
 def move_local_rule(family: int, priority: int) -> list[Request]:

@@ -7,6 +7,12 @@ table is asked first (ip-rule(8)), unless a function claims the node's own outsi
 packets to them, from either side, take the way through the box too. Under load the engine sends by
 a second TUN on each side, whose packets other processors take in
 (`testbed.kernel.devices.steering`).
+
+What the node's kernel has to say about a packet that the box has let go, such as Fragmentation
+Needed, is about the packet as the functions have made it, and means nothing to its sender. So
+these errors go back through the box, from the side that the packet was sent to (RFC 5508 section
+4, RFC 1191): they are routed as the node routes everything else, but into the TUN of the opposite
+side.
 """
 
 from __future__ import annotations
@@ -36,7 +42,14 @@ OUTSIDE_TUN, INSIDE_TUN = "tun-out", "tun-in"
 _STEERED_TUNS = {OUTSIDE_TUN: "tun-out-steered", INSIDE_TUN: "tun-in-steered"}
 
 _TABLES = {OUTSIDE_TUN: 101, INSIDE_TUN: 102}
-_CLAIM_PRIORITY, _LOCAL_PRIORITY, _RULE_PRIORITY = 10, 50, 100
+_ERRORS_TABLE = 103
+_CLAIM_PRIORITY, _ERRORS_PRIORITY, _LOCAL_PRIORITY, _RULE_PRIORITY = 10, 20, 50, 100
+# Type, and first and last code, of the errors about forwarded packets. Time Exceeded is not among
+# them: the kernel finds that out before the box, which is one hop, has seen the packet.
+_ERRORS: dict[int, tuple[tuple[int, tuple[int, int]], ...]] = {
+    socket.AF_INET: ((3, (0, 1)), (3, (4, 4)), (3, (13, 13))),  # unreachable, too big, prohibited
+    socket.AF_INET6: ((1, (0, 1)), (1, (3, 3)), (2, (0, 0))),
+}
 # Of the protocols that a function can tell the packets of. ARP must still be answered by the node:
 # it asks for the route of a packet without a protocol (net/ipv4/arp.c, arp_process).
 _CLAIMED_PROTOCOLS: dict[int, tuple[int, ...]] = {
@@ -100,6 +113,10 @@ class MiddleboxBuilder(NodeBuilder):
 
     def requests_after(self) -> list[Request]:
         """What routes forwarded packets into the TUNs."""
+        # What the box sends may come from the node's addresses, by devices that do not have them.
+        names = (*_TABLES, *_STEERED_TUNS.values()) if self._steered else _TABLES
+        settings = {f"net.ipv4.conf.{name}.accept_local": "1" for name in names}
+        self.namespace.call(sysctl.write, settings)
         planned = self.planned
         largest = max(interface.mtu for interface in planned.interfaces)
         requests = [
@@ -119,23 +136,42 @@ class MiddleboxBuilder(NodeBuilder):
                 rtnetlink.add_interface_rule(family, interface.name, table, _RULE_PRIORITY)
                 for family in _FAMILIES
             ]
-        return requests + self._claim_requests()
+        return requests + self._error_requests() + self._claim_requests()
 
     def _side(self, interface: PlannedInterface) -> str:
         """The TUN that takes what comes in there."""
         return OUTSIDE_TUN if interface.name in self.planned.outside else INSIDE_TUN
 
+    def _error_requests(self) -> list[Request]:
+        """What leads the kernel's errors about packets from the box back into it."""
+        opposite = {
+            interface.name: INSIDE_TUN if self._side(interface) == OUTSIDE_TUN else OUTSIDE_TUN
+            for interface in self.planned.interfaces
+        }
+        routes = {
+            str(ipaddress.ip_interface(address).network): opposite[interface.name]
+            for interface in self.planned.interfaces
+            for address in interface.addresses
+        }
+        routes |= {route.destination: opposite[route.interface] for route in self.planned.routes}
+        # What was sent from an address of the node's own is of a function that has claimed it.
+        routes |= {str(ipaddress.ip_network(host)): OUTSIDE_TUN for host in self._outside}
+        return [
+            rtnetlink.add_route(destination, self.indices[device], table=_ERRORS_TABLE)
+            for destination, device in routes.items()
+        ] + [
+            rtnetlink.add_icmp_rule(family, kind, codes, _ERRORS_TABLE, _ERRORS_PRIORITY)
+            for family in _FAMILIES
+            for kind, codes in _ERRORS[family]
+        ]
+
     def _claim_requests(self) -> list[Request]:
         """What takes packets to addresses of the node's own into the box before it gets them."""
         if not any(find(one.name).claims_own_addresses for one in self.functions):
             return []
-        # What the box sends comes from these addresses, by devices that do not have them. A packet
-        # for which a socket of the node's own was found early would not be led into the box, but
-        # dropped (net/ipv4/ip_forward.c, ip_forward).
-        names = (*_TABLES, *_STEERED_TUNS.values()) if self._steered else _TABLES
-        settings = {f"net.ipv4.conf.{name}.accept_local": "1" for name in names}
-        settings["net.ipv4.ip_early_demux"] = "0"
-        self.namespace.call(sysctl.write, settings)
+        # A packet for which a socket of the node's own was found early would not be led into the
+        # box, but dropped (net/ipv4/ip_forward.c, ip_forward).
+        self.namespace.call(sysctl.write, {"net.ipv4.ip_early_demux": "0"})
         requests = [
             request
             for family in _FAMILIES

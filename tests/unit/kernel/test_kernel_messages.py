@@ -97,6 +97,15 @@ def test_a_rule_for_packets_to_one_address(host):
     assert (message.get_attr("FRA_TABLE"), message.get_attr("FRA_PRIORITY")) == (101, 10)
 
 
+@pytest.mark.parametrize(("family", "protocol"), [(socket.AF_INET, 1), (socket.AF_INET6, 58)])
+def test_a_rule_for_icmp_messages_of_the_node_itself(family, protocol):
+    message = decoded(fibmsg, rtnetlink.add_icmp_rule(family, 3, (0, 4), 103, 20))
+    assert message.get_attr("FRA_IIFNAME").rstrip("\0") == "lo"
+    assert message.get_attr("FRA_IP_PROTO") == protocol
+    assert message.get_attr("FRA_DPORT_RANGE") == "768:772"
+    assert (message.get_attr("FRA_TABLE"), message.get_attr("FRA_PRIORITY")) == (103, 20)
+
+
 def test_the_local_rule_is_added_elsewhere_before_it_is_removed():
     added, removed = (
         decoded(fibmsg, one) for one in rtnetlink.move_local_rule(socket.AF_INET6, 50)

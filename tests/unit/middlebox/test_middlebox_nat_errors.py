@@ -71,6 +71,16 @@ def test_an_error_from_outside_reaches_the_client_and_quotes_what_it_sent(versio
     assert bench.counted["errors-translated"] == 1
 
 
+def test_an_error_of_the_nodes_own_kernel_comes_from_either_side(version, kind):
+    """About a packet from a public address that is not the node's, it comes from inside."""
+    bench = NatBench()
+    sent = KINDS[kind](flow(version))
+    out = bench.out(sent)
+    (seen,) = bench.put(INSIDE, error(out.data, ROUTER[version]))
+    assert seen.right and seen.side is INSIDE and destination_of(seen) == inside(version)
+    assert without_hops(quote_of(seen)) == without_hops(sent)
+
+
 @pytest.mark.parametrize("cut", [8, 15])
 def test_a_quote_that_is_cut_off_is_translated_as_far_as_it_goes(version, kind, cut):
     bench = NatBench()

@@ -226,6 +226,8 @@ class Nat(Function):
         inward = packet.side is OUTSIDE
         session = self._sessions.get((packet.side, quote.protocol, reverse_key(quote.key)))
         if session is None:
+            if not inward and _destination(packet) in self._endpoints:
+                return self._hairpin(packet)  # of the node's kernel, to a public address
             return self._stranger(packet, _NO_SESSION)
         address, port = session.private if inward else session.public
         translate_quote(packet, quote, address=address, port=port, destination=not inward)
