@@ -151,6 +151,11 @@ class Lab:
         try:
             runtime = self._runtime = Runtime(self.topology.name)
             yield Step(runtime.thread.submit(self._build, runtime), runtime.cancel)
+            # Not by the lab's own thread: its children are born into another pid namespace, and
+            # therefore it cannot start threads (clone(2), EINVAL).
+            for link in self._links:
+                if link.planned.schedule:
+                    link.start_schedule()
         except BaseException:
             if self._runtime is not None:
                 yield Step(self._runtime.thread.submit(self._runtime.end), self._runtime.cancel)
@@ -190,9 +195,6 @@ class Lab:
         if runtime.failure is not None:
             raise runtime.failure
         runtime.state = "running"
-        for link in self._links:
-            if link.planned.schedule:
-                link.start_schedule()
 
     def _end(self, runtime: Runtime) -> CaptureError | None:
         """Complete the captures and take the lab down; the first capture that is not complete."""

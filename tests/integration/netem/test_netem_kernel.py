@@ -7,6 +7,7 @@ import subprocess
 import time
 
 import pytest
+from msgspec import structs
 
 from testbed.emulator.netem.probe import probe_netem
 from testbed.errors import LabError, ReadBackError, TestbedError, TopologyError
@@ -30,6 +31,7 @@ from testbed.topology.model import (
     QueueLimit,
     Red,
     Reorder,
+    ScheduledChange,
     Topology,
 )
 
@@ -240,3 +242,20 @@ def test_frames_that_are_no_ip_pass_untouched(lab):
         for sent in (frame, frame[:14] + bytes(1500)):
             sender.send(sent)
             assert receiver.recv(4096) == sent
+
+
+def test_a_schedule_runs_in_a_lab_that_has_started_programs():
+    change = ScheduledChange(at=0.05, cut=True)
+    topology = structs.replace(
+        wire(Impairments(delay=0.001)), captures=(Endpoint("a", "eth0"), Endpoint("b", "eth0"))
+    )
+    (link,) = topology.links
+    topology = structs.replace(topology, links=(structs.replace(link, schedule=(change,)),))
+    with Lab(topology) as lab:
+        limit = time.monotonic() + DEADLINE
+        while not lab.link("a", "b").events:
+            assert time.monotonic() < limit
+            time.sleep(0.01)
+        (event,) = lab.link("a", "b").events
+    assert event.change == change
+    assert not event.error
