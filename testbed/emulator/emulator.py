@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from testbed.emulator.counters import AppliedChange, LinkCounters
-from testbed.emulator.userspace.link import DirectionName
-from testbed.topology.model import Impairments, ScheduledChange
+from testbed.topology.model import DirectionName, Impairments, ScheduledChange
 
 
 class Emulator(Protocol):

@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 import time
-from typing import TypeAlias
 
-Nanoseconds: TypeAlias = int
+from testbed.kernel.timer import Nanoseconds
 
 #: Times are nanoseconds of the real-time clock, the one of captures. packet: counted from 1 in
 #: each direction as frames come, so both copies of a duplicated frame have the same; waiting:

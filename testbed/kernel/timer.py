@@ -5,6 +5,11 @@ from __future__ import annotations
 import ctypes
 import os
 import time
+from typing import TypeAlias
+
+Nanoseconds: TypeAlias = int
+SECOND: Nanoseconds = 1_000_000_000
+NEVER: Nanoseconds = 1 << 62
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _TFD_TIMER_ABSTIME = 1
@@ -37,7 +42,7 @@ class Alarm:
     def fileno(self) -> int:
         return self._fd
 
-    def set(self, moment: int) -> None:
+    def set(self, moment: Nanoseconds) -> None:
         """Go off at `moment`, ns of the monotonic clock; a moment in the past goes off at once."""
         self._set(max(moment, 1))
 
@@ -46,7 +51,7 @@ class Alarm:
         self._set(0)
 
     def _set(self, moment: int) -> None:
-        self._spec.value.seconds, self._spec.value.nanoseconds = divmod(moment, 1_000_000_000)
+        self._spec.value.seconds, self._spec.value.nanoseconds = divmod(moment, SECOND)
         if _libc.timerfd_settime(self._fd, _TFD_TIMER_ABSTIME, self._reference, None) != 0:
             error = ctypes.get_errno()
             raise OSError(error, f"timerfd_settime: {os.strerror(error)}")

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
-
-import msgspec
 
 from testbed.errors import LabError
 from testbed.kernel.processes.control import ControlChannel
+from testbed.middlebox import messages
 from testbed.middlebox.counters import BoxCounters, FunctionState
 from testbed.middlebox.registry import function_options, nearest
-from testbed.topology.model import FunctionSpec
 from testbed.topology.yaml.options import read_options
 
 
 class MiddleboxClient:
-    """Speaks with a middlebox process, `python -m testbed.middlebox --control FD`.
+    """Speaks with a middlebox process, `python -m testbed.middlebox.process --control FD`.
 
     Every method raises `LabError` when the middlebox refuses (an unknown function, an impossible
     option) and `ProcessDied` when it is gone.
@@ -27,58 +25,25 @@ class MiddleboxClient:
 
     def ready(self) -> None:
         """Return when the process is up."""
-        self._channel.request("ready")
+        self._channel.request(messages.Ready())
 
-    def start(
-        self,
-        name: str,
-        functions: Sequence[FunctionSpec],
-        mtu: int,
-        outside_fd: int,
-        inside_fd: int,
-        *,
-        steered: Sequence[int] = (),
-        cpu: int | None = None,
-        receivers: Collection[int] = (),
-        outside: Sequence[str] = (),
-        inside: Sequence[str] = (),
-        log_directory: int | None = None,
-    ) -> None:
-        """Carry packets between two TUN descriptors, through `functions`, the outermost first.
-
-        mtu: the smallest of the node's interfaces. steered: descriptors of a second TUN on the
-        outside and on the inside, steered to the processors `receivers`, for the packets that it
-        sends under load, when it runs on `cpu`. outside, inside: the addresses that the node
-        itself has there. log_directory: a descriptor of where its logs go. The middlebox gets
-        descriptors of its own: the caller may close these afterwards, and should.
-        """
-        logs = () if log_directory is None else (log_directory,)
-        self._channel.request(
-            "start",
-            fds=(outside_fd, inside_fd, *steered, *logs),
-            name=name,
-            functions=[
-                {"name": function.name, "options": dict(function.options)} for function in functions
-            ],
-            mtu=mtu,
-            cpu=cpu,
-            receivers=sorted(receivers),
-            outside=list(outside),
-            inside=list(inside),
-        )
+    def start(self, box: messages.Start) -> None:
+        """Have packets carried. The middlebox gets descriptors of its own: the caller may close
+        those in the message afterwards, and should."""
+        self._channel.request(box, list[FunctionState])
 
     def counters(self) -> BoxCounters:
         """What became of every packet up to now."""
-        return msgspec.convert(self._channel.request("counters"), BoxCounters)
+        return self._channel.request(messages.Counters(), BoxCounters)
 
     def functions(self) -> Mapping[str, FunctionState]:
         """Every function of the box by name, as it is now, the outermost first."""
-        states = msgspec.convert(self._channel.request("functions"), list[FunctionState])
+        states = self._channel.request(messages.Functions(), list[FunctionState])
         return {state.name: state for state in states}
 
     def log(self, last: int) -> list[str]:
         """The newest lines of its log, the newest last."""
-        return msgspec.convert(self._channel.request("log", last=last), list[str])
+        return self._channel.request(messages.Log(last), list[str])
 
     def function(self, name: str) -> FunctionHandle:
         """One function of the box. Raises LabError that names the nearest one."""
@@ -104,11 +69,11 @@ class FunctionHandle:
 
     def enable(self) -> None:
         """Let it act on packets again."""
-        self._channel.request("enable", function=self.name)
+        self._channel.request(messages.Switch(self.name, enabled=True))
 
     def disable(self) -> None:
         """Let packets pass it by; connections that it has begun are carried on to their end."""
-        self._channel.request("disable", function=self.name)
+        self._channel.request(messages.Switch(self.name, enabled=False))
 
     def set(self, **options: Any) -> None:
         """Change some options; they hold from the next packet on.
@@ -122,7 +87,7 @@ class FunctionHandle:
         if problems:
             told = "; ".join(map(str, problems))
             raise LabError(f"{self._channel.name}: {told}")
-        self._channel.request("set", function=self.name, options=values)
+        self._channel.request(messages.SetOptions(self.name, values), dict[str, Any])
 
     @property
     def enabled(self) -> bool:

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from itertools import count
 from typing import Final
 
+from testbed.kernel.timer import NEVER, SECOND, Nanoseconds
+
 _SMALL: Final = 64
 
 
@@ -46,14 +48,21 @@ class Timers:
         heapq.heappush(self._heap, (timer.due, next(self._order), timer))
         return timer
 
+    def next_due(self) -> Nanoseconds:
+        """When the next call is certainly due, in ns of the clock, or NEVER."""
+        due = self._next()
+        return NEVER if due is None else int(due * SECOND) + 1
+
     def timeout(self) -> float | None:
         """Seconds until the next call, 0 when one is overdue, None when there is none."""
+        due = self._next()
+        return None if due is None else max(0.0, due - self.clock())
+
+    def _next(self) -> float | None:
         while self._heap and self._heap[0][2].callback is None:
             heapq.heappop(self._heap)
             self._cancelled -= 1
-        if not self._heap:
-            return None
-        return max(0.0, self._heap[0][0] - self.clock())
+        return self._heap[0][0] if self._heap else None
 
     def fire(self) -> None:
         """Make the calls that are due now; those they add wait for the next time."""

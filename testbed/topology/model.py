@@ -15,6 +15,7 @@ Seconds: TypeAlias = float
 BitsPerSecond: TypeAlias = float
 Probability: TypeAlias = float
 
+DirectionName: TypeAlias = Literal["forward", "reverse"]
 EmulatorName: TypeAlias = Literal["auto", "userspace", "netem"]
 
 
@@ -208,7 +209,7 @@ class ScheduledChange(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     at: Seconds
-    direction: Literal["forward", "reverse"] | None = None
+    direction: DirectionName | None = None
     changes: dict[str, Any] = {}
     cut: bool | None = None
 

@@ -7,8 +7,9 @@ from typing import Any
 
 from testbed.emulator.counters import Tally
 from testbed.emulator.elements.chance import CorrelatedUniform
-from testbed.emulator.elements.element import Element, Nanoseconds
+from testbed.emulator.elements.element import Element
 from testbed.emulator.fate import altered
+from testbed.kernel.timer import Nanoseconds
 from testbed.topology.model import Chance, Corrupt, Impairments
 from testbed.wire.frame import ip_of_frame
 from testbed.wire.ip import payload_of

@@ -6,7 +6,7 @@ import math
 import random
 from typing import Protocol
 
-from testbed.emulator.elements.element import SECOND, Nanoseconds
+from testbed.kernel.timer import SECOND, Nanoseconds
 from testbed.topology.model import Codel, Red
 
 

@@ -11,8 +11,9 @@ from typing import Any
 from testbed.emulator.counters import Tally
 from testbed.emulator.elements.aqm import ControlledDelay, Discipline, RandomEarlyDetection
 from testbed.emulator.elements.ecn import marked
-from testbed.emulator.elements.element import NEVER, Element, Nanoseconds
+from testbed.emulator.elements.element import Element
 from testbed.emulator.elements.service import ConstantRate, Service, TracedRate, Unlimited
+from testbed.kernel.timer import NEVER, Nanoseconds
 from testbed.topology.model import Codel, Impairments, Queue, QueueLimit, RateTrace, Red
 
 _FULL_FRAME = 1514

@@ -8,8 +8,9 @@ from typing import Any
 
 from testbed.emulator.counters import Tally
 from testbed.emulator.elements.chance import CorrelatedUniform
-from testbed.emulator.elements.element import SECOND, Element, Nanoseconds
+from testbed.emulator.elements.element import Element
 from testbed.emulator.elements.jitter import variation
+from testbed.kernel.timer import SECOND, Nanoseconds
 from testbed.topology.model import Impairments, Jitter, Reorder
 
 

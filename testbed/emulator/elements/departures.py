@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from heapq import heappop, heappush
 
-from testbed.emulator.elements.element import NEVER, Nanoseconds
+from testbed.kernel.timer import NEVER, Nanoseconds
 
 
 class Departures:

@@ -18,14 +18,11 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeAlias
 
 from testbed.emulator.counters import Tally
+from testbed.kernel.timer import NEVER, Nanoseconds
 from testbed.topology.model import Impairments
 
-Nanoseconds: TypeAlias = int
 Emit: TypeAlias = Callable[[bytes, Nanoseconds], None]
 EmitAll: TypeAlias = Callable[[Sequence[bytes], Sequence[Nanoseconds]], None]
-
-SECOND: Nanoseconds = 1_000_000_000
-NEVER: Nanoseconds = 1 << 62
 
 
 class Element:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 
 from testbed.emulator.elements.chance import CorrelatedUniform
-from testbed.emulator.elements.element import SECOND, Nanoseconds
+from testbed.kernel.timer import SECOND, Nanoseconds
 from testbed.topology.model import Jitter
 
 TABLE_SIZE = 4096

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 from testbed.emulator.counters import Tally
-from testbed.emulator.elements.element import Element, Nanoseconds
+from testbed.emulator.elements.element import Element
+from testbed.kernel.timer import Nanoseconds
 from testbed.topology.model import FourState, GilbertElliott, Impairments
 
 #: The lowest bit of a destination address (IEEE 802.3, section 3.2.3).

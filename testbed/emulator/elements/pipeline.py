@@ -10,10 +10,11 @@ from testbed.emulator.elements.alteration import Corruption, Duplication
 from testbed.emulator.elements.bottleneck import Bottleneck
 from testbed.emulator.elements.delay import Delay, Overtaking
 from testbed.emulator.elements.departures import Departures
-from testbed.emulator.elements.element import Element, Emit, EmitAll, Nanoseconds, seeded
+from testbed.emulator.elements.element import Element, Emit, EmitAll, seeded
 from testbed.emulator.elements.loss import Cut, Loss
 from testbed.emulator.elements.script import ScriptedLoss
 from testbed.emulator.limits import refuse_impossible
+from testbed.kernel.timer import Nanoseconds
 from testbed.topology.model import Impairments
 
 

@@ -7,7 +7,8 @@ from collections import OrderedDict
 from typing import Any, NamedTuple, TypeAlias
 
 from testbed.emulator.counters import Tally
-from testbed.emulator.elements.element import Element, Nanoseconds
+from testbed.emulator.elements.element import Element
+from testbed.kernel.timer import Nanoseconds
 from testbed.topology.model import DropRule, Impairments
 from testbed.wire.flags import ACK, FIN, SYN, flags_of
 from testbed.wire.frame import ip_of_frame

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import Protocol
 
-from testbed.emulator.elements.element import SECOND, Nanoseconds
+from testbed.kernel.timer import SECOND, Nanoseconds
 from testbed.topology.model import RateTrace
 
 #: What passes at one line of a rate trace: a packet of 1500 bytes in its Ethernet frame.

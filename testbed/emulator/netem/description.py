@@ -23,9 +23,9 @@ from typing import TypeAlias
 
 import msgspec
 
+from testbed.emulator.changes import BothDirections, after
 from testbed.emulator.elements.bottleneck import limits_of
 from testbed.emulator.elements.jitter import TABLE_SIZE, normal_table, pareto_table
-from testbed.emulator.userspace.link import DirectionName, after
 from testbed.kernel.netlink import queue_qdiscs as queues
 from testbed.kernel.netlink.netem_qdisc import (
     CERTAIN,
@@ -188,7 +188,7 @@ def stages(link: Link) -> Iterator[Impairments]:
 
     Raises `ValueError` for a schedule that cannot be applied.
     """
-    in_force: dict[DirectionName, Impairments] = {"forward": link.forward, "reverse": link.reverse}
+    in_force: BothDirections = {"forward": link.forward, "reverse": link.reverse}
     yield from in_force.values()
     for change in sorted(link.schedule, key=lambda one: one.at):
         in_force = after(in_force, change)

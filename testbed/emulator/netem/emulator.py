@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from itertools import count
 
+from testbed.emulator.changes import BothDirections, after, directions_of
 from testbed.emulator.counters import AppliedChange, Lateness, LinkCounters
 from testbed.emulator.limits import refuse_impossible
 from testbed.emulator.netem import description as netem
 from testbed.emulator.netem.description import HEAD_START, LONG_HEAD_START, HeadStart
 from testbed.emulator.netem.middle import HopsInForce, Middle
 from testbed.emulator.netem.probe import NetemSupport
-from testbed.emulator.netem.schedule import Schedule
-from testbed.emulator.userspace.link import DirectionName, after, directions_of
+from testbed.emulator.netem.schedule import ScheduleThread
+from testbed.emulator.schedule import Schedule
 from testbed.errors import LabError
 from testbed.kernel import sysctl
 from testbed.kernel.namespace import Namespace
 from testbed.kernel.netlink import redirect, state
 from testbed.kernel.netlink.rtnetlink import LinkEnd
 from testbed.kernel.netlink.socket import Netlink
-from testbed.topology.model import Impairments, ScheduledChange
+from testbed.topology.model import DirectionName, Impairments, ScheduledChange
 
 _QUIET = {
     "net.ipv6.conf.all.disable_ipv6": "1",
@@ -47,14 +49,12 @@ class _NetemLink:
         self.mtu = mtu
         self.offload = offload
         self.head_start = head_start
-        self.impairments: dict[DirectionName, Impairments] = {}
+        self.impairments: BothDirections = {}
         self.in_force: dict[DirectionName, HopsInForce] = {}
         self.cuts: set[DirectionName] = set()
-        self.schedule: Schedule | None = None
+        self.schedule: ScheduleThread | None = None
 
-    def hops(
-        self, impairments: dict[DirectionName, Impairments]
-    ) -> dict[DirectionName, netem.Hops]:
+    def hops(self, impairments: BothDirections) -> dict[DirectionName, netem.Hops]:
         """What the qdiscs of both directions must be."""
         round_trip = sum(each.delay for each in impairments.values())
         return {
@@ -156,7 +156,7 @@ class NetemEmulator:
             link = self._link(name)
             self._configure(link, {**link.impairments, direction: impairments})
 
-    def _configure(self, link: _NetemLink, wanted: dict[DirectionName, Impairments]) -> None:
+    def _configure(self, link: _NetemLink, wanted: BothDirections) -> None:
         # Both directions: a limit in bandwidth-delay products depends on both delays.
         for direction, hops in link.hops(wanted).items():
             link.in_force[direction].change(self._netlink, hops)
@@ -185,9 +185,15 @@ class NetemEmulator:
             planned = link.impairments
             for change in sorted(changes, key=lambda one: one.at):
                 planned = _after(planned, change)
+            try:
+                schedule = Schedule(
+                    changes, time.monotonic_ns(), lambda change: self._apply(link, change)
+                )
+            except ValueError as error:
+                raise LabError(str(error)) from None
             if link.schedule is not None:
                 link.schedule.cancel()
-            link.schedule = Schedule(changes, lambda change: self._apply(link, change))
+            link.schedule = ScheduleThread(schedule)
 
     def _apply(self, link: _NetemLink, change: ScheduledChange) -> None:
         with self._lock:
@@ -200,7 +206,7 @@ class NetemEmulator:
     def journal(self, name: str) -> tuple[AppliedChange, ...]:
         """See `Emulator`."""
         schedule = self._link(name).schedule
-        return () if schedule is None else schedule.journal
+        return () if schedule is None else tuple(schedule.schedule.journal)
 
     def counters(self, name: str) -> LinkCounters:
         """See `Emulator`. The kernel tells neither its lateness nor what it corrupted."""
@@ -229,9 +235,7 @@ class NetemEmulator:
         return self._links[name]
 
 
-def _after(
-    impairments: dict[DirectionName, Impairments], change: ScheduledChange
-) -> dict[DirectionName, Impairments]:
+def _after(impairments: BothDirections, change: ScheduledChange) -> BothDirections:
     try:
         changed = after(impairments, change)
     except ValueError as error:

@@ -16,11 +16,11 @@ import msgspec
 
 from testbed.emulator.counters import CAUSES, DirectionCounters
 from testbed.emulator.netem.description import Hops
-from testbed.emulator.userspace.link import DirectionName
 from testbed.errors import KernelError, ReadBackError
 from testbed.kernel.netlink import qdisc, redirect, rtnetlink, state
 from testbed.kernel.netlink.rtnetlink import LinkEnd
 from testbed.kernel.netlink.socket import Netlink, Request
+from testbed.topology.model import DirectionName
 
 # No frame is too large for the middle: it is for the ends to refuse one.
 _LARGEST_MTU = 65535

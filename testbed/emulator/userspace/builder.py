@@ -10,11 +10,13 @@ from collections.abc import Mapping, Sequence
 from testbed.emulator.builder import End, MadeLink, Workshop
 from testbed.emulator.fate_file import FateFile
 from testbed.emulator.userspace.client import UserspaceEmulator
+from testbed.emulator.userspace.messages import AddLink
 from testbed.kernel.devices import tun
 from testbed.kernel.devices.arrival_stamps import stamped
 from testbed.kernel.devices.steering import open_steered
 from testbed.kernel.netlink import rtnetlink
 from testbed.kernel.placement import Placement, in_words
+from testbed.kernel.processes.control import Descriptor
 from testbed.kernel.processes.helper import Helper
 from testbed.topology.model import BitsPerSecond
 from testbed.topology.planning.plan_model import PlannedLink
@@ -69,10 +71,19 @@ class UserspaceBuilder:
             if link.log:
                 fates = FateFile(name, self._workshop.directory)
                 self._workshop.at_end.callback(fates.close)
-            log_fd = None if fates is None else fates.fileno()
-            stamps = stack.enter_context(stamped(tap_a, tap_b))
+            stamps_a, stamps_b = stack.enter_context(stamped(tap_a, tap_b)) or (None, None)
             emulator.add_link(
-                name, tap_a, tap_b, link.forward, link.reverse, self._seed, log_fd, stamps
+                AddLink(
+                    name=name,
+                    tap_a=Descriptor(tap_a),
+                    tap_b=Descriptor(tap_b),
+                    forward=link.forward,
+                    reverse=link.reverse,
+                    seed=self._seed,
+                    stamps_a=None if stamps_a is None else Descriptor(stamps_a),
+                    stamps_b=None if stamps_b is None else Descriptor(stamps_b),
+                    log=None if fates is None else Descriptor(fates.fileno()),
+                )
             )
         return MadeLink(emulator, fates)
 
@@ -118,7 +129,7 @@ class UserspaceBuilder:
 
     def links_added(self) -> None:
         for emulator, placement in self._steered.items():
-            emulator.steer(placement.cpu, placement.receivers)
+            emulator.steer(placement)
 
     def await_carriers(self) -> None:
         """A TAP has its carrier from the moment it is up."""

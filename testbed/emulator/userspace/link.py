@@ -5,20 +5,17 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, TypeAlias
+from typing import NamedTuple
 
-import msgspec
-
+from testbed.emulator.changes import BothDirections, after, directions_of
 from testbed.emulator.counters import LatenessHistogram
-from testbed.emulator.elements.element import NEVER, Nanoseconds
 from testbed.emulator.elements.pipeline import Pipeline
 from testbed.emulator.fate import FateLog, LogFile
 from testbed.emulator.limits import refuse_impossible
-from testbed.emulator.userspace.steered import Steered
 from testbed.kernel.devices.arrival_stamps import ArrivalStamps
-from testbed.topology.model import Impairments, ScheduledChange
-
-DirectionName: TypeAlias = Literal["forward", "reverse"]
+from testbed.kernel.load_sharing import LoadSharing
+from testbed.kernel.timer import NEVER, Nanoseconds
+from testbed.topology.model import DirectionName, Impairments, ScheduledChange
 
 #: Frames moved before another direction gets its turn.
 BATCH = 64
@@ -27,14 +24,17 @@ LONGEST_FRAME = 65535 + 14 + 8
 
 
 class Workspace(NamedTuple):
-    """What all links of a process share: where it is noted how late frames are handed over, and
-    how many may be."""
+    """What all links of a process share.
+
+    lateness: where it is noted how late frames are handed over.
+    load: says how many may be handed over.
+    """
 
     lateness: LatenessHistogram
-    steered: Steered
+    load: LoadSharing
 
 
-class Direction:
+class EmulatedDirection:
     """Reads frames from `source`, takes them through the pipeline, writes them to `target`.
 
     workspace: what it shares with others. stamps: when the frames came; without them, they came
@@ -52,10 +52,10 @@ class Direction:
         self.pipeline = pipeline
         self.source = source
         self.target = target
-        self._lateness, self._steered = workspace
+        self._lateness, self._load = workspace
         self._stamps = stamps
         self._latest: Nanoseconds = 0
-        #: When the ferry means to call `release`.
+        #: When the loop means to call `release`.
         self.scheduled: Nanoseconds = NEVER
 
     @property
@@ -104,10 +104,10 @@ class Direction:
         """Write up to BATCH frames that are due by `now`."""
         pipeline = self.pipeline
         pipeline.advance(now)
-        departing = pipeline.departures.pop_due(now, self._steered.room(BATCH))
+        departing = pipeline.departures.pop_due(now, self._load.room(BATCH))
         if not departing:
             return
-        self._steered.handed_over(len(departing))
+        self._load.handed_over(len(departing))
         write, clock, target = os.write, time.monotonic_ns, self.target
         tally, log = pipeline.tally, pipeline.tally.log
         latenesses: list[Nanoseconds] = []
@@ -128,7 +128,7 @@ class Direction:
         self._lateness.record(latenesses)
 
 
-class Link:
+class EmulatedLink:
     """Two directions over the descriptors `fds`, which belong to the link from now on.
 
     workspace: what it shares with others. log: where the fate of every frame is to be written, if
@@ -144,15 +144,17 @@ class Link:
         seed: int,
         workspace: Workspace,
         log: LogFile | None = None,
-        stamps: tuple[ArrivalStamps, ArrivalStamps] | None = None,
+        stamps: tuple[ArrivalStamps | None, ArrivalStamps | None] = (None, None),
     ) -> None:
         self.name = name
         self.log = log
-        self._asked: dict[DirectionName, Impairments] = {"forward": forward, "reverse": reverse}
-        there, back = stamps if stamps is not None else (None, None)
-        self.directions: dict[DirectionName, Direction] = {
-            "forward": Direction(Pipeline(seed, name, "forward"), *fds, workspace, there),
-            "reverse": Direction(Pipeline(seed, name, "reverse"), *fds[::-1], workspace, back),
+        self._asked: BothDirections = {"forward": forward, "reverse": reverse}
+        there, back = stamps
+        self.directions: dict[DirectionName, EmulatedDirection] = {
+            "forward": EmulatedDirection(Pipeline(seed, name, "forward"), *fds, workspace, there),
+            "reverse": EmulatedDirection(
+                Pipeline(seed, name, "reverse"), *fds[::-1], workspace, back
+            ),
         }
         self._configure(self._asked)
         if log is not None:
@@ -182,12 +184,12 @@ class Link:
     def rehearse(self, changes: Sequence[ScheduledChange]) -> None:
         """Raise `ValueError` if these changes would come to something impossible."""
         asked = self._asked
-        for change in changes:
+        for change in sorted(changes, key=lambda one: one.at):
             asked = after(asked, change)
             for impairments in asked.values():
                 refuse_impossible(impairments)
 
-    def _configure(self, asked: dict[DirectionName, Impairments]) -> None:
+    def _configure(self, asked: BothDirections) -> None:
         # Both directions: a limit in bandwidth-delay products depends on both delays.
         for impairments in asked.values():
             refuse_impossible(impairments)
@@ -195,21 +197,3 @@ class Link:
         for name, direction in self.directions.items():
             direction.pipeline.configure(asked[name], both, time.monotonic_ns())
         self._asked = asked
-
-
-def directions_of(direction: DirectionName | None) -> tuple[DirectionName, ...]:
-    return ("forward", "reverse") if direction is None else (direction,)
-
-
-def after(
-    asked: dict[DirectionName, Impairments], change: ScheduledChange
-) -> dict[DirectionName, Impairments]:
-    """The impairments after a change; a field that does not exist or fit is a `ValueError`."""
-    unknown = set(change.changes) - set(Impairments.__struct_fields__)
-    if unknown:
-        raise ValueError(f"there is no impairment {' or '.join(sorted(unknown))}")
-    changed = {
-        name: msgspec.convert({**msgspec.to_builtins(asked[name]), **change.changes}, Impairments)
-        for name in directions_of(change.direction)
-    }
-    return {**asked, **changed}

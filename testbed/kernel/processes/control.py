@@ -1,18 +1,20 @@
 """The control channel between a lab and its helper processes (emulator, middlebox).
 
-A stream socket pair carries length-prefixed JSON; file descriptors (TUN/TAP ends) ride along
-with SCM_RIGHTS. The parent asks, the child answers: one reply for every request, in order.
+A stream socket pair carries length-prefixed JSON. Each operation is a `Message` struct that both
+sides share; file descriptors (TUN/TAP ends) are fields of it and ride along with SCM_RIGHTS. The
+parent asks, the child answers: one reply for every request, in order.
 """
 
 from __future__ import annotations
 
 import contextlib
 import os
+import re
 import socket
 import struct
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias, TypeVar, Union, overload
 
 import msgspec
 
@@ -22,26 +24,56 @@ _LENGTH = struct.Struct("!I")
 _MAX_FDS = 64
 _MAX_MESSAGE = 64 << 20
 
-Handler = Callable[[dict[str, Any], list[int]], Any]
+T = TypeVar("T")
 
 
-class Request(msgspec.Struct):
-    """What the parent sends: an operation and its arguments."""
+class Descriptor:
+    """A file descriptor as a field of a message; who receives it gets a descriptor of its own."""
 
-    op: str
-    arguments: dict[str, Any] = {}
+    __slots__ = ("_fd",)
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    def fileno(self) -> int:
+        return self._fd
+
+
+def _operation(class_name: str) -> str:
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", class_name).lower()
+
+
+class Message(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, tag_field="operation", tag=_operation
+):
+    """What the parent sends: an operation, named by its class (`AddLink` is `add_link`)."""
+
+
+Handler: TypeAlias = Callable[[Any], object]
 
 
 class Reply(msgspec.Struct):
     """What the child sends back: a value, or an error text."""
 
-    value: Any = None
+    value: msgspec.Raw = msgspec.Raw(b"null")
     error: str | None = None
 
 
-_encode = msgspec.json.Encoder().encode
-_decode_request = msgspec.json.Decoder(Request).decode
+_encode_reply = msgspec.json.Encoder().encode
 _decode_reply = msgspec.json.Decoder(Reply).decode
+
+
+def _encode(message: Message) -> tuple[bytes, list[int]]:
+    """The text, where descriptors are numbers, and the descriptors by these numbers."""
+    fds: list[int] = []
+
+    def number(value: object) -> int:
+        if not isinstance(value, Descriptor):
+            raise TypeError(f"{value!r} cannot be sent")
+        fds.append(value.fileno())
+        return len(fds) - 1
+
+    return msgspec.json.encode(message, enc_hook=number), fds
 
 
 def _receive_exactly(sock: socket.socket, count: int, fds: list[int]) -> bytes:
@@ -68,8 +100,7 @@ def _receive(sock: socket.socket) -> tuple[bytes, list[int]]:
             raise EOFError
         return _receive_exactly(sock, length, fds), fds
     except BaseException:
-        for fd in fds:
-            os.close(fd)
+        _close(fds)
         raise
 
 
@@ -81,6 +112,11 @@ def _send(sock: socket.socket, payload: bytes, fds: Sequence[int] = ()) -> None:
     else:
         sock.sendall(header)
     sock.sendall(payload)
+
+
+def _close(fds: Sequence[int]) -> None:
+    for fd in fds:
+        os.close(fd)
 
 
 class ControlChannel:
@@ -98,35 +134,40 @@ class ControlChannel:
         self._broken = False
         self.name = name
 
-    def request(
-        self, op: str, *, fds: Sequence[int] = (), timeout: float = 10.0, **arguments: Any
-    ) -> Any:
-        """Send one operation and return the value of its reply.
+    @overload
+    def request(self, message: Message, *, timeout: float = 10.0) -> None: ...
+    @overload
+    def request(self, message: Message, answer: type[T], *, timeout: float = 10.0) -> T: ...
+    def request(self, message: Message, answer: Any = None, *, timeout: float = 10.0) -> Any:
+        """Send one operation and return the value of its reply, as an `answer`.
 
         Raises `LabError` with the child's words when it refuses, `ProcessDied` when it is gone
         or silent for `timeout` seconds. A conversation that was broken off is over: the late
         reply would be taken for that to the next request.
         """
+        operation = _operation(type(message).__name__)
         with self._lock:
             if self._broken:
                 raise ProcessDied(f"{self.name}: an earlier request to it was broken off")
             self._broken = True
             try:
                 self._sock.settimeout(timeout)
-                _send(self._sock, _encode(Request(op, arguments)), fds)
+                _send(self._sock, *_encode(message))
                 payload, _ = _receive(self._sock)
             except TimeoutError:
                 raise ProcessDied(
-                    f"{self.name} did not answer '{op}' within {timeout:g} s"
+                    f"{self.name} did not answer '{operation}' within {timeout:g} s"
                 ) from None
             except (EOFError, OSError) as error:
                 told = f": {self._last_words()}" if self._last_words is not None else ""
-                raise ProcessDied(f"{self.name} ended before it answered '{op}'{told}") from error
+                raise ProcessDied(
+                    f"{self.name} ended before it answered '{operation}'{told}"
+                ) from error
             self._broken = False
         reply = _decode_reply(payload)
         if reply.error is not None:
             raise LabError(f"{self.name}: {reply.error}")
-        return reply.value
+        return msgspec.json.decode(reply.value, type=answer)
 
     def close(self) -> None:
         """Hang up: the child sees end of file and ends itself."""
@@ -134,12 +175,21 @@ class ControlChannel:
 
 
 class ControlServer:
-    """The child's end, to be put into its event loop: `fileno()` becomes readable on a request."""
+    """The child's end, to be put into its event loop: `fileno()` becomes readable on a request.
 
-    def __init__(self, fd: int, handlers: Mapping[str, Handler]) -> None:
+    handlers: what is called with each kind of message; what it returns is the reply's value.
+    """
+
+    def __init__(self, fd: int, handlers: Mapping[type[Message], Handler]) -> None:
         self._sock = socket.socket(fileno=fd)
         self._sock.setblocking(True)
         self._handlers = handlers
+        self._fds: list[int] = []
+        self._named: set[int] = set()
+        self._decode = msgspec.json.Decoder(
+            Union[tuple(handlers)],  # noqa: UP007  (made of what is known only now)
+            dec_hook=self._descriptor,
+        ).decode
 
     def fileno(self) -> int:
         return self._sock.fileno()
@@ -147,25 +197,38 @@ class ControlServer:
     def serve_one(self) -> bool:
         """Answer the next request; False when the parent has hung up.
 
-        A handler gets the arguments and the descriptors, which are its own to close. A
-        `ValueError`, `KeyError`, `OSError` or `LabError` of a handler becomes the reply's error;
-        anything else is a bug and ends the process with its traceback.
+        The descriptors of a message are its handler's to close, unless it raises. A `ValueError`,
+        `KeyError`, `OSError` or `LabError` of a handler becomes the reply's error; anything else
+        is a bug and ends the process with its traceback.
         """
         try:
             payload, fds = _receive(self._sock)
         except (EOFError, ConnectionError):
             return False
-        request = _decode_request(payload)
-        handler = self._handlers.get(request.op)
-        if handler is None:
-            reply = Reply(error=f"unknown operation '{request.op}'")
-            for fd in fds:
-                os.close(fd)
-        else:
-            try:
-                reply = Reply(handler(request.arguments, fds))
-            except (ValueError, KeyError, OSError, LabError) as error:
-                reply = Reply(error=str(error) or type(error).__name__)
+        try:
+            message = self._message(payload, fds)
+            value = self._handlers[type(message)](message)
+            reply = Reply(msgspec.Raw(_encode_reply(value)))
+        except (ValueError, KeyError, OSError, LabError) as error:
+            _close(fds)
+            reply = Reply(error=str(error) or type(error).__name__)
         with contextlib.suppress(ConnectionError):
-            _send(self._sock, _encode(reply))
+            _send(self._sock, _encode_reply(reply))
         return True
+
+    def _message(self, payload: bytes, fds: list[int]) -> Message:
+        self._fds, self._named = fds, set()
+        message: Message = self._decode(payload)
+        if len(self._named) != len(fds):
+            raise ValueError(
+                f"a message that names {len(self._named)} descriptors came with {len(fds)}"
+            )
+        return message
+
+    def _descriptor(self, kind: type, value: Any) -> Any:
+        if kind is not Descriptor:
+            raise NotImplementedError(f"a message has a field of the type {kind}")
+        if not isinstance(value, int) or not 0 <= value < len(self._fds) or value in self._named:
+            raise ValueError(f"{value!r} is no descriptor of this message")
+        self._named.add(value)
+        return Descriptor(self._fds[value])

@@ -30,11 +30,13 @@ from testbed.kernel.namespace import Namespace
 from testbed.kernel.netlink import rtnetlink
 from testbed.kernel.netlink.socket import Request
 from testbed.kernel.placement import Placement, in_words
+from testbed.kernel.processes.control import Descriptor
 from testbed.kernel.processes.helper import Helper
 from testbed.lab.kinds.registry import builds
 from testbed.lab.node import LabNode
 from testbed.lab.node_builder import IndexSource, NamespaceDefaults, NodeBuilder
 from testbed.middlebox.client import MiddleboxClient
+from testbed.middlebox.messages import SideDevices, Start
 from testbed.middlebox.registry import find
 from testbed.topology.planning.plan_model import Plan, PlannedInterface, PlannedNode
 
@@ -229,23 +231,29 @@ class MiddleboxBuilder(NodeBuilder):
         """
         log_directory = None
         if captures is not None and any(find(one.name).keeps_log for one in self.functions):
-            log_directory = _open_folder(captures / f"{self.name}-log")
-            self._fds.append(log_directory)
+            folder = _open_folder(captures / f"{self.name}-log")
+            self._fds.append(folder)
+            log_directory = Descriptor(folder)
         client = MiddleboxClient(helper.channel)
         client.start(
-            self.name,
-            self.functions,
-            min(interface.mtu for interface in self.planned.interfaces),
-            *self._fds[:2],
-            steered=self._steered,
-            cpu=None if self._placement is None else self._placement.cpu,
-            receivers=() if self._placement is None else self._placement.receivers,
-            outside=self._outside,
-            inside=self._addresses(outer=False),
-            log_directory=log_directory,
+            Start(
+                name=self.name,
+                functions=self.functions,
+                mtu=min(interface.mtu for interface in self.planned.interfaces),
+                outside=self._devices(0, outer=True),
+                inside=self._devices(1, outer=False),
+                placement=self._placement,
+                log_directory=log_directory,
+            )
         )
         self._close_devices()
         return client
+
+    def _devices(self, side: int, *, outer: bool) -> SideDevices:
+        steered = Descriptor(self._steered[side]) if self._steered else None
+        return SideDevices(
+            Descriptor(self._fds[side]), tuple(self._addresses(outer=outer)), steered
+        )
 
     def close(self) -> None:
         """End the construction."""

@@ -5,19 +5,20 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-import select
 import signal
 import time
 from collections.abc import Sequence
 from io import FileIO
-from typing import Annotated, Any, Final
+from typing import Any, Final
 
 import msgspec
 
-from testbed.errors import LabError
+from testbed.kernel.load_sharing import LoadSharing
 from testbed.kernel.processes.confine import drop_privileges, prefer_realtime, set_timer_slack
-from testbed.kernel.processes.control import ControlServer
-from testbed.middlebox.counters import FunctionState
+from testbed.kernel.processes.control import ControlServer, Handler, Message
+from testbed.kernel.realtime import RealtimeLoop
+from testbed.middlebox import messages
+from testbed.middlebox.counters import BoxCounters, FunctionState
 from testbed.middlebox.process.outlets import Outlets
 from testbed.middlebox.process.pipeline import Pipeline
 from testbed.middlebox.registry import find, nearest
@@ -25,47 +26,6 @@ from testbed.middlebox.timers import Timers
 from testbed.wire.packet import Side
 
 _BATCH: Final = 64
-_LONGEST_WAIT: Final = 3600.0
-# A real-time process that never sleeps is throttled by the kernel for tens of milliseconds
-# (sched(7)): after so long without a sleep this one takes a rest. All in seconds.
-_LONGEST_STINT: Final = 0.005
-_REST: Final = 0.0003
-_NOTICEABLE: Final = 0.00002
-
-
-class _FunctionAsked(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    name: str
-    options: dict[str, Any] = {}
-
-
-class _Start(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Arguments of `start`; the descriptors of the outside and the inside TUN come with it.
-
-    cpu: where to run under load; descriptors of a TUN for each side that is steered to the
-    processors `receivers` come then, too. One more descriptor, if there is one, is of the
-    directory for logs.
-    """
-
-    name: str
-    functions: list[_FunctionAsked]
-    mtu: int
-    cpu: int | None = None
-    receivers: list[int] = []
-    outside: list[str] = []
-    inside: list[str] = []
-
-
-class _OfFunction(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Arguments of operations on one function."""
-
-    function: str
-    options: dict[str, Any] = {}
-
-
-class _Last(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Arguments of `log`."""
-
-    last: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
 
 
 class Engine:
@@ -74,50 +34,49 @@ class Engine:
     def __init__(self) -> None:
         self._timers = Timers(time.monotonic)
         self._pipeline: Pipeline | None = None
-        self._devices: tuple[FileIO, ...] = ()
+        self._devices: dict[Side, FileIO] = {}
+        self._load = LoadSharing()
+        self._loop = RealtimeLoop(self._load)
         self._outlets = Outlets(())
         self._name = "middlebox"
-        self._rested_at = time.monotonic()
-        self.handlers = {
-            "ready": self.ready,
-            "start": self.start,
-            "enable": self.enable,
-            "disable": self.disable,
-            "set": self.set,
-            "counters": self.counters,
-            "functions": self.functions,
-            "log": self.log,
+        self.handlers: dict[type[Message], Handler] = {
+            messages.Ready: self.ready,
+            messages.Start: self.start,
+            messages.Switch: self.switch,
+            messages.SetOptions: self.set,
+            messages.Counters: self.counters,
+            messages.Functions: self.functions,
+            messages.Log: self.log,
         }
 
     # Operations
 
-    def ready(self, arguments: dict[str, Any], fds: list[int]) -> None:
-        _refuse_descriptors("ready", fds)
+    def ready(self, asked: messages.Ready) -> None:
+        """The answer is all that is asked for."""
 
-    def start(self, arguments: dict[str, Any], fds: list[int]) -> list[Any]:
+    def start(self, asked: messages.Start) -> list[FunctionState]:
         """Begin to carry packets, without privileges from here on; the functions in force."""
-        try:
-            asked = msgspec.convert(arguments, _Start)
-            if self._pipeline is not None:
-                raise ValueError("it was started already")
-            devices = 2 if asked.cpu is None else 4
-            if len(fds) not in (devices, devices + 1):
-                raise ValueError(
-                    f"start takes {devices} or {devices + 1} descriptors, got {len(fds)}"
-                )
-            log_directory = fds[devices] if len(fds) > devices else None
-            addresses = {Side.OUTSIDE: asked.outside, Side.INSIDE: asked.inside}
-            outlets = Outlets(fds[:2], fds[2:devices], asked.cpu, asked.receivers)
-            pipeline = Pipeline(outlets.send, self._timers, asked.mtu, addresses, log_directory)
-            for function in asked.functions:
-                pipeline.add(find(function.name), function.options)
-        except (ValueError, LabError, OSError):
-            _close(fds)
-            raise
-        for fd in fds[:devices]:
+        if self._pipeline is not None:
+            raise ValueError("it was started already")
+        sides = {Side.OUTSIDE: asked.outside, Side.INSIDE: asked.inside}
+        direct = [side.tun.fileno() for side in sides.values()]
+        steered = [one.steered.fileno() for one in sides.values() if one.steered is not None]
+        if asked.placement is not None:
+            self._load.begin(asked.placement)
+        outlets = Outlets(direct, steered, self._load)
+        logs = None if asked.log_directory is None else asked.log_directory.fileno()
+        addresses = {side: list(one.addresses) for side, one in sides.items()}
+        pipeline = Pipeline(outlets.send, self._timers, asked.mtu, addresses, logs)
+        for function in asked.functions:
+            pipeline.add(find(function.name), function.options)
+        for fd in [*direct, *steered]:
             os.set_blocking(fd, False)
         self._name = asked.name
-        self._devices = tuple(FileIO(fd, "rb", closefd=False) for fd in fds[:2])
+        self._devices = {
+            side: FileIO(fd, "rb", closefd=False) for side, fd in zip(sides, direct, strict=True)
+        }
+        for fd in direct:
+            self._loop.register(fd)
         self._pipeline = pipeline
         self._outlets = outlets
         prefer_realtime()
@@ -132,40 +91,31 @@ class Engine:
             pipeline.note("interfaces", text)
         return self._states()
 
-    def enable(self, arguments: dict[str, Any], fds: list[int]) -> None:
-        self._switch(arguments, fds, True)
-
-    def disable(self, arguments: dict[str, Any], fds: list[int]) -> None:
-        self._switch(arguments, fds, False)
-
-    def _switch(self, arguments: dict[str, Any], fds: list[int], enabled: bool) -> None:
-        pipeline, asked = self._of_function(arguments, fds)
-        pipeline.switch(asked.function, enabled)
-        word = "enable" if enabled else "disable"
+    def switch(self, asked: messages.Switch) -> None:
+        pipeline = self._having(asked.function)
+        pipeline.switch(asked.function, asked.enabled)
+        word = "enable" if asked.enabled else "disable"
         pipeline.note("config", f"{word} {asked.function}", important=True)
 
-    def set(self, arguments: dict[str, Any], fds: list[int]) -> dict[str, Any]:
+    def set(self, asked: messages.SetOptions) -> dict[str, Any]:
         """Change some options of one function; all its options as they are then."""
-        pipeline, asked = self._of_function(arguments, fds)
+        pipeline = self._having(asked.function)
         pipeline.set_options(asked.function, asked.options)
         pipeline.note("config", f"set {asked.function} {asked.options}", important=True)
         options: dict[str, Any] = msgspec.to_builtins(pipeline.functions[asked.function].options)
         return options
 
-    def counters(self, arguments: dict[str, Any], fds: list[int]) -> Any:
-        _refuse_descriptors("counters", fds)
+    def counters(self, asked: messages.Counters) -> BoxCounters:
         self._started().note("mib", "counters")
-        return msgspec.to_builtins(self._started().counters())
+        return self._started().counters()
 
-    def functions(self, arguments: dict[str, Any], fds: list[int]) -> list[Any]:
-        _refuse_descriptors("functions", fds)
+    def functions(self, asked: messages.Functions) -> list[FunctionState]:
         self._started().note("show", "functions")
         return self._states()
 
-    def log(self, arguments: dict[str, Any], fds: list[int]) -> list[str]:
+    def log(self, asked: messages.Log) -> list[str]:
         """The newest lines of the function that keeps a log."""
-        _refuse_descriptors("log", fds)
-        pipeline, asked = self._started(), msgspec.convert(arguments, _Last)
+        pipeline = self._started()
         pipeline.note("show", f"log, last {asked.last}")
         for function in pipeline.functions.values():
             lines = function.log_lines(asked.last)
@@ -173,15 +123,13 @@ class Engine:
                 return lines
         raise ValueError(f"{self._name} keeps no log; give it the function 'trace-log'")
 
-    def _states(self) -> list[Any]:
+    def _states(self) -> list[FunctionState]:
         return [
-            msgspec.to_builtins(
-                FunctionState(
-                    name=name,
-                    enabled=function.enabled,
-                    options=msgspec.to_builtins(function.options),
-                    counters=dict(function.counters) | function.gauges(),
-                )
+            FunctionState(
+                name=name,
+                enabled=function.enabled,
+                options=msgspec.to_builtins(function.options),
+                counters=dict(function.counters) | function.gauges(),
             )
             for name, function in self._started().functions.items()
         ]
@@ -191,55 +139,38 @@ class Engine:
             raise ValueError("it was not started yet")
         return self._pipeline
 
-    def _of_function(
-        self, arguments: dict[str, Any], fds: list[int]
-    ) -> tuple[Pipeline, _OfFunction]:
-        _refuse_descriptors("an operation on a function", fds)
-        pipeline, asked = self._started(), msgspec.convert(arguments, _OfFunction)
-        pipeline.note("command-queued", f"for {asked.function}")
-        if asked.function not in pipeline.functions:
+    def _having(self, function: str) -> Pipeline:
+        """The pipeline, which must have this function."""
+        pipeline = self._started()
+        pipeline.note("command-queued", f"for {function}")
+        if function not in pipeline.functions:
             raise ValueError(
-                f"{self._name} has no function '{asked.function}'"
-                f"{nearest(asked.function, pipeline.functions)}; "
+                f"{self._name} has no function '{function}'"
+                f"{nearest(function, pipeline.functions)}; "
                 f"it has {', '.join(pipeline.functions) or 'none'}"
             )
-        return pipeline, asked
+        return pipeline
 
     # The loop
 
     def run(self, server: ControlServer) -> None:
         """Carry packets and answer requests until the lab hangs up."""
+        control = server.fileno()
+        self._loop.register(control)
         while True:
-            readable = self._wait([server, *self._devices])
-            if server in readable and not server.serve_one():
+            began = time.monotonic_ns()
+            readable = self._loop.wait(self._timers.next_due())
+            self._outlets.choose(time.monotonic_ns() - began)
+            if control in readable and not server.serve_one():
                 return
             pipeline = self._pipeline
             if pipeline is None:
                 continue
-            for side, device in zip(Side, self._devices, strict=True):
-                if device in readable:
-                    taken = _drain(pipeline, side, device)
-                    if taken == _BATCH:
-                        self._outlets.loaded()
-                    self._outlets.pace(taken, _BATCH)
+            for side, device in self._devices.items():
+                if device.fileno() in readable:
+                    self._outlets.pace(_drain(pipeline, side, device), _BATCH)
             self._timers.fire()
             pipeline.send_waiting()
-
-    def _wait(self, sources: list[Any]) -> list[Any]:
-        """Sleep until something is readable or due; what is readable."""
-        now = time.monotonic()
-        if now - self._rested_at > _LONGEST_STINT:
-            time.sleep(_REST)
-            now = self._rested_at = time.monotonic()
-        wait = self._timers.timeout()
-        if wait is not None:
-            wait = min(wait, _LONGEST_WAIT)
-        readable, _, _ = select.select(sources, (), (), wait)
-        woken = time.monotonic()
-        if woken - now > _NOTICEABLE:
-            self._rested_at = woken
-        self._outlets.slept(woken - now)
-        return readable
 
 
 def _drain(pipeline: Pipeline, side: Side, device: FileIO) -> int:
@@ -256,20 +187,9 @@ def _drain(pipeline: Pipeline, side: Side, device: FileIO) -> int:
     return _BATCH
 
 
-def _refuse_descriptors(operation: str, fds: list[int]) -> None:
-    if fds:
-        _close(fds)
-        raise ValueError(f"{operation} takes no descriptors, got {len(fds)}")
-
-
-def _close(fds: list[int]) -> None:
-    for fd in fds:
-        os.close(fd)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve on the descriptor given by `--control` until the lab hangs up."""
-    parser = argparse.ArgumentParser(prog="python -m testbed.middlebox", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m testbed.middlebox.process")
     parser.add_argument("--control", type=int, required=True, metavar="FD")
     control = parser.parse_args(argv).control
     # Ctrl-C reaches every process of the terminal; it is the lab that decides when this one ends.

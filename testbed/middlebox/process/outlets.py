@@ -8,76 +8,58 @@ there, and load decides.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Final
 
-from testbed.kernel.devices.backlog import Backlog
+from testbed.kernel.load_sharing import LoadSharing
+from testbed.kernel.timer import SECOND, Nanoseconds
 
-QUIET: Final = 0.05
-"""Seconds without a packet after which the steered devices have certainly handed theirs on: the
+QUIET: Final[Nanoseconds] = SECOND // 20
+"""Time without a packet after which the steered devices have certainly handed theirs on: the
 processors of a virtual machine may stand still for tens of milliseconds."""
 
-_BREATH: Final = 0.0001
+_BREATH: Final = 0.0001  # seconds
 _MOST_BREATHS: Final = 50  # who keeps the others busy for longer may be somebody else
 
 
 class Outlets:
     """A device for each side, and perhaps a steered one beside it.
 
-    direct, steered: descriptors by side. cpu: where this process runs while it uses the steered
-    ones, which are steered to the processors `receivers`. Packets never overtake each other: what
-    was written to a direct device has arrived, and from a steered one back to it is only after
-    `QUIET`. Raises `OSError` where the kernel does not tell what waits for `receivers`.
+    direct, steered: descriptors by side. load: tells of load. Packets never overtake each other:
+    what was written to a direct device has arrived, and from a steered one back to it is only
+    after `QUIET`.
     """
 
     def __init__(
-        self,
-        direct: Sequence[int],
-        steered: Sequence[int] = (),
-        cpu: int | None = None,
-        receivers: Collection[int] = (),
+        self, direct: Sequence[int], steered: Sequence[int] = (), load: LoadSharing | None = None
     ) -> None:
         self._direct = tuple(direct)
         self._steered = tuple(steered)
-        self._cpu = cpu
-        self._backlog = None if cpu is None else Backlog(receivers)
-        self._everywhere = os.sched_getaffinity(0)
+        self._load = load or LoadSharing()
         self._in_use = self._direct
 
     def send(self, side: int, packet: memoryview) -> None:
         """Put a packet out. Raises `OSError` where the kernel does not take it."""
         os.write(self._in_use[side], packet)
 
-    def loaded(self) -> None:
-        """There are more packets than are taken at a time."""
-        if self._cpu is None or self._in_use is self._steered:
-            return
-        try:
-            os.sched_setaffinity(0, {self._cpu})
-        except OSError:  # it was taken away meanwhile (cpuset)
-            self._cpu = None
-            return
-        self._in_use = self._steered
+    def choose(self, waited: Nanoseconds) -> None:
+        """Choose the devices for what is sent next. waited: the time without a packet."""
+        if self._load.pinned:
+            self._in_use = self._steered
+        elif waited >= QUIET:
+            self._in_use = self._direct
 
     def pace(self, sent: int, next_batch: int) -> None:
         """Wait until the receivers' processors have room for so many more, where they are used.
 
         sent: packets since this was called last.
         """
-        if self._backlog is None or self._in_use is self._direct:
+        if self._in_use is self._direct:
             return
-        self._backlog.filled(sent)
+        self._load.handed_over(sent)
         for _ in range(_MOST_BREATHS):
-            if self._backlog.room(next_batch) == next_batch:
+            if self._load.room(next_batch) == next_batch:
                 return
             time.sleep(_BREATH)
-
-    def slept(self, seconds: float) -> None:
-        """No packet has been sent for so long."""
-        if seconds >= QUIET and self._in_use is not self._direct:
-            self._in_use = self._direct
-            with contextlib.suppress(OSError):
-                os.sched_setaffinity(0, self._everywhere)

@@ -11,8 +11,9 @@ import struct
 import pytest
 from emulator_of_lab import emulator_of
 
+from testbed.emulator.userspace import builder
 from testbed.kernel.devices.steering import Opened
-from testbed.lab import Lab, build
+from testbed.lab import Lab
 from testbed.topology.model import Endpoint, Impairments, Link, Node, Topology
 
 PORT = 5000
@@ -97,7 +98,7 @@ def test_only_fast_links_are_steered(monkeypatch, rates, steered):
         found.append(tuple(cpus))
         return Opened(open_device(name, index), "this is a test")
 
-    monkeypatch.setattr(build, "open_steered", open_steered)
+    monkeypatch.setattr(builder, "open_steered", open_steered)
     forward, reverse = (Impairments(rate=rate) for rate in rates)
     with Lab(pair(forward, reverse)) as lab:
         told = lab.steering["the link emulator"]

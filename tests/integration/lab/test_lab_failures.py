@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from lab_topologies import boxed, pair
 
+from testbed.emulator.userspace.messages import Counters
 from testbed.errors import CaptureError, PrivilegeError, ProcessDied
 from testbed.kernel.processes.helper import start_helper
 from testbed.kernel.processes.process import await_readable
@@ -174,7 +175,7 @@ def test_an_emulator_that_hangs_is_told_and_not_asked_again():
         await_stopped(pid)
         channel = lab.link("a", "b")._emulator._channel
         with pytest.raises(ProcessDied, match=r"did not answer 'counters' within 0.2 s"):
-            channel.request("counters", name="a:eth0-b:eth0", timeout=0.2)
+            channel.request(Counters("a:eth0-b:eth0"), timeout=0.2)
         os.kill(pid, signal.SIGCONT)
         # Its late reply must not be taken for the one to another question.
         with pytest.raises(ProcessDied, match=r"an earlier request to it was broken off"):

@@ -12,6 +12,7 @@ import time
 import pytest
 from middlebox_path import needs_a_lab
 
+from testbed.kernel.timer import SECOND
 from testbed.lab import Lab
 from testbed.middlebox.process.outlets import QUIET
 from testbed.scenarios.environment import observe
@@ -86,7 +87,7 @@ def test_bursts_arrive_whole_by_steered_devices_and_lone_packets_directly():
         for _ in range(ROUNDS):
             flow.send(BURST)
             assert flow.arrived(BURST) == list(range(flow.next - BURST, flow.next))
-            time.sleep(2 * QUIET)  # the silence after which the box goes back
+            time.sleep(2 * QUIET / SECOND)  # the silence after which the box goes back
         assert taken_in(lab, "tun-in-steered") > 0
         before = taken_in(lab, "tun-in"), taken_in(lab, "tun-in-steered")
         flow.send(1)

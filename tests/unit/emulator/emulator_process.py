@@ -12,7 +12,8 @@ from pathlib import Path
 
 from testbed.emulator.counters import DirectionCounters
 from testbed.emulator.userspace.client import UserspaceEmulator
-from testbed.kernel.processes.control import ControlChannel
+from testbed.emulator.userspace.messages import AddLink
+from testbed.kernel.processes.control import ControlChannel, Descriptor
 from testbed.topology.model import Impairments
 
 DEADLINE = 30.0
@@ -56,6 +57,27 @@ class Started:
         return stderr.decode()
 
 
+def add_link(
+    name: str,
+    tap_a: int,
+    tap_b: int,
+    forward: Impairments = Impairments(),  # noqa: B008 (frozen)
+    reverse: Impairments = Impairments(),  # noqa: B008
+    seed: int = 0,
+    log_fd: int | None = None,
+) -> AddLink:
+    """The message that asks for a link between two descriptors."""
+    return AddLink(
+        name=name,
+        tap_a=Descriptor(tap_a),
+        tap_b=Descriptor(tap_b),
+        forward=forward,
+        reverse=reverse,
+        seed=seed,
+        log=None if log_fd is None else Descriptor(log_fd),
+    )
+
+
 def attach(
     emulator: Started,
     stack: contextlib.ExitStack,
@@ -71,7 +93,7 @@ def attach(
     for end in inner:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
     emulator.client.add_link(
-        name, inner[0].fileno(), inner[1].fileno(), forward, reverse, seed, log_fd
+        add_link(name, inner[0].fileno(), inner[1].fileno(), forward, reverse, seed, log_fd)
     )
     for end in inner:
         end.close()

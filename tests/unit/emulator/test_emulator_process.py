@@ -11,10 +11,12 @@ import subprocess
 import time
 
 import pytest
-from emulator_process import DEADLINE, Started, attach, settled
+from emulator_process import DEADLINE, Started, add_link, attach, settled
 
 from testbed.emulator.counters import CAUSES
+from testbed.emulator.userspace import messages
 from testbed.errors import LabError, ProcessDied
+from testbed.kernel.processes.control import Message
 from testbed.topology.model import Impairments, Queue, QueueLimit
 
 
@@ -156,7 +158,7 @@ def test_a_target_that_refuses_is_counted_and_survived(emulator, cable):
         ),
         (lambda client: client.cut("nowhere"), "no link 'nowhere'"),
         (lambda client: client.counters("nowhere"), "no link 'nowhere'"),
-        (lambda client: client.add_link("cable", 0, 0, Impairments(), Impairments()), "already"),
+        (lambda client: client.add_link(add_link("cable", 0, 0)), "already"),
     ],
 )
 def test_what_cannot_be_is_refused_and_the_emulator_lives(emulator, cable, operation, says):
@@ -167,16 +169,21 @@ def test_what_cannot_be_is_refused_and_the_emulator_lives(emulator, cable, opera
     assert b.recv(10) == b"x"
 
 
+class Fly(Message, frozen=True):
+    """Something that no emulator can."""
+
+
 def test_malformed_requests_are_refused(emulator):
-    for operation, arguments in (
-        ("add_link", {}),
-        ("add_link", {"name": "x", "forward": {}, "reverse": {}, "seed": 0}),
-        ("set", {"name": 3, "direction": "forward", "impairments": {}}),
-        ("set", {"name": "x", "direction": "forward", "impairments": {"delay": "long"}}),
-        ("fly", {}),
+    plain, slow = Impairments(), Impairments(delay="long")
+    for message in (
+        messages.AddLink(name="x", tap_a=None, tap_b=None, forward=plain, reverse=plain),
+        messages.SetImpairments(3, "forward", plain),
+        messages.SetImpairments("x", "forward", slow),
+        messages.Cut("x", "sideways", engaged=True),
+        Fly(),
     ):
         with pytest.raises(LabError):
-            emulator.channel.request(operation, **arguments)
+            emulator.channel.request(message)
     emulator.client.ready()
 
 
@@ -233,7 +240,7 @@ def test_an_emulator_with_no_end_of_work_rests_now_and_then(emulator):
         for _ in range(5):
             q.send(b"round and round")
         for name, a, b in (("one", p, q), ("two", r, s)):
-            emulator.client.add_link(name, a.fileno(), b.fileno(), Impairments(), Impairments())
+            emulator.client.add_link(add_link(name, a.fileno(), b.fileno()))
         worked, rested = emulator.cpu_seconds(), context_switches(emulator, "voluntary_")
         limit = time.monotonic() + DEADLINE
         while emulator.cpu_seconds() - worked < 0.3:

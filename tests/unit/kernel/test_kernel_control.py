@@ -3,32 +3,65 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 
 from testbed.errors import LabError, ProcessDied
-from testbed.kernel.processes.control import ControlChannel, ControlServer
+from testbed.kernel.processes.control import (
+    ControlChannel,
+    ControlServer,
+    Descriptor,
+    Message,
+    _send,
+)
+
+
+class Add(Message, frozen=True):
+    a: int
+    b: int
+
+
+class Refuse(Message, frozen=True):
+    kept: Descriptor | None = None
+
+
+class Length(Message, frozen=True):
+    of: Descriptor
+    less: Descriptor | None = None
+
+
+class Hang(Message, frozen=True):
+    pass
+
+
+class WasNeverHeardOf(Message, frozen=True):
+    pass
+
+
+def refuse(asked: Refuse) -> None:
+    raise ValueError("not today")
+
+
+def length(asked: Length) -> int:
+    sizes = []
+    for file in (asked.of, asked.less):
+        sizes.append(0 if file is None else os.fstat(file.fileno()).st_size)
+        if file is not None:
+            os.close(file.fileno())
+    return sizes[0] - sizes[1]
 
 
 @pytest.fixture
 def served():
-    """A channel to a server in a thread: `add` adds, `refuse` refuses, `length` of a descriptor."""
+    """A channel to a server in a thread."""
     ours, theirs = socket.socketpair()
     release = threading.Event()
-
-    def refuse(arguments, fds):
-        raise ValueError("not today")
-
-    def length(arguments, fds):
-        size = os.fstat(fds[0]).st_size
-        os.close(fds[0])
-        return size
-
     handlers = {
-        "add": lambda arguments, fds: arguments["a"] + arguments["b"],
-        "refuse": refuse,
-        "length": length,
-        "hang": lambda arguments, fds: release.wait(20),
+        Add: lambda asked: asked.a + asked.b,
+        Refuse: refuse,
+        Length: length,
+        Hang: lambda asked: release.wait(20),
     }
     server = ControlServer(theirs.detach(), handlers)
 
@@ -48,29 +81,56 @@ def served():
 
 
 def test_a_value_comes_back(served):
-    assert served.request("add", a=1, b=2) == 3
+    assert served.request(Add(1, 2), int) == 3
 
 
 def test_a_refusal_leaves_the_conversation_intact(served):
     with pytest.raises(LabError, match="the helper: not today"):
-        served.request("refuse")
-    with pytest.raises(LabError, match="unknown operation 'nothing'"):
-        served.request("nothing")
-    assert served.request("add", a=2, b=2) == 4
+        served.request(Refuse())
+    with pytest.raises(LabError, match="was_never_heard_of"):
+        served.request(WasNeverHeardOf())
+    with pytest.raises(LabError, match=r"Expected `int`, got `str`"):
+        served.request(Add("1", 2))
+    assert served.request(Add(2, 2), int) == 4
 
 
-def test_a_descriptor_rides_along(served, tmp_path):
-    file = tmp_path / "file"
-    file.write_bytes(bytes(17))
-    with file.open() as opened:
-        assert served.request("length", fds=[opened.fileno()]) == 17
+def test_descriptors_ride_along_by_name(served, tmp_path):
+    long, short = tmp_path / "long", tmp_path / "short"
+    long.write_bytes(bytes(17))
+    short.write_bytes(bytes(5))
+    with long.open() as first, short.open() as second:
+        of, less = Descriptor(first.fileno()), Descriptor(second.fileno())
+        assert served.request(Length(of=of), int) == 17
+        assert served.request(Length(of=of, less=less), int) == 12
+        assert served.request(Length(less=of, of=less), int) == -12
+
+
+def open_files() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
+def test_the_descriptors_of_a_refused_message_are_closed(served, tmp_path):
+    before = open_files()
+    with pytest.raises(LabError):
+        served.request(Refuse(Descriptor(0)))
+    assert open_files() == before
+
+
+@pytest.mark.parametrize("named", [b'{"operation":"length","of":1}', b'{"operation":"hang"}', b"{"])
+def test_a_message_that_does_not_fit_its_descriptors_is_refused(served, named):
+    before = open_files()
+    _send(served._sock, named, [0])
+    with pytest.raises(LabError):
+        # The reply to the malformed one comes first.
+        served.request(Add(1, 1), int)
+    assert open_files() == before
 
 
 def test_requests_from_many_threads_get_their_own_answers(served):
     wrong = []
 
     def ask(number: int) -> None:
-        wrong.extend(n for n in range(50) if served.request("add", a=number, b=n) != number + n)
+        wrong.extend(n for n in range(50) if served.request(Add(number, n), int) != number + n)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -82,9 +142,9 @@ def test_requests_from_many_threads_get_their_own_answers(served):
 
 def test_silence_is_told_and_ends_the_conversation(served):
     with pytest.raises(ProcessDied, match=r"did not answer 'hang' within 0\.05 s"):
-        served.request("hang", timeout=0.05)
+        served.request(Hang(), timeout=0.05)
     with pytest.raises(ProcessDied, match="an earlier request to it was broken off"):
-        served.request("add", a=1, b=1)
+        served.request(Add(1, 1), int)
 
 
 def test_the_end_of_the_other_side_is_told_with_its_last_words():
@@ -92,5 +152,5 @@ def test_the_end_of_the_other_side_is_told_with_its_last_words():
     theirs.close()
     channel = ControlChannel(ours, "the helper", lambda: "status 3")
     with pytest.raises(ProcessDied, match="the helper ended before it answered 'add': status 3"):
-        channel.request("add")
+        channel.request(Add(1, 1), int)
     channel.close()

@@ -1,4 +1,4 @@
-"""Which device packets leave by, and where the process runs meanwhile."""
+"""Which device packets leave by."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from testbed.kernel.load_sharing import LoadSharing
 from testbed.middlebox.process import outlets as outlets_module
 from testbed.middlebox.process.outlets import QUIET, Outlets
 from testbed.wire.packet import INSIDE, OUTSIDE
@@ -21,11 +22,31 @@ def pipes():
             os.close(fd)
 
 
+class Load(LoadSharing):
+    """Is under load when the test says so; the room whenever somebody looks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rooms = [1000]
+        self.told: list[int] = []
+
+    def room(self, packets: int) -> int:
+        return min(packets, self.rooms.pop(0) if len(self.rooms) > 1 else self.rooms[0])
+
+    def handed_over(self, packets: int) -> None:
+        self.told.append(packets)
+
+
 @pytest.fixture
-def everywhere():
-    before = os.sched_getaffinity(0)
-    yield before
-    os.sched_setaffinity(0, before)
+def load():
+    return Load()
+
+
+@pytest.fixture
+def naps(monkeypatch):
+    taken: list[float] = []
+    monkeypatch.setattr(outlets_module.time, "sleep", taken.append)
+    return taken
 
 
 def sent(outlets: Outlets, pipes, side: int) -> int:
@@ -43,88 +64,49 @@ def sent(outlets: Outlets, pipes, side: int) -> int:
     return one
 
 
-def outlets_of(pipes, cpu: int) -> Outlets:
-    writers = [writer for _, writer in pipes]
-    return Outlets(writers[:2], writers[2:], cpu, [0])
-
-
-def test_load_and_silence_choose_the_device(pipes, everywhere):
-    outlets = outlets_of(pipes, max(everywhere))
-    assert [sent(outlets, pipes, side) for side in (OUTSIDE, INSIDE)] == [0, 1]
-    outlets.loaded()
-    assert [sent(outlets, pipes, side) for side in (OUTSIDE, INSIDE)] == [2, 3]
-    outlets.slept(0.9 * QUIET)
-    assert sent(outlets, pipes, INSIDE) == 3
-    outlets.slept(QUIET)
-    assert [sent(outlets, pipes, side) for side in (OUTSIDE, INSIDE)] == [0, 1]
-
-
-def test_the_process_keeps_to_its_processor_under_load_only(pipes, everywhere):
-    outlets = outlets_of(pipes, max(everywhere))
-    assert os.sched_getaffinity(0) == everywhere
-    outlets.loaded()
-    assert os.sched_getaffinity(0) == {max(everywhere)}
-    outlets.slept(QUIET)
-    assert os.sched_getaffinity(0) == everywhere
-
-
 @pytest.fixture
-def backlog(monkeypatch):
-    """The room that there is whenever somebody looks; and the naps taken meanwhile."""
-
-    class Rooms:
-        def __init__(self) -> None:
-            self.rooms = [1000]
-            self.naps: list[float] = []
-            self.told: list[int] = []
-
-        def room(self, wanted: int) -> int:
-            return min(wanted, self.rooms.pop(0) if len(self.rooms) > 1 else self.rooms[0])
-
-        def filled(self, packets: int) -> None:
-            self.told.append(packets)
-
-    made = Rooms()
-    monkeypatch.setattr(outlets_module, "Backlog", lambda receivers: made)
-    monkeypatch.setattr(outlets_module.time, "sleep", made.naps.append)
-    return made
+def outlets(pipes, load):
+    writers = [writer for _, writer in pipes]
+    return Outlets(writers[:2], writers[2:], load)
 
 
-def test_it_waits_until_the_others_have_room(pipes, everywhere, backlog):
-    outlets = outlets_of(pipes, max(everywhere))
-    outlets.loaded()
+def test_load_and_silence_choose_the_device(outlets, pipes, load):
+    assert [sent(outlets, pipes, side) for side in (OUTSIDE, INSIDE)] == [0, 1]
+    load.pinned = True
+    outlets.choose(0)
+    assert [sent(outlets, pipes, side) for side in (OUTSIDE, INSIDE)] == [2, 3]
+    load.pinned = False
+    outlets.choose(QUIET - 1)
+    assert sent(outlets, pipes, INSIDE) == 3
+    outlets.choose(QUIET)
+    assert [sent(outlets, pipes, side) for side in (OUTSIDE, INSIDE)] == [0, 1]
+
+
+def test_it_waits_until_the_others_have_room(outlets, load, naps):
+    load.pinned = True
+    outlets.choose(0)
     outlets.pace(64, 64)
-    assert backlog.naps == []
-    backlog.rooms = [0, 63, 64]
+    assert naps == []
+    load.rooms = [0, 63, 64]
     outlets.pace(7, 64)
-    assert backlog.told == [64, 7] and len(backlog.naps) == 2
+    assert load.told == [64, 7] and len(naps) == 2
 
 
-def test_it_does_not_wait_for_ever(pipes, everywhere, backlog):
-    outlets = outlets_of(pipes, max(everywhere))
-    outlets.loaded()
-    backlog.rooms = [0]
+def test_it_does_not_wait_for_ever(outlets, load, naps):
+    load.pinned = True
+    outlets.choose(0)
+    load.rooms = [0]
     outlets.pace(64, 64)
-    assert 0 < sum(backlog.naps) < 0.02
+    assert 0 < sum(naps) < 0.02
 
 
-def test_it_waits_for_nobody_while_it_does_the_work_itself(pipes, everywhere, backlog):
-    outlets = outlets_of(pipes, max(everywhere))
-    backlog.rooms = [0]
+def test_it_waits_for_nobody_while_it_does_the_work_itself(outlets, load, naps):
+    load.rooms = [0]
     outlets.pace(64, 64)
-    assert backlog.told == [] and backlog.naps == []
+    assert load.told == [] and naps == []
 
 
-def test_a_processor_that_was_taken_away_is_done_without(pipes, everywhere):
-    outlets = outlets_of(pipes, 1 << 16)
-    outlets.loaded()
-    outlets.loaded()
-    assert sent(outlets, pipes, INSIDE) == 1
-    assert os.sched_getaffinity(0) == everywhere
-
-
-def test_without_steered_devices_nothing_changes(pipes, everywhere):
+def test_without_steered_devices_nothing_changes(pipes):
     outlets = Outlets([writer for _, writer in pipes[:2]])
-    outlets.loaded()
+    outlets.choose(0)
     assert sent(outlets, pipes, INSIDE) == 1
-    assert os.sched_getaffinity(0) == everywhere

@@ -14,8 +14,9 @@ from box_bench import CLIENT_ISN, SERVER_ISN, Seen
 from packet_bench import IPV4_KEY, LINUX
 
 from testbed.errors import LabError, ProcessDied
-from testbed.kernel.processes.control import ControlChannel
+from testbed.kernel.processes.control import ControlChannel, Descriptor
 from testbed.middlebox.client import MiddleboxClient
+from testbed.middlebox.messages import SideDevices, Start
 from testbed.topology.model import FunctionSpec
 from testbed.wire.craft import tcp_segment
 from testbed.wire.flags import ACK, SYN
@@ -49,7 +50,10 @@ class Box:
         near = [pairs[side][1] for side in Side]
         for far in self.far.values():
             far.settimeout(SECONDS)
-        self.client.start("router", functions, 1500, near[0].fileno(), near[1].fileno())
+        outside, inside = (SideDevices(Descriptor(sock.fileno())) for sock in near)
+        self.client.start(
+            Start(name="router", functions=functions, mtu=1500, outside=outside, inside=inside)
+        )
         for sock in near:
             sock.close()
 

@@ -6,39 +6,39 @@ import time
 from collections.abc import Callable, Sequence
 
 from testbed.emulator.counters import AppliedChange
-from testbed.emulator.elements.element import NEVER, SECOND, Nanoseconds
-from testbed.emulator.userspace.link import Link
+from testbed.errors import TestbedError
+from testbed.kernel.timer import NEVER, SECOND, Nanoseconds
 from testbed.topology.model import ScheduledChange
 
 
 class Schedule:
-    """Applies changes to a link, each at its time after `start` (ns of the monotonic clock).
+    """Calls `apply` with each change at its time after `start` (ns of the monotonic clock).
 
-    Raises `ValueError` at once when one of them cannot be applied to what would then be in force.
+    Whoever waits for `wake` and calls `release` then drives it. Raises `ValueError` for a time
+    that does not come.
     """
 
     def __init__(
         self,
-        link: Link,
         changes: Sequence[ScheduledChange],
         start: Nanoseconds,
-        on_change: Callable[[Link], None],
+        apply: Callable[[ScheduledChange], None],
     ) -> None:
-        self._link = link
         for change in changes:
             if not 0 <= change.at < NEVER / SECOND:
                 raise ValueError(f"a change cannot be scheduled at {change.at} s")
-        in_order = sorted(changes, key=lambda change: change.at)
-        link.rehearse(in_order)
-        self._left = in_order[::-1]  # the next one last, where it is cheap to take
+        # The next one last, where it is cheap to take.
+        self._left = sorted(changes, key=lambda change: change.at)[::-1]
         self._start = start
-        self._on_change = on_change
+        self._apply = apply
+        #: When the one who drives it means to call `release`.
         self.scheduled: Nanoseconds = NEVER
+        #: What has happened up to now.
         self.journal: list[AppliedChange] = []
 
     @property
     def wake(self) -> Nanoseconds:
-        """When the next change is due."""
+        """When the next change is due, or NEVER."""
         if not self._left:
             return NEVER
         return self._start + round(self._left[-1].at * SECOND)
@@ -49,11 +49,10 @@ class Schedule:
             change = self._left.pop()
             error = ""
             try:
-                self._link.apply(change)
-            except ValueError as refusal:  # impairments were set by hand meanwhile
+                self._apply(change)
+            except (ValueError, TestbedError) as refusal:  # impairments were set by hand meanwhile
                 error = str(refusal)
             self.journal.append(AppliedChange(at=change.at, time_ns=time.time_ns(), error=error))
-            self._on_change(self._link)
 
     def cancel(self) -> None:
         """Apply nothing more."""
