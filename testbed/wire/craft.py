@@ -31,13 +31,16 @@ def tcp_segment(
     ack: int = 0,
     flags: int,
     window: int = 0,
+    urgent: int = 0,
     options: bytes = b"",
     payload: bytes = b"",
 ) -> bytearray:
     """A whole IP packet with one TCP segment; `options` must be a multiple of four bytes."""
     size = 20 + len(options)
     segment = bytearray(
-        _tcp_header.pack(key[-4:], seq % MODULUS, ack % MODULUS, size << 2, flags, window, 0, 0)
+        _tcp_header.pack(
+            key[-4:], seq % MODULUS, ack % MODULUS, size << 2, flags, window, 0, urgent
+        )
         + options
         + payload
     )

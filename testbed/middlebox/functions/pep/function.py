@@ -2,65 +2,59 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import struct
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from testbed.middlebox import (
     ABSORB,
+    INSIDE,
+    OUTSIDE,
     PASS,
     Box,
     Count,
     Duration,
+    FlowTable,
     Function,
-    TcpFlow,
-    TcpTable,
+    Packet,
+    Side,
     Verdict,
     drop,
     function,
     tcp_phases,
 )
-from testbed.middlebox.functions.pep.relay import Relay
+from testbed.middlebox.functions.pep.connection import End, Greeting, Split
+from testbed.middlebox.functions.pep.receiver import Receiver
+from testbed.middlebox.functions.pep.sender import Sender
 from testbed.wire.craft import reset, tcp_segment
-from testbed.wire.edit import blank_option
-from testbed.wire.flags import ACK, PSH, RST, SYN, opens_connection
-from testbed.wire.ip import TCP
-from testbed.wire.options import HandshakeOptions, option_name
-from testbed.wire.packet import Packet, Side, reverse_key
-from testbed.wire.sequence import MODULUS
+from testbed.wire.edit import blank_option, overwrite
+from testbed.wire.flags import ACK, FIN, PSH, RST, SYN, URG, opens_connection
+from testbed.wire.icmp import quoted_segment
+from testbed.wire.ip import ICMP, ICMPV6, TCP
+from testbed.wire.options import NOP, SACK, HandshakeOptions, option_name, sack_blocks
+from testbed.wire.packet import reverse_key
+from testbed.wire.sequence import MODULUS, difference
 
-_TAKEN_AWAY = frozenset({"timestamps", "tfo", "mptcp", "unknown"})
-_BAD_CHECKSUM = drop("bad-checksum")
-_UNBELIEVABLE = drop("reset-outside-window")
-_LARGEST_WINDOW = 0xFFFF
+_TAKEN_AWAY: Final = frozenset({"timestamps", "tfo", "mptcp", "unknown"})
+_BAD_CHECKSUM: Final = drop("bad-checksum")
+_UNBELIEVABLE: Final = drop("reset-outside-window")
+_LARGEST_WINDOW: Final = 0xFFFF
+_CLOSED, _IN_USE = 0, 1  # the phases of connections
+_LEAST_MSS: Final = 48  # Linux's TCP_MIN_SND_MSS
+_TOO_BIG: Final = {ICMP: (3, 4), ICMPV6: (2, 0)}  # RFC 1191, RFC 8201
+_u16 = struct.Struct("!H")
+_u32 = struct.Struct("!I")
 
 Bytes = Annotated[int, msgspec.Meta(ge=4096, le=1 << 28, extra={"unit": "size"})]
-
-
-@dataclass(eq=False, slots=True, kw_only=True)
-class _Split(TcpFlow):
-    """keys, firsts, scales, relays: of the outside and the inside as senders. A scale is None
-    where none was named; relays are there once both ends have shown their numbers."""
-
-    ways: tuple[bytes, bytes]
-    firsts: list[int] = field(default_factory=lambda: [0, 0])
-    shifts: list[int | None] = field(default_factory=lambda: [None, None])
-    windows: list[int] = field(default_factory=lambda: [0, 0])
-    told: list[int] = field(default_factory=lambda: [0, 0])
-    relays: tuple[Relay, Relay] | None = None
-
-    def scale(self, side: Side) -> int:
-        mine, others = self.shifts[side], self.shifts[side.other]
-        return 0 if mine is None or others is None else mine
 
 
 @function("pep")
 class Pep(Function):
     """Splits connections in two, each with its own acknowledgements and repetitions."""
 
-    protocols = frozenset({TCP})
+    protocols = frozenset({TCP, ICMP, ICMPV6})
     drains = True
 
     class Options(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,8 +62,9 @@ class Pep(Function):
 
         buffer: bytes kept per direction of a connection, for new connections; they are
         acknowledged to their sender, and its window is what is left of the buffer.
-        in_flight: the most bytes under way to a receiver, within its window. Losses do not
-        lower it: that is what makes it fast on a lossy path, and unfair.
+        in_flight: the most bytes under way to a receiver, within its window.
+        congestion_control: with `none`, losses do not lower what is under way: that is what makes
+        it fast on a lossy path, and unfair. `reno` begins with ten segments and obeys RFC 5681.
         connection_limit: connections split; beyond, the least recently used one is forgotten (and
         breaks).
         idle_timeout: seconds after which a silent connection is forgotten.
@@ -77,6 +72,7 @@ class Pep(Function):
 
         buffer: Bytes = 262_144
         in_flight: Bytes = 1_048_576
+        congestion_control: Literal["none", "reno"] = "none"
         connection_limit: Count = 1024
         idle_timeout: Duration = 7440.0
 
@@ -84,12 +80,12 @@ class Pep(Function):
 
     def __init__(self, box: Box, options: Options) -> None:
         super().__init__(box, options)
-        self._flows: TcpTable[_Split] = TcpTable(
+        self._flows: FlowTable[Split] = FlowTable(
             box,
             tcp_phases(options.idle_timeout),
             limit=options.connection_limit,
             counters=self.counters,
-            on_end=self._stop,
+            on_end=_stop,
         )
 
     def reconfigure(self, options: Options) -> None:
@@ -100,142 +96,244 @@ class Pep(Function):
         return {"now-split": len(self._flows)}
 
     def packet(self, packet: Packet) -> Verdict:
-        flags = packet.flags
-        flow = self._flows.find(packet)
+        if packet.protocol != TCP:
+            return self._error(packet)
+        flow = self._flows.get(packet.key)
+        opens = opens_connection(packet.flags)
+        if flow is not None and opens and flow.ends and flow.ends[packet.side].finished:
+            self._use_again(flow, flow.ends, packet.side)
+            flow = None
         if flow is None:
-            if not self.enabled or not opens_connection(flags):
+            if not self.enabled or not opens:
                 return PASS
-            flow = _Split(ways=_keys(packet))
-            self._flows.begin(flow, packet)
+            flow = Split(opener=packet.side, buffer=self.options.buffer)
+            self._flows.add(flow, packet.key, reverse_key(packet.key), phase=_IN_USE)
         if not packet.checksum_is_right():
             return _BAD_CHECKSUM
-        self._flows.saw(flow, packet)
-        if flow.relays is None:
+        self._flows.use(flow)
+        if flow.ends is None:
             return self._open(flow, packet)
-        if flags & RST:
-            return self._reset(flow, flow.relays, packet)
-        if flags & SYN:  # our acknowledgement of the SYN/ACK was lost
-            self._acknowledge(flow, packet.side)
-            return ABSORB
-        self._exchange(flow, flow.relays, packet)
-        return ABSORB
+        return self._exchange(flow, flow.ends, packet)
 
     # The handshake
 
-    def _open(self, flow: _Split, packet: Packet) -> Verdict:
+    def _open(self, flow: Split, packet: Packet) -> Verdict:
         """The handshake is between the ends, but for options that would get in the way."""
         flags, side = packet.flags, packet.side
-        if flags & RST:
-            self._forget(flow)
-            return PASS
-        if flags & SYN:
+        if flags & SYN and not flags & RST:
             if bool(flags & ACK) is (side is flow.opener):
-                self._forget(flow)  # both have opened at once: they are left alone
+                self._flows.remove(flow)  # both have opened at once: they are left alone
                 return PASS
-            flow.firsts[side] = (packet.seq + 1) % MODULUS
-            flow.shifts[side] = HandshakeOptions.of(packet.options()).window_scale
-            flow.windows[side] = packet.window
-            for kind, at, size in packet.walk_options():
-                if option_name(packet.buffer, kind, at, size) in _TAKEN_AWAY:
-                    blank_option(packet, at, size)
+            self._greet(flow, packet)
             return PASS
-        if side is not flow.opener or not flags & ACK or not flow.firsts[side.other]:
+        mine, others = flow.greetings[side], flow.greetings[side.other]
+        if flags & RST or mine is None or others is None:
+            self._flows.remove(flow)
+            return PASS
+        if side is not flow.opener or not flags & ACK:
+            return PASS
+        if (packet.seq, packet.ack) != (mine.first, others.first):
+            self._flows.remove(flow)  # something has passed already: too late
             return PASS
         self.counters["split"] += 1
-        flow.relays = (self._relay(flow, Side.OUTSIDE), self._relay(flow, Side.INSIDE))
-        self._acknowledge(flow, side.other)
-        self._exchange(flow, flow.relays, packet)
+        flow.sack = mine.options.sack and others.options.sack
+        ends = self._end(flow, packet, OUTSIDE), self._end(flow, packet, INSIDE)
+        flow.ends = ends
+        self._acknowledge(flow, ends, side.other)
+        return self._exchange(flow, ends, packet)
+
+    def _greet(self, flow: Split, packet: Packet) -> None:
+        options = HandshakeOptions.of(packet.options())
+        first = (packet.seq + 1) % MODULUS
+        flow.greetings[packet.side] = Greeting(first, packet.window, options)
+        for kind, at, size in packet.walk_options():
+            if option_name(packet.buffer, kind, at, size) in _TAKEN_AWAY:
+                blank_option(packet, at, size)
+        if packet.window > flow.buffer:  # no more is promised than there is room for
+            overwrite(packet, packet.transport + 14, _u16.pack(flow.buffer))
+
+    def _end(self, flow: Split, packet: Packet, side: Side) -> End:
+        mine, others = flow.greetings[side], flow.greetings[side.other]
+        assert mine is not None and others is not None
+        scaled = mine.options.window_scale is not None and others.options.window_scale is not None
+        headers, assumed = (40, 536) if packet.version == 4 else (60, 1220)
+        mss = min(mine.options.mss or assumed, self.box.mtu - headers)
+        return End(
+            key=packet.key if packet.side is side else reverse_key(packet.key),
+            first=mine.first,
+            scale=(mine.options.window_scale or 0) if scaled else 0,
+            receiver=Receiver(flow.buffer),
+            sender=Sender(
+                self.box,
+                self.counters,
+                lambda: self.options,
+                partial(self._send, flow, side),
+                partial(self._give_up, flow),
+                mss=max(mss, _LEAST_MSS),
+                edge=mine.window,  # of a SYN: not scaled
+            ),
+        )
+
+    # Segments
+
+    def _exchange(self, flow: Split, ends: tuple[End, End], packet: Packet) -> Verdict:
+        """Take in a segment, in the order of RFC 9293 section 3.10.7.4."""
+        flags, side = packet.flags, packet.side
+        end, peer = ends[side], ends[side.other]
+        size, fin = packet.end - packet.payload, bool(flags & FIN)
+        taken = end.receiver.taken
+        start = taken + difference(packet.seq, (end.first + taken) % MODULUS)
+        if flags & RST:
+            return self._reset(flow, ends, side, start)
+        overtaken = not (size or fin) and taken - flow.buffer <= start < taken - 1
+        if flags & SYN or not (overtaken or end.receiver.accepts(start, size + fin)):
+            self._acknowledge(flow, ends, side)
+            return ABSORB
+        if not flags & ACK:
+            return ABSORB
+        una = end.sender.una
+        position = una + difference(packet.ack, (peer.first + una) % MODULUS)
+        if position > end.sender.nxt:  # of what was not sent
+            self._acknowledge(flow, ends, side)
+            return ABSORB
+        if position >= una:
+            blocks = self._blocks(packet, peer.first, una) if flow.sack else ()
+            bare = not (size or fin)
+            end.sender.hear(position, packet.window << end.scale, blocks, bare=bare)
+            self._open_window(flow, ends, side.other)
+        if size or fin:
+            if flags & URG:
+                end.urgent = max(end.urgent, start + _urgent_pointer(packet))
+            payload = bytes(packet.buffer[packet.payload : packet.end])
+            peer.sender.append(end.receiver.take(start, payload, fin))
+            if end.receiver.finished:
+                peer.sender.finish()
+            peer.sender.push()
+            self._acknowledge(flow, ends, side)
+        if ends[0].finished and ends[1].finished and flow.phase == _IN_USE:
+            self._flows.move(flow, _CLOSED)
         return ABSORB
 
-    def _relay(self, flow: _Split, sender: Side) -> Relay:
-        relay = Relay(
-            self.box,
-            self.counters,
-            flow.firsts[sender],
-            self.options.buffer,
-            partial(self._send, flow, sender),
-            partial(self._give_up, flow),
-        )
-        relay.edge = flow.windows[sender.other]  # a SYN's window is not scaled
-        return relay
+    def _blocks(self, packet: Packet, first: int, una: int) -> list[tuple[int, int]]:
+        base = (first + una) % MODULUS
+        return [
+            (una + difference(left, base), una + difference(right, base))
+            for kind, at, size in packet.walk_options()
+            if kind == SACK
+            for left, right in sack_blocks(packet.buffer, at, size)
+        ]
 
-    # Afterwards
+    def _open_window(self, flow: Split, ends: tuple[End, End], side: Side) -> None:
+        """Give an end the room that the other one has made (RFC 9293 section 3.8.6.2.2)."""
+        end, sender = ends[side], ends[side.other].sender
+        edge = sender.una + flow.buffer
+        step = min(sender.mss, flow.buffer // 2)
+        if edge - end.receiver.edge >= step:
+            end.receiver.edge = edge
+        waits = end.told - end.receiver.taken < 2 * step
+        if end.receiver.edge - end.told >= (step if waits else flow.buffer // 2):
+            self._acknowledge(flow, ends, side)
 
-    def _exchange(self, flow: _Split, relays: tuple[Relay, Relay], packet: Packet) -> None:
-        side = packet.side
-        ours, theirs = relays[side], relays[side.other]
-        theirs.hear(packet, flow.scale(side))
-        tell = ours.take(packet)
-        for relay in (ours, theirs):
-            relay.push(self.options.in_flight)
-        if tell:
-            self._acknowledge(flow, side)
-        room = theirs.window - flow.told[side.other]
-        if room > theirs.buffer // 2:  # it was told of much less
-            self._acknowledge(flow, side.other)
+    def _send(self, flow: Split, side: Side, position: int, payload: bytes, flags: int) -> None:
+        """A segment for one end, in the name of the other."""
+        assert flow.ends is not None
+        self._emit(flow.ends, side, position, ACK | flags | (PSH if payload else 0), payload)
 
-    def _send(self, flow: _Split, sender: Side, position: int, payload: bytes, flags: int) -> None:
-        """A segment of `sender` for its receiver."""
-        self._emit(flow, sender, position, ACK | flags | (PSH if payload else 0), payload)
-
-    def _acknowledge(self, flow: _Split, side: Side) -> None:
-        """Tell `side` what is taken over."""
-        assert flow.relays is not None
-        relays = flow.relays
+    def _acknowledge(self, flow: Split, ends: tuple[End, End], side: Side) -> None:
+        """Tell an end what was taken over."""
+        end = ends[side]
         self.counters["acknowledged"] += 1
-        self._emit(flow, side.other, relays[side.other].sent, ACK, b"", relays[side].blocks())
+        options = b""
+        if flow.sack and (blocks := end.receiver.blocks()):
+            edges = (_u32.pack((end.first + edge) % MODULUS) for block in blocks for edge in block)
+            options = bytes((NOP, NOP, SACK, 2 + 8 * len(blocks))) + b"".join(edges)
+        self._emit(ends, side, end.sender.nxt, ACK, b"", options)
 
     def _emit(
         self,
-        flow: _Split,
-        sender: Side,
+        ends: tuple[End, End],
+        side: Side,
         position: int,
         flags: int,
         payload: bytes,
         options: bytes = b"",
     ) -> None:
-        assert flow.relays is not None
-        receiver = flow.relays[sender.other]
-        flow.told[sender.other] = receiver.window
-        self.box.emit(
-            tcp_segment(
-                flow.ways[sender],
-                seq=flow.firsts[sender] + position,
-                ack=receiver.acknowledgement,
-                flags=flags,
-                window=min(receiver.window >> flow.scale(sender), _LARGEST_WINDOW),
-                options=options,
-                payload=payload,
-            ),
-            sender.other,
+        end, peer = ends[side], ends[side.other]
+        end.told = end.receiver.edge
+        urgent = min(max(peer.urgent - position, 0), 0xFFFF) if payload else 0
+        segment = tcp_segment(
+            peer.key,
+            seq=peer.first + position,
+            ack=end.first + end.receiver.taken,
+            flags=flags | (URG if urgent else 0),
+            window=min(end.receiver.window >> peer.scale, _LARGEST_WINDOW),
+            urgent=urgent,
+            options=options,
+            payload=payload,
         )
+        self.box.emit(segment, side)
 
     # The end
 
-    def _reset(self, flow: _Split, relays: tuple[Relay, Relay], packet: Packet) -> Verdict:
-        """The other end gets one that it must believe, at what it expects next."""
-        side = packet.side
-        if not relays[side].expects(packet.seq):
-            return _UNBELIEVABLE
-        expected = flow.firsts[side] + relays[side].acked
-        self.box.emit(reset(flow.ways[side], seq=expected), side.other)
-        self.counters["reset"] += 1
-        self._forget(flow)
+    def _reset(self, flow: Split, ends: tuple[End, End], side: Side, position: int) -> Verdict:
+        """A reset ends both halves exactly where it is due, and else is asked back (RFC 5961)."""
+        receiver = ends[side].receiver
+        if position == receiver.taken:
+            self.counters["reset"] += 1
+            self._reset_end(ends, side.other)
+            self._flows.end(flow, "reset")
+            return ABSORB
+        if receiver.taken < position < receiver.edge:
+            self._acknowledge(flow, ends, side)
+            return ABSORB
+        return _UNBELIEVABLE
+
+    def _reset_end(self, ends: tuple[End, End], side: Side) -> None:
+        peer = ends[side.other]
+        seq = peer.first + ends[side].sender.nxt
+        self.box.emit(reset(peer.key, seq=seq), side)
+
+    def _use_again(self, flow: Split, ends: tuple[End, End], side: Side) -> None:
+        """An end that has finished uses its port again: nobody waits for the old data any more."""
+        if not ends[side.other].finished:
+            self._reset_end(ends, side.other)
+        self._flows.end(flow, "used again")
+
+    def _give_up(self, flow: Split) -> None:
+        """An end does not answer any more: what was acknowledged to the other cannot arrive."""
+        assert flow.ends is not None
+        self.counters["given-up"] += 1
+        for side in Side:
+            self._reset_end(flow.ends, side)
+        self._flows.end(flow, "given up")
+
+    # ICMP
+
+    def _error(self, packet: Packet) -> Verdict:
+        """A segment of ours was too big for the path to an end: cut the next ones smaller."""
+        at = packet.transport
+        kind, code = packet.buffer[at : at + 2]
+        quote = quoted_segment(packet) if (kind, code) == _TOO_BIG[packet.protocol] else None
+        flow = self._flows.get(quote.key) if quote is not None else None
+        if quote is None or flow is None or flow.ends is None:
+            return PASS
+        end, peer = flow.ends[packet.side], flow.ends[packet.side.other]
+        una = end.sender.una
+        position = una + difference(quote.seq(packet), (peer.first + una) % MODULUS)
+        if quote.key != peer.key or not una <= position < end.sender.nxt:
+            return PASS  # nothing that is under way (RFC 5927 section 4.1)
+        headers, where, field = (40, at + 6, _u16) if packet.version == 4 else (60, at + 4, _u32)
+        (mtu,) = field.unpack_from(packet.buffer, where)
+        self.counters["narrowed"] += 1
+        end.sender.narrow(max(mtu - headers, _LEAST_MSS))
         return ABSORB
 
-    def _give_up(self, flow: _Split) -> None:
-        self.counters["given-up"] += 1
-        self._forget(flow)
 
-    def _forget(self, flow: _Split) -> None:
-        self._flows.end(flow, "forgotten")
-
-    def _stop(self, flow: _Split, cause: str) -> None:
-        for relay in flow.relays or ():
-            relay.stop()
+def _stop(flow: Split, cause: str) -> None:
+    for end in flow.ends or ():
+        end.sender.stop()
 
 
-def _keys(packet: Packet) -> tuple[bytes, bytes]:
-    """The keys of packets from outside and from inside."""
-    key, back = packet.key, reverse_key(packet.key)
-    return (key, back) if packet.side is Side.OUTSIDE else (back, key)
+def _urgent_pointer(packet: Packet) -> int:
+    pointer: int = _u16.unpack_from(packet.buffer, packet.transport + 18)[0]
+    return pointer
