@@ -148,7 +148,7 @@ def test_doctor_names_the_setting_that_forbids() -> None:
 def test_entering_names_the_setting_that_forbids() -> None:
     code = (
         "from testbed.errors import PrivilegeError\n"
-        "from testbed.kernel import userns\n"
+        "from testbed.kernel.processes import userns\n"
         "try: userns.enter_if_needed()\n"
         "except PrivilegeError as error: print(error)\n"
     )
@@ -163,7 +163,7 @@ def test_privileged_processes_stay_where_they_are() -> None:
         pytest.skip("tells about root")
     code = (
         "import os\n"
-        "from testbed.kernel import userns\n"
+        "from testbed.kernel.processes import userns\n"
         "before = os.readlink('/proc/self/ns/user')\n"
         "userns.enter_if_needed()\n"
         "print(before == os.readlink('/proc/self/ns/user'))\n"
