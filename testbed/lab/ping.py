@@ -10,10 +10,13 @@ import time
 
 from testbed.errors import LabError
 from testbed.kernel.processes.process import await_readable, deadline_in, time_left
+from testbed.wire.checksum import internet_checksum
+from testbed.wire.icmp import ECHO_TYPES
+from testbed.wire.ip import ICMP, ICMPV6
 
-_sequence = itertools.count(1)
-_ECHO_V4, _REPLY_V4, _UNREACHABLE_V4 = 8, 0, 3
-_ECHO_V6, _REPLY_V6, _UNREACHABLE_V6 = 128, 129, 1
+# One for each call: what answers to one node, and a NAT between two, must not mix them up.
+_identifiers = itertools.count(os.getpid())
+_UNREACHABLE = {ICMP: 3, ICMPV6: 1}
 
 
 def open_socket(address: str) -> socket.socket:
@@ -32,31 +35,24 @@ def ping(sock: socket.socket, address: str, timeout: float) -> float:
     Raises `LabError` when no reply comes within `timeout` seconds.
     """
     v6 = sock.family == socket.AF_INET6
-    identifier = struct.pack("!HH", os.getpid() & 0xFFFF, next(_sequence) & 0xFFFF)
-    body = identifier + b"testbed ping"
-    kind = _ECHO_V6 if v6 else _ECHO_V4
-    checksum = 0 if v6 else _checksum(struct.pack("!BBH", kind, 0, 0) + body)
+    protocol = ICMPV6 if v6 else ICMP
+    request, reply = ECHO_TYPES[protocol]
+    identifier = struct.pack("!HH", next(_identifiers) & 0xFFFF, 1)
+    message = struct.pack("!BBH", request, 0, 0) + identifier + b"testbed ping"
+    if not v6:  # of ICMPv6 the kernel computes it (RFC 3542 section 3.1)
+        message = message[:2] + struct.pack("!H", internet_checksum(message)) + message[4:]
     deadline = deadline_in(timeout)
     sent = time.monotonic()
     try:
-        sock.sendto(struct.pack("!BBH", kind, 0, checksum) + body, (address, 0))
+        sock.sendto(message, (address, 0))
     except OSError as error:
         raise LabError(f"No ping to {address}: {os.strerror(error.errno or 0)}.") from None
     while True:
         if not await_readable(sock.fileno(), time_left(deadline)):
             raise LabError(f"No reply to a ping to {address} within {timeout:g} s.")
         packet, (source, *_) = sock.recvfrom(65536)
-        message = packet if v6 else packet[(packet[0] & 15) * 4 :]
-        if message[:1] == bytes([_REPLY_V6 if v6 else _REPLY_V4]) and message[4:8] == identifier:
+        heard = packet if v6 else packet[(packet[0] & 15) * 4 :]
+        if heard[:1] == bytes([reply]) and heard[4:8] == identifier:
             return time.monotonic() - sent
-        if (
-            message[:1] == bytes([_UNREACHABLE_V6 if v6 else _UNREACHABLE_V4])
-            and identifier in message
-        ):
+        if heard[:1] == bytes([_UNREACHABLE[protocol]]) and identifier in heard:
             raise LabError(f"No ping to {address}: {source} says that it is unreachable.")
-
-
-def _checksum(data: bytes) -> int:
-    total: int = sum(struct.unpack(f"!{len(data) // 2}H", data))
-    total = (total & 0xFFFF) + (total >> 16)
-    return ~(total + (total >> 16)) & 0xFFFF

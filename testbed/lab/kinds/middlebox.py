@@ -61,6 +61,8 @@ _CLAIMED_PROTOCOLS: dict[int, tuple[int, ...]] = {
 _FAMILIES = (socket.AF_INET, socket.AF_INET6)
 _DEFAULT_ROUTE = {socket.AF_INET: "0.0.0.0/0", socket.AF_INET6: "::/0"}
 _TUN_QUEUE = 10_000
+# Where the node has claimed addresses, its own connections begin at ports that a NAT leaves alone.
+_LOCAL_PORTS, _UNCLAIMED_PORTS = "net.ipv4.ip_local_port_range", "61000 65535"
 
 
 @builds("middlebox")
@@ -173,7 +175,8 @@ class MiddleboxBuilder(NodeBuilder):
             return []
         # A packet for which a socket of the node's own was found early would not be led into the
         # box, but dropped (net/ipv4/ip_forward.c, ip_forward).
-        self.namespace.call(sysctl.write, {"net.ipv4.ip_early_demux": "0"})
+        ports = self.planned.sysctls.get(_LOCAL_PORTS, _UNCLAIMED_PORTS)
+        self.namespace.call(sysctl.write, {"net.ipv4.ip_early_demux": "0", _LOCAL_PORTS: ports})
         requests = [
             request
             for family in _FAMILIES

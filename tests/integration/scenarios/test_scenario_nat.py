@@ -195,7 +195,7 @@ def test_addresses_outside_the_pool_are_the_nodes_own_until_they_are_in_it(famil
     first, second = sorted(PUBLIC[family])
     with shared(f'{{pool: ["{first}"]}}') as lab:
         client, server, nat = lab["client"], lab["server"], lab["nat"]
-        with nat.listen(address=second) as listener, nat.listen(address=first) as hidden:
+        with nat.listen(address=second) as listener, nat.listen(5000, address=first) as hidden:
             listener.settimeout(20)
             with server.socket(listener.family) as sock:
                 sock.settimeout(20)
@@ -221,6 +221,34 @@ def _await_count(nat: LabNode, counter: str) -> None:
     while not nat.function("nat").counters().get(counter):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_the_node_has_conversations_of_its_own_with_the_outside(lab, family):
+    nat, server = lab["nat"], lab["server"]
+    public = sorted(PUBLIC[family])[0]
+    assert nat.ping(_address(server, family), timeout=10) > 0
+    assert server.ping(public, timeout=10) > 0
+    for caller, listener, address in (
+        (nat, server.listen(address=_address(server, family)), _address(server, family)),
+        (server, nat.listen(address=public), public),
+    ):
+        with listener, caller.socket(listener.family) as sock:
+            sock.settimeout(20)
+            sock.connect((address, listener.getsockname()[1]))
+            listener.settimeout(20)
+            accepted, _ = listener.accept()
+            with accepted:
+                sock.sendall(b"request")
+                assert accepted.recv(100) == b"request"
+    with bound(server, family) as closed:
+        address = closed.getsockname()[:2]
+    with nat.socket(socket.AF_INET6 if family == 6 else socket.AF_INET, socket.SOCK_DGRAM) as sock:
+        sock.settimeout(20)
+        sock.connect(address)
+        sock.send(b"x")
+        with pytest.raises(ConnectionRefusedError):  # an ICMP error about the node's own
+            sock.recv(1)
 
 
 @pytest.mark.parametrize("family", [4, 6])

@@ -12,6 +12,7 @@ from nat_bench import (
     NatBench,
     destination_of,
     echo,
+    error,
     flow,
     inside,
     ip,
@@ -565,3 +566,19 @@ def test_requests_from_outside_belong_to_no_session(version):
     assert bench.back(echo(back, identifier=5000)) is None
     assert bench.dropped == {"no-mapping": 1}
     assert bench.back(echo(back, identifier=5000, reply=True)) is not None
+
+
+def test_what_is_for_the_node_itself_reaches_it(version):
+    """ICMP that is of no session, and ports that are given to no client."""
+    own = POOL[version][0]
+    bench = Bench(("nat", {"ports": "1024-60999"}), outside=(own,))
+    there = server(version)
+    for port, arrives in ((22, True), (1023, True), (1024, False), (60999, False), (61000, True)):
+        for make in (udp, lambda one: tcp(one, SYN | ACK)):
+            assert bool(bench.put(OUTSIDE, make(Flow(there, 80, own, port)))) is arrives
+    for reply in (False, True):
+        (seen,) = bench.put(OUTSIDE, echo(Flow(there, 0, own), identifier=5000, reply=reply))
+        assert destination_of(seen) == own
+    about = Bench(("nat", {}), outside=(own,))
+    (seen,) = about.put(OUTSIDE, error(udp(Flow(own, 61000, there)), there))
+    assert destination_of(seen) == own

@@ -54,6 +54,10 @@ class Endpoints:
     def __contains__(self, address: bytes) -> bool:
         return address in self._public
 
+    def has_port(self, port: bytes) -> bool:
+        """Whether it is one of those that are given to clients."""
+        return self._first_port <= int.from_bytes(port, "big") <= self._last_port
+
     def serve(self, version: int) -> bool:
         """Whether there are public addresses for IPv4 or IPv6."""
         return bool(self._pool[version])

@@ -138,7 +138,17 @@ class Nat(Function):
         destination = _destination(packet)
         if packet.side is INSIDE:
             return PASS if destination in self._own else from_inside
-        return _NO_MAPPING if destination in self._endpoints else PASS
+        if destination not in self._endpoints or self._is_for_the_node(packet, destination):
+            return PASS
+        return _NO_MAPPING
+
+    def _is_for_the_node(self, packet: Packet, destination: bytes) -> bool:
+        """Whether a packet from outside without a session may be the node's own business."""
+        if destination not in self._own:
+            return False
+        if packet.protocol in HAVE_PORTS:
+            return not self._endpoints.has_port(packet.key[-2:])
+        return packet.protocol in (ICMP, ICMPV6)
 
     def _aims_at(self, packet: Packet, key: bytes) -> Verdict | None:
         """What becomes of a packet to an address of ours, if it is not translated."""

@@ -21,8 +21,9 @@ class NatOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     pool: public addresses, the node's own on its outside (all of them when empty) or others
     that the outside routes to it. Packets of a family that has none in it are not translated.
-    ports: the public ports, which are ICMP identifiers too, written `1024-65535`. A client
-    keeps its own port where it is free.
+    ports: the public ports, which are ICMP identifiers too, written `1024-60999`. A client
+    keeps its own port where it is free. On the node's own addresses all other ports are those of
+    the node itself, whose connections begin at 61000 to 65535.
     address_pooling: `paired` gives all sessions of one client the same public address; with
     `none` each mapping takes the next one of the pool.
     mapping: whether an endpoint inside has one public endpoint for all it talks to
@@ -44,7 +45,7 @@ class NatOptions(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """
 
     pool: tuple[str, ...] = ()
-    ports: str = "1024-65535"
+    ports: str = "1024-60999"
     address_pooling: Literal["paired", "none"] = "paired"
     mapping: Literal["endpoint-independent", "endpoint-dependent"] = "endpoint-independent"
     filtering: Literal[
