@@ -165,7 +165,7 @@ def tcp(lab: Lab, pid: int | None, seconds: float) -> Iterator[tuple[str, float]
     rate, processor = carried(lab, pid, seconds)
     sink.wait(seconds + 30)
     source.kill()
-    yield GOODPUT, json.loads(sink.stdout.read())["mbit_per_s"]
+    yield GOODPUT, json.loads(sink.stdout_text())["mbit_per_s"]
     yield TCP_RATE, rate
     if pid is not None:
         yield PROCESSOR, processor

@@ -17,6 +17,7 @@ from typing import ParamSpec, TypeVar
 
 from testbed.errors import KernelError, LabError, PrivilegeError, TestbedError
 from testbed.kernel.processes import userns
+from testbed.kernel.processes.owner import Owner
 from testbed.kernel.syscalls import CLONE_NEWNET, setns, unshare
 
 P = ParamSpec("P")
@@ -32,6 +33,7 @@ class NamespaceThread:
     """
 
     def __init__(self) -> None:
+        self.owner = Owner()
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="testbed-netns")
         self._ident = self._executor.submit(threading.get_ident).result()
         self._current: Namespace | None = None  # the one that it is in
@@ -40,8 +42,9 @@ class NamespaceThread:
     def submit(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> Future[R]:
         """Have a function run in the thread, in whatever namespace, after those already waiting.
 
-        Raises `LabError` after `close`.
+        Raises `LabError` after `close`, and in a process that was forked from the thread's.
         """
+        self.owner.check()
         try:
             return self._executor.submit(function, *args, **kwargs)
         except RuntimeError:

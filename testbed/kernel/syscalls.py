@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 
+CLONE_NEWNS = 0x20000
+CLONE_NEWUTS = 0x4000000
 CLONE_NEWUSER = 0x10000000
 CLONE_NEWPID = 0x20000000
 CLONE_NEWNET = 0x40000000
@@ -13,6 +16,7 @@ CLONE_NEWNET = 0x40000000
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _CLOEXEC = 1  # FSOPEN_CLOEXEC and FSMOUNT_CLOEXEC
 _FSCONFIG_CMD_CREATE = 6
+_FALLOC_FL_KEEP_SIZE, _FALLOC_FL_PUNCH_HOLE = 1, 2
 
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -45,3 +49,14 @@ def mount_detached(kind: str) -> int:
         return _check(_libc.syscall(_FSMOUNT, context, _CLOEXEC, 0), "fsmount")
     finally:
         os.close(context)
+
+
+def punch_hole(fd: int, start: int, length: int) -> None:
+    """Free the blocks of a part of a file, which then reads as zeros; see fallocate(2).
+
+    Does nothing where the file system cannot.
+    """
+    offset, size = ctypes.c_int64(start), ctypes.c_int64(length)
+    result = _libc.fallocate(fd, _FALLOC_FL_KEEP_SIZE | _FALLOC_FL_PUNCH_HOLE, offset, size)
+    if result != 0 and ctypes.get_errno() != errno.EOPNOTSUPP:
+        _check(result, "fallocate")

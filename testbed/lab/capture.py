@@ -16,9 +16,9 @@ import msgspec
 from testbed.errors import CaptureError
 from testbed.kernel.namespace import Namespace
 from testbed.kernel.processes import ungrouped
+from testbed.kernel.processes.group import ProcessGroup
 from testbed.kernel.processes.process import (
     Process,
-    ProcessGroup,
     await_readable,
     deadline_in,
     find_program,
@@ -131,6 +131,7 @@ class Capture:
                 finally:
                     self._before_stop(self._process)
                     self._process.kill()
+                    self._process.release()
                     self._process = None
             if self.counts is None:
                 raise CaptureError(

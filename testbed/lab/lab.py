@@ -149,7 +149,7 @@ class Lab:
     def _begin(self) -> Steps[Lab]:
         self._claim()
         try:
-            runtime = self._runtime = Runtime(self.topology.name)
+            runtime = self._runtime = Runtime(self.plan)
             yield Step(runtime.thread.submit(self._build, runtime), runtime.cancel)
             # Not by the lab's own thread: its children are born into another pid namespace, and
             # therefore it cannot start threads (clone(2), EINVAL).
@@ -167,6 +167,8 @@ class Lab:
         runtime = self._runtime
         if runtime is None:
             raise LabError(f"The lab '{self.topology.name}' was never entered.")
+        if not runtime.thread.owner.is_here:
+            return  # a fork that leaves the block: the lab is not its own to end
         try:
             incomplete = yield Step(runtime.thread.submit(self._end, runtime), runtime.cancel)
         finally:

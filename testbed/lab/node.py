@@ -7,7 +7,7 @@ import socket as sockets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 import msgspec
 
@@ -16,6 +16,7 @@ from testbed.kernel import sysctl
 from testbed.kernel.namespace import Namespace
 from testbed.kernel.processes.process import Process, await_readable, deadline_in, time_left
 from testbed.lab.ping import open_socket, ping
+from testbed.lab.ports import Port, listening_ports, parse_port
 from testbed.lab.runtime import Runtime
 from testbed.middlebox.client import FunctionHandle, MiddleboxClient
 from testbed.middlebox.statistics import (
@@ -32,18 +33,25 @@ if TYPE_CHECKING:
 # `socket` is the name of a method below.
 Socket: TypeAlias = sockets.socket
 
-_LISTEN_STATE = "0A"
 _POLL_SECONDS = 0.01
 _LAST_MOMENTS = 0.1
 
 
 class Completed(msgspec.Struct, frozen=True):
-    """A program that ran to its end."""
+    """A program that ran to its end; its output as text and as it was written."""
 
     argv: tuple[str, ...]
     status: int
-    stdout: str
-    stderr: str
+    stdout_bytes: bytes
+    stderr_bytes: bytes
+
+    @property
+    def stdout(self) -> str:
+        return self.stdout_bytes.decode(errors="replace")
+
+    @property
+    def stderr(self) -> str:
+        return self.stderr_bytes.decode(errors="replace")
 
 
 class LabNode:
@@ -139,6 +147,7 @@ class LabNode:
         self,
         argv: Sequence[str | os.PathLike[str]],
         *,
+        input: str | bytes | None = None,
         timeout: float | None = 60.0,
         check: bool = True,
         env: Mapping[str, str] | None = None,
@@ -146,25 +155,28 @@ class LabNode:
     ) -> Completed:
         """Run a program in the node to its end.
 
+        input: what it reads from its standard input. Names of nodes are known to it, and its
+        machine is the node: host name, /proc, /sys.
+
         Raises `CommandFailed` with argv, status and both streams when the status is not 0
-        (unless `check` is off) or after `timeout` seconds, `MissingProgram` when there is none.
+        (unless `check` is off), after `timeout` seconds, or when it writes more than 64 MiB;
+        `MissingProgram` when there is none.
         """
-        process = self._runtime.start_program(
-            self.namespace, argv, keep_output=True, env=env, cwd=cwd
-        )
+        stdin = input.encode() if isinstance(input, str) else input
+        process = self._start(argv, stdin=stdin, env=env, cwd=cwd)
         try:
-            return Completed(process.argv, 0, *process.finish(timeout))
+            process.finish(timeout)
         except CommandFailed as error:
             self.check()  # a lab that has failed kills its programs
-            if check or error.status is None:
+            if check or error.status is None or error.status == 0:
                 raise
-            return Completed(error.argv, error.status, error.stdout, error.stderr)
+        return Completed(process.argv, process.wait(), *process.output())
 
     def start(
         self,
         argv: Sequence[str | os.PathLike[str]],
         *,
-        listening: int | None = None,
+        listening: int | str | None = None,
         ready_fd: bool = False,
         timeout: float = 10.0,
         env: Mapping[str, str] | None = None,
@@ -173,23 +185,29 @@ class LabNode:
     ) -> Process:
         """Start a program in the node and return when it is ready.
 
-        listening: a TCP port that it will listen on. ready_fd: it gets the number of a
-        descriptor in the environment variable TESTBED_READY_FD and writes to it when ready.
+        listening: a port that it will listen on, 80 or `"80/tcp"` or `"53/udp"`. ready_fd: it gets
+        the number of a descriptor in the environment variable TESTBED_READY_FD and writes to it
+        when ready. What it writes is told by `stdout_text()` and `stderr_text()`.
+
         Raises `CommandFailed` when it ends before that, or is not ready in `timeout` s.
         """
-        if listening is not None and listening in self.listening_ports():
+        awaited = None if listening is None else parse_port(listening)
+        if awaited is not None and awaited.number in self.listening_ports(awaited.protocol):
             raise LabError(
-                f"Something listens on port {listening} of node '{self.name}' already, so "
+                f"Something listens on port {awaited} of node '{self.name}' already, so "
                 f"'{os.fspath(argv[0])}' cannot."
             )
-        options: dict[str, Any] = {"stdout": True, "env": env, "cwd": cwd, "pass_fds": pass_fds}
+        options: dict[str, Any] = {"env": env, "cwd": cwd, "pass_fds": pass_fds}
         if ready_fd:
             process = self._start_telling(argv, options, timeout)
         else:
-            process = self._runtime.start_program(self.namespace, argv, **options)
-        if listening is not None:
-            self._await_listening(process, listening, timeout)
+            process = self._start(argv, **options)
+        if awaited is not None:
+            self._await_listening(process, awaited, timeout)
         return process
+
+    def _start(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> Process:
+        return self._runtime.start_program(self.name, self.namespace, argv, **options)
 
     def _start_telling(
         self, argv: Sequence[str | os.PathLike[str]], options: dict[str, Any], timeout: float
@@ -200,7 +218,7 @@ class LabNode:
             env = os.environ if options["env"] is None else options["env"]
             options["env"] = {**env, "TESTBED_READY_FD": str(write)}
             options["pass_fds"] = [*options["pass_fds"], write]
-            process = self._runtime.start_program(self.namespace, argv, **options)
+            process = self._start(argv, **options)
             os.close(write)
             write = -1
             # What cannot be read is the end of file: it has closed it, or is dead.
@@ -212,9 +230,9 @@ class LabNode:
                 os.close(write)
         return process
 
-    def _await_listening(self, process: Process, port: int, timeout: float) -> None:
+    def _await_listening(self, process: Process, port: Port, timeout: float) -> None:
         deadline = deadline_in(timeout)
-        while port not in self.listening_ports():
+        while port.number not in self.listening_ports(port.protocol):
             if process.ended_within(_POLL_SECONDS) or not time_left(deadline):
                 raise self._not_ready(process, f"not listening on port {port}")
 
@@ -222,7 +240,7 @@ class LabNode:
         # Both ends of its life are near each other when it closes its files: which came first?
         status = process.wait() if process.ended_within(_LAST_MOMENTS) else None
         ended = "still running" if status is None else f"ended with status {status}"
-        words = process.stderr_text()
+        words = process.said_last()
         process.kill()
         process.stop()
         self.check()  # a lab that has failed kills its programs
@@ -230,10 +248,10 @@ class LabNode:
             process.argv, status, "", words, f"{complaint} in node '{self.name}' ({ended})"
         )
 
-    def listening_ports(self) -> set[int]:
-        """The TCP ports that something in the node listens on (/proc/net/tcp)."""
+    def listening_ports(self, protocol: Literal["tcp", "udp"] = "tcp") -> set[int]:
+        """The TCP or UDP ports that something in the node listens on (proc_net(5))."""
         self.check()
-        return self.namespace.call(_listening_ports)
+        return self.namespace.call(listening_ports, protocol)
 
     def sysctl(self, name: str) -> str:
         """Read a sysctl of the node, such as `net.ipv4.tcp_sack`."""
@@ -278,13 +296,3 @@ class LabNode:
                 "give it `kind: middlebox`."
             )
         return self.middlebox
-
-
-def _listening_ports() -> set[int]:
-    ports = set()
-    for name in ("tcp", "tcp6"):
-        for line in Path(f"/proc/thread-self/net/{name}").read_text().splitlines()[1:]:
-            _, local, _, state, *_ = line.split()
-            if state == _LISTEN_STATE:
-                ports.add(int(local.rpartition(":")[2], 16))
-    return ports

@@ -6,7 +6,8 @@ import tempfile
 from typing import Final
 
 from testbed.errors import CommandFailed, KernelError
-from testbed.kernel.processes.process import ProcessGroup, find_program
+from testbed.kernel.processes.group import ProcessGroup
+from testbed.kernel.processes.process import find_program
 from testbed.lab.node_builder import NodeBuilder
 from testbed.topology.model import Ruleset
 
@@ -22,9 +23,7 @@ def load(group: ProcessGroup, builder: NodeBuilder, ruleset: Ruleset) -> None:
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".nft") as file:
         file.write(ruleset.text)
         file.flush()
-        process = group.start(
-            builder.namespace, [find_program(*PROGRAM), "-f", file.name], keep_output=True
-        )
+        process = group.start(builder.namespace, [find_program(*PROGRAM), "-f", file.name])
         try:
             process.finish(_SECONDS)
         except CommandFailed as error:

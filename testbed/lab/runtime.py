@@ -6,13 +6,17 @@ import contextlib
 import os
 import weakref
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from testbed.errors import LabError, ProcessDied, TestbedError
 from testbed.kernel.namespace import Namespace, NamespaceThread
-from testbed.kernel.processes.process import Process, ProcessGroup, deadline_in, time_left
+from testbed.kernel.processes.group import NodeView, ProcessGroup
+from testbed.kernel.processes.process import Process, deadline_in, time_left
+from testbed.lab.hosts import hosts_file
 from testbed.lab.sockets import Sockets
 from testbed.lab.watch import Watch
+from testbed.topology.planning.plan_model import Plan
 
 State: TypeAlias = Literal["new", "being built", "running", "closed"]
 
@@ -22,8 +26,9 @@ _SAME_MOMENT = 0.2
 class Runtime:
     """One lab's thread, programs, sockets and namespaces, from its building to its end."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, plan: Plan) -> None:
+        self.name = plan.topology.name
+        self._plan = plan
         self.state: State = "being built"
         self.failure: TestbedError | None = None
         self.thread = NamespaceThread()
@@ -37,10 +42,11 @@ class Runtime:
 
     def begin(self) -> None:
         """Take what is needed throughout; runs in the namespace thread."""
-        self._watch = Watch()
+        self._watch = Watch(self.group.trim_output)
 
     def check(self) -> None:
-        """Raise what has gone wrong in the background, or that the lab is not running."""
+        """Raise what has gone wrong in the background, or that the lab is not running here."""
+        self.thread.owner.check()
         if self.failure is not None:
             raise self.failure
         if self.state != "running":
@@ -64,11 +70,19 @@ class Runtime:
         return namespace
 
     def start_program(
-        self, namespace: Namespace, argv: Sequence[str | os.PathLike[str]], **options: Any
+        self,
+        node: str,
+        namespace: Namespace,
+        argv: Sequence[str | os.PathLike[str]],
+        **options: Any,
     ) -> Process:
-        """Start a program of the user's: it is killed when the lab fails. See `ProcessGroup`."""
+        """Start a program of the user's in a node: it is killed when the lab fails.
+
+        options: see `ProcessGroup.start`.
+        """
         self.check()
-        program = self.group.start(namespace, argv, **options)
+        view = NodeView(node, self._hosts)
+        program = self.group.start(namespace, argv, view=view, **options)
         self._programs.add(program)
         if self.failure is not None:
             program.kill()
@@ -90,6 +104,10 @@ class Runtime:
         assert self._watch is not None
         self._watch.add(process, on_end)
 
+    @cached_property
+    def _hosts(self) -> str:
+        return hosts_file(self._plan)
+
     def expect_end(self, process: Process) -> None:
         """Depend on a process no longer."""
         if self._watch is not None:
@@ -105,7 +123,7 @@ class Runtime:
     def _describe_end(self, process: Process, name: str) -> ProcessDied:
         status = process.wait()
         how = f"was killed by signal {-status}" if status < 0 else f"ended, status {status}"
-        said = process.stderr_text().strip()
+        said = process.said_last().strip()
         return ProcessDied(
             f"{name[0].upper()}{name[1:]} {how}, so the lab '{self.name}' is no longer "
             f"what its topology says{f'. It said: {said}' if said else '.'}"

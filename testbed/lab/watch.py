@@ -9,14 +9,20 @@ from collections.abc import Callable
 
 from testbed.kernel.processes.process import Process
 
+_CHORE_SECONDS = 1.0
+
 
 class Watch:
-    """A thread that sleeps until a watched process ends, then calls back, once for each."""
+    """A thread that sleeps until a watched process ends, then calls back, once for each.
 
-    def __init__(self) -> None:
+    chore: what the thread does every second, for what no event tells of.
+    """
+
+    def __init__(self, chore: Callable[[], None]) -> None:
+        self._chore = chore
         self._selector = selectors.DefaultSelector()
-        self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC)
-        self._selector.register(self._wake_read, selectors.EVENT_READ)
+        self._wake = os.eventfd(0, os.EFD_CLOEXEC)
+        self._selector.register(self._wake, selectors.EVENT_READ)
         self._lock = threading.Lock()
         self._callbacks: dict[int, tuple[Process, Callable[[], None]]] = {}
         self._closed = False
@@ -44,8 +50,8 @@ class Watch:
 
     def _run(self) -> None:
         while True:
-            for key, _ in self._selector.select():
-                if key.fd == self._wake_read:
+            for key, _ in self._selector.select(_CHORE_SECONDS):
+                if key.fd == self._wake:
                     return
                 with self._lock:
                     # The number may belong to another process since the wake-up.
@@ -54,15 +60,16 @@ class Watch:
                     ended = self._drop(key.fd) if mine else None
                 if ended is not None:
                     ended()
+            self._chore()
 
     def close(self) -> None:
         """Watch no more: whatever ends from now on ends as intended."""
         if self._closed:
             return
         self._closed = True
-        os.close(self._wake_write)
+        os.eventfd_write(self._wake, 1)  # a closed pipe would tell nothing while a fork has it
         self._thread.join()
         for pidfd in list(self._callbacks):
             self._drop(pidfd)
         self._selector.close()
-        os.close(self._wake_read)
+        os.close(self._wake)

@@ -19,6 +19,7 @@ from typing import Any, TypeAlias, TypeVar, Union, overload
 import msgspec
 
 from testbed.errors import LabError, ProcessDied
+from testbed.kernel.processes.owner import Owner
 
 _LENGTH = struct.Struct("!I")
 _MAX_FDS = 64
@@ -132,6 +133,7 @@ class ControlChannel:
         self._lock = threading.Lock()
         self._last_words = last_words
         self._broken = False
+        self._owner = Owner()
         self.name = name
 
     @overload
@@ -145,6 +147,7 @@ class ControlChannel:
         or silent for `timeout` seconds. A conversation that was broken off is over: the late
         reply would be taken for that to the next request.
         """
+        self._owner.check()
         operation = _operation(type(message).__name__)
         with self._lock:
             if self._broken:

@@ -1,7 +1,9 @@
 """The first process of a lab's pid namespace: when it ends, the kernel kills all others in it.
 
-It waits for the end of file on its standard input, a socket whose other end only the lab has,
-and so outlives the lab by a moment however that dies. In this moment it sees to it that the
+It waits for the end of the lab's process, by a descriptor of that (pidfd_open(2)) whose number is
+its argument, or for the end of file on its standard input, a socket from the lab: a fork of the
+lab's process may hold the other end open. So it outlives the lab by a moment however that dies. In
+this moment it sees to it that the
 lab's network namespaces can go: a TCP connection that was open keeps its namespace until its
 last segment is acknowledged, which the dead peer never does, for 100 s (tcp_orphan_retries in
 Documentation/networking/ip-sysctl.rst). Descriptors of those namespaces come over the socket.
@@ -14,7 +16,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import select
+import signal
 import socket
+import sys
 from pathlib import Path
 
 READY = b"."
@@ -23,16 +28,26 @@ _CLONE_NEWNET = 0x40000000
 _ORPHAN_RETRIES = Path("/proc/sys/net/ipv4/tcp_orphan_retries")
 
 
-def _receive_namespaces(lab: socket.socket) -> list[int]:
+def _receive_namespaces(lab: socket.socket, owner: int) -> list[int]:
     """The descriptors that came, once the lab is gone."""
     namespaces: list[int] = []
-    with contextlib.suppress(ConnectionError):
-        while True:
+    lab.setblocking(False)
+    poll = select.poll()
+    poll.register(lab, select.POLLIN)
+    poll.register(owner, select.POLLIN)
+    while True:
+        ready = [fd for fd, _ in poll.poll()]
+        try:
             data, more, _, _ = socket.recv_fds(lab, 1, MOST_DESCRIPTORS)
-            if not data:
-                break
-            namespaces += more
-    return namespaces
+        except BlockingIOError:
+            if owner in ready:
+                return namespaces
+            continue
+        except ConnectionError:
+            return namespaces
+        if not data:
+            return namespaces
+        namespaces += more
 
 
 def _let_go(namespaces: list[int]) -> None:
@@ -45,9 +60,10 @@ def _let_go(namespaces: list[int]) -> None:
 
 
 def main() -> None:
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # orphans are collected
     os.write(1, READY)
     lab = socket.socket(fileno=0)
-    _let_go(_receive_namespaces(lab))
+    _let_go(_receive_namespaces(lab, int(sys.argv[1])))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ import socket
 
 from testbed.kernel.namespace import Namespace
 from testbed.kernel.processes.control import ControlChannel
+from testbed.kernel.processes.group import ProcessGroup
 from testbed.kernel.processes.interpreter import module_command, module_environment
-from testbed.kernel.processes.process import Process, ProcessGroup
+from testbed.kernel.processes.process import Process
 
 _LAST_WORDS_SECONDS = 2.0
 
@@ -27,7 +28,7 @@ class Helper:
             return "it hung up, but is still running"
         status = self.process.wait()
         how = f"killed by signal {-status}" if status < 0 else f"status {status}"
-        words = self.process.stderr_text().strip()
+        words = self.process.said_last().strip()
         return f"{how}{f', saying: {words}' if words else ''}"
 
 

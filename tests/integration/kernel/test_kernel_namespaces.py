@@ -16,7 +16,8 @@ from testbed.kernel.devices import tun
 from testbed.kernel.namespace import NamespaceThread
 from testbed.kernel.netlink import rtnetlink, state
 from testbed.kernel.netlink.socket import Netlink
-from testbed.kernel.processes.process import ProcessGroup, await_readable
+from testbed.kernel.processes.group import ProcessGroup
+from testbed.kernel.processes.process import await_readable
 from testbed.kernel.tcp_info import route_settings
 
 
@@ -161,8 +162,9 @@ def group(thread):
 
 
 def test_a_program_and_its_children_die_with_the_group(group, namespace):
-    process = group.start(namespace, ["sh", "-c", "setsid sleep 100 & echo $!; wait"], stdout=True)
-    assert process.stdout.readline()
+    process = group.start(namespace, ["sh", "-c", "setsid sleep 100 & echo $!; wait"])
+    while not process.stdout_text():
+        assert not process.ended_within(0.01)
     pidfds = [os.pidfd_open(pid) for pid in (process.pid, *descendants(process.pid))]
     assert len(pidfds) == 2
     group.close()
@@ -186,9 +188,9 @@ def test_a_group_that_has_ended_starts_nothing_more(group, namespace):
 
 def test_a_pid_namespace_that_cannot_be_made_is_told(group, namespace, monkeypatch):
     monkeypatch.setattr(
-        "testbed.kernel.processes.process.find_program", lambda name, package=None: f"/bin/{name}"
+        "testbed.kernel.processes.group.find_program", lambda name, package=None: f"/bin/{name}"
     )
-    monkeypatch.setattr("testbed.kernel.processes.process.sys.executable", "/bin/false")
+    monkeypatch.setattr("testbed.kernel.processes.group.sys.executable", "/bin/false")
     with pytest.raises(KernelError, match=r"pid namespace .* could not be made"):
         group.start(namespace, ["true"])
 

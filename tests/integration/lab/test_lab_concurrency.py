@@ -80,7 +80,7 @@ async def test_a_coroutine_that_waits_is_woken_when_the_emulator_dies():
             client = lab["a"].socket()
             client.setblocking(False)
             await loop.sock_connect(client, listener.getsockname())
-            lab._runtime.group._started[0].kill()
+            next(iter(lab._runtime.group._started)).kill()
             received = await asyncio.wait_for(loop.sock_recv(client, 100), 30)
     assert received == b""
 

@@ -135,7 +135,7 @@ def test_a_datagram_socket_with_a_time_out_is_left_to_it():
 
 def test_the_death_wins_over_the_error_it_causes():
     with pytest.raises(ProcessDied) as caught, Lab(pair(emulated=True)) as lab:
-        dead = lab._runtime.group._started[0]
+        dead = next(iter(lab._runtime.group._started))
         os.kill(dead.pid, signal.SIGKILL)
         lab.link("a", "b").counters  # noqa: B018
     assert caught.value.__cause__ is None or isinstance(caught.value.__cause__, ProcessDied)
@@ -157,7 +157,7 @@ def test_an_emulator_that_dies_while_the_lab_is_built(monkeypatch):
 
 
 def test_a_helper_that_cannot_be_started_leaves_nothing(monkeypatch):
-    monkeypatch.setattr("testbed.kernel.processes.process.sys.executable", "/bin/false")
+    monkeypatch.setattr("testbed.kernel.processes.group.sys.executable", "/bin/false")
     with pytest.raises(PrivilegeError, match="pid namespace for the lab's programs"):
         Lab(pair(emulated=True)).__enter__()
 

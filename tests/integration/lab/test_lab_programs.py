@@ -158,11 +158,13 @@ def test_a_program_that_ignores_the_polite_end_is_killed(node):
 
 
 def test_the_output_of_a_started_program_can_be_read(node):
-    process = node.start(["sh", "-c", "echo one; sleep 60"])
-    assert process.stdout.readline() == b"one\n"
+    script = "echo one; echo two >&2; echo ready >&$TESTBED_READY_FD; sleep 60"
+    process = node.start(["bash", "-c", script], ready_fd=True, timeout=LONG)
+    assert (process.stdout_text(), process.stderr_text()) == ("one\n", "two\n")
     assert process.running
-    assert "sh -c" in repr(process)
+    assert "bash -c" in repr(process)
     process.stop()
+    assert process.stdout_text() == "one\n"
 
 
 def test_the_environment_can_be_given(node):
