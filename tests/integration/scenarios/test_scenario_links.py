@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
@@ -30,7 +31,7 @@ def run(name: str, folder: Path, repeat: int = 1, **parameters: str) -> tuple[Re
     outcome = runner.run(
         scenario, topology, parameters=parameters, repeat=repeat, out=folder / "results"
     )
-    console = Console(width=200, record=True, file=(folder / "shown").open("w"))
+    console = Console(width=200, record=True, file=io.StringIO())
     for block in render(scenario, outcome, 200):
         console.print(block)
     wrong = [(one.measurements, one.verdict) for one in outcome.result.runs]
@@ -103,7 +104,7 @@ def test_a_result_of_a_late_emulator_says_so(tmp_path):
     assert written["trustworthy"] is False
     assert written["runs"][0]["trustworthy"] is False
     assert written["runs"][0]["emulator"]["late_us_p99"] > 0
-    console = Console(width=200, record=True, file=(tmp_path / "shown").open("w"))
+    console = Console(width=200, record=True, file=io.StringIO())
     for block in render(scenario, outcome, 200):
         console.print(block)
     shown = console.export_text()

@@ -143,7 +143,7 @@ def test_the_fate_of_every_frame_is_logged(emulator, tmp_path):
         for _ in range(counted.forward.in_flight + counted.forward.waiting):
             b.recv(2000)
         emulator.client.counters("logged")
-    rows = list(csv.DictReader(path.open()))
+    rows = list(csv.DictReader(path.read_text().splitlines()))
     fates = [(row["direction"], int(row["packet"]), row["verdict"]) for row in rows]
     assert fates.count(("forward", 1, "sent")) == 2
     assert fates.count(("forward", 2, "script")) == 1

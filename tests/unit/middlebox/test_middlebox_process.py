@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import socket
 import subprocess
@@ -43,19 +44,20 @@ class Box:
         self.channel = ControlChannel(ours, "the middlebox")
         self.client = MiddleboxClient(self.channel)
         self.far: dict[Side, socket.socket] = {}
+        self.opened = contextlib.ExitStack()
 
     def start(self, *functions: FunctionSpec) -> None:
-        pairs = {side: socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM) for side in Side}
-        self.far = {side: far for side, (far, _) in pairs.items()}
-        near = [pairs[side][1] for side in Side]
-        for far in self.far.values():
+        near: dict[Side, socket.socket] = {}
+        for side in Side:
+            far, near[side] = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+            self.opened.callback(far.close)
             far.settimeout(SECONDS)
-        outside, inside = (SideDevices(Descriptor(sock.fileno())) for sock in near)
-        self.client.start(
-            Start(name="router", functions=functions, mtu=1500, outside=outside, inside=inside)
-        )
-        for sock in near:
-            sock.close()
+            self.far[side] = far
+        with near[OUTSIDE] as one, near[INSIDE] as other:
+            outside, inside = (SideDevices(Descriptor(sock.fileno())) for sock in (one, other))
+            self.client.start(
+                Start(name="router", functions=functions, mtu=1500, outside=outside, inside=inside)
+            )
 
     def send(self, side: Side, **fields: object) -> None:
         key = IPV4_KEY if side is OUTSIDE else reverse_key(IPV4_KEY)
@@ -66,8 +68,7 @@ class Box:
 
     def close(self) -> None:
         self.channel.close()
-        for far in self.far.values():
-            far.close()
+        self.opened.close()
         try:
             self.process.wait(SECONDS)
         except subprocess.TimeoutExpired:
