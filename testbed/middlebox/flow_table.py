@@ -204,6 +204,10 @@ class TcpState(IntEnum):
     OPEN = 2
 
 
+_CLOSED: Final = TcpState.CLOSED  # looked up for every packet, which is slow in an Enum
+_OPEN: Final = TcpState.OPEN
+
+
 @dataclass(eq=False, slots=True, kw_only=True)
 class TcpFlow(Flow):
     """One TCP connection; functions add their own fields, the table fills in these.
@@ -237,7 +241,7 @@ class TcpFlow(Flow):
 
     @property
     def closed(self) -> bool:
-        return self.state is TcpState.CLOSED
+        return self.state is _CLOSED
 
     def follow(self, packet: Packet, flags: int) -> None:
         """Take in a segment that may change the state."""
@@ -318,7 +322,7 @@ class TcpTable(FlowTable[T]):
     def find(self, packet: Packet) -> T | None:
         """The connection of a segment; a SYN that makes use of a closed one's ports has none."""
         flow = self.get(packet.key)
-        if flow is not None and flow.closed and packet.flags & (SYN | ACK) == SYN:
+        if flow is not None and flow.state is _CLOSED and packet.flags & (SYN | ACK) == SYN:
             self.end(flow, REUSED)
             return None
         return flow
@@ -337,7 +341,7 @@ class TcpTable(FlowTable[T]):
         """
         buffer, at = packet.buffer, packet.transport
         flags = buffer[at + 13]
-        if flags & _CHANGES or flow.state is not TcpState.OPEN:
+        if flags & _CHANGES or flow.state is not _OPEN:
             flow.follow(packet, flags)
             phase = self._phase_of[flow.state]
             if phase != flow.phase:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from testbed.wire.flags import ACK, FIN, RST, SYN
-from testbed.wire.options import SACK, HandshakeOptions, sack_blocks
+from testbed.wire.options import PLAIN_TIMESTAMPS, SACK, HandshakeOptions, sack_blocks
 from testbed.wire.packet import Packet
 from testbed.wire.sequence import MODULUS, is_after
 
@@ -89,7 +89,9 @@ class Windows:
 
 def _latest(packet: Packet, acked: int) -> int:
     """The highest number that an acknowledgement speaks of, SACK blocks included [tcp_sack]."""
-    latest = acked
+    latest, at = acked, packet.transport + 20
+    if packet.buffer[at : at + 4] == PLAIN_TIMESTAMPS and packet.payload == at + 12:
+        return latest
     for kind, at, size in packet.walk_options():
         if kind == SACK:
             for _, right in sack_blocks(packet.buffer, at, size):
