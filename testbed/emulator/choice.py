@@ -83,6 +83,11 @@ def userspace_problems(links: Iterable[Link]) -> list[str]:
 
 def _userspace_refusals(link: Link) -> Iterable[str]:
     found = []
+    if link.offload:
+        found.append(
+            "the userspace emulator takes frames as a wire carries them and cannot have `offload`; "
+            f"leave it out, or use `emulator: netem` on a kernel that has it ({_OTHER_KERNEL})"
+        )
     for impairments in stages(link):
         try:
             refuse_impossible(impairments)

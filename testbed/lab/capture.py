@@ -27,6 +27,7 @@ from testbed.kernel.processes.process import (
 
 _READY_SECONDS = 15.0
 _FLUSH_SECONDS = 10.0
+#: Or as many KiB as a packet may have bytes, where that is more: room for 1024 of the longest.
 _BUFFER_KIB = 32768
 _COUNTS = re.compile(
     rb"(\d+) packets? captured\D+(\d+) packets? received by filter\D+(\d+) packets? dropped"
@@ -92,7 +93,8 @@ class Capture:
             "-s",
             str(self._longest),
         ]
-        argv += ["-B", str(_BUFFER_KIB), "--immediate-mode", "--time-stamp-precision=nano"]
+        argv += ["-B", str(max(_BUFFER_KIB, self._longest))]
+        argv += ["--immediate-mode", "--time-stamp-precision=nano"]
         argv += ["-Z", "root"]  # stay who we are: the file may be writable for us alone
         if self._file is None:
             try:

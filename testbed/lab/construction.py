@@ -12,7 +12,7 @@ from testbed.emulator.choice import emulator_builder
 from testbed.errors import CaptureError, LabError, blame
 from testbed.kernel.netlink.socket import Netlink
 from testbed.kernel.placement import Placement, placements
-from testbed.kernel.processes.helper import Helper, start_helper
+from testbed.kernel.processes.helper import Helper
 from testbed.kernel.processes.process import find_program
 from testbed.lab import build, ruleset
 from testbed.lab.capture import Capture
@@ -26,7 +26,7 @@ from testbed.topology.planning.plan_model import Plan, PlannedLink
 
 _VETH_BATCH = 64
 _ETHERNET_OVERHEAD = 14 + 2 * 4  # the header and two VLAN tags
-_LONGEST_SEGMENT = 262144  # what tcpdump takes for no limit: segments before they are cut up
+_LONGEST_SEGMENT = 65535  # bytes of an IP packet: segments before they are cut up
 
 
 class Construction:
@@ -107,10 +107,7 @@ class Construction:
 
     def _start_helper(self, module: str, name: str) -> Helper:
         self._runtime.step()
-        helper = start_helper(self._runtime.group, self._hidden, module, name)
-        self._runtime.stack.callback(helper.channel.close)
-        self._runtime.depend_on(helper.process, name)
-        return helper
+        return self._runtime.start_helper(self._hidden, module, name)
 
     def _make_nodes(self) -> None:
         defaults = NamespaceDefaults(self._hidden)
@@ -211,7 +208,7 @@ class Construction:
         """The most bytes that a frame seen at an interface can have."""
         interfaces = self.plan.nodes[end.node].interfaces
         planned = next(one for one in interfaces if one.name == end.interface)
-        return _LONGEST_SEGMENT if planned.offload else planned.mtu + _ETHERNET_OVERHEAD
+        return (_LONGEST_SEGMENT if planned.offload else planned.mtu) + _ETHERNET_OVERHEAD
 
 
 def _descriptors(plan: Plan) -> int:

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 from testbed.errors import LabError, ProcessDied, TestbedError
 from testbed.kernel.namespace import Namespace, NamespaceThread
 from testbed.kernel.processes.group import NodeView, ProcessGroup
+from testbed.kernel.processes.helper import Helper, start_helper
 from testbed.kernel.processes.process import Process, deadline_in, time_left
 from testbed.lab.hosts import hosts_file
 from testbed.lab.sockets import Sockets
@@ -21,6 +22,7 @@ from testbed.topology.planning.plan_model import Plan
 State: TypeAlias = Literal["new", "being built", "running", "closed"]
 
 _SAME_MOMENT = 0.2
+_FAREWELL_SECONDS = 5.0
 
 
 class Runtime:
@@ -39,6 +41,7 @@ class Runtime:
         self._watch: Watch | None = None
         self._causes: list[tuple[Process, str]] = []
         self._programs: weakref.WeakSet[Process] = weakref.WeakSet()
+        self._helpers: list[Helper] = []
 
     def begin(self) -> None:
         """Take what is needed throughout; runs in the namespace thread."""
@@ -87,6 +90,22 @@ class Runtime:
         if self.failure is not None:
             program.kill()
         return program
+
+    def start_helper(self, namespace: Namespace, module: str, name: str) -> Helper:
+        """Run a helper process, on which the lab depends; `name` is for messages."""
+        helper = start_helper(self.group, namespace, module, name)
+        self._helpers.append(helper)
+        self.stack.callback(helper.channel.close)
+        self.depend_on(helper.process, name)
+        return helper
+
+    def _end_helpers(self) -> None:
+        """Let helper processes end by themselves: they know how to close many interfaces soon."""
+        for helper in self._helpers:
+            helper.channel.close()
+        deadline = deadline_in(_FAREWELL_SECONDS)
+        for helper in self._helpers:
+            helper.process.ended_within(time_left(deadline))
 
     def depend_on(self, process: Process, name: str, *, by_itself: bool = True) -> None:
         """Take the end of a process, before it is intended, for the failure of the lab.
@@ -145,5 +164,7 @@ class Runtime:
         if self._watch is not None:
             self._watch.close()
         self.sockets.close()
+        if self.failure is None and not self._cancelled:
+            self._end_helpers()
         self.group.close()
         self.stack.close()

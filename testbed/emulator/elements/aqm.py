@@ -20,10 +20,12 @@ class Discipline(Protocol):
         since it became idle, 0 while it is not.
         """
 
-    def condemns_departure(self, arrived: Nanoseconds, now: Nanoseconds, queued: int) -> bool:
+    def condemns_departure(
+        self, arrived: Nanoseconds, now: Nanoseconds, queued: int, largest: int
+    ) -> bool:
         """Whether congestion is to be told by this frame, which came to the queue at `arrived`.
 
-        queued: bytes that wait behind it.
+        queued: bytes that wait behind it. largest: of the frames that have come, in bytes.
         """
 
 
@@ -60,15 +62,15 @@ class RandomEarlyDetection:
         self._since += 1
         return False
 
-    def condemns_departure(self, arrived: Nanoseconds, now: Nanoseconds, queued: int) -> bool:
+    def condemns_departure(
+        self, arrived: Nanoseconds, now: Nanoseconds, queued: int, largest: int
+    ) -> bool:
         return False
 
 
 class ControlledDelay:
-    """CoDel as RFC 8289, section 5 has it."""
-
-    #: Less than this behind a frame is no standing queue.
-    _ONE_FRAME = 1514
+    """CoDel as RFC 8289, section 5 has it: no more than one frame, the largest there has been
+    (MAXPACKET), is no standing queue."""
 
     def __init__(self, codel: Codel) -> None:
         self._target = round(codel.target * SECOND)
@@ -82,8 +84,11 @@ class ControlledDelay:
     def condemns_arrival(self, now: Nanoseconds, queued: int, idle: float) -> bool:
         return False
 
-    def condemns_departure(self, arrived: Nanoseconds, now: Nanoseconds, queued: int) -> bool:
-        above = self._above_for_an_interval(now - arrived, now, queued)
+    def condemns_departure(
+        self, arrived: Nanoseconds, now: Nanoseconds, queued: int, largest: int
+    ) -> bool:
+        standing = queued > largest
+        above = self._above_for_an_interval(now - arrived, now, standing)
         if self._dropping:
             if not above:
                 self._dropping = False
@@ -103,8 +108,10 @@ class ControlledDelay:
         self._last_count = self._count
         return True
 
-    def _above_for_an_interval(self, sojourn: Nanoseconds, now: Nanoseconds, queued: int) -> bool:
-        if sojourn < self._target or queued <= self._ONE_FRAME:
+    def _above_for_an_interval(
+        self, sojourn: Nanoseconds, now: Nanoseconds, standing: bool
+    ) -> bool:
+        if sojourn < self._target or not standing:
             self._above_until = None
             return False
         if self._above_until is None:

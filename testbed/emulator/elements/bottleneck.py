@@ -38,6 +38,7 @@ class Bottleneck(Element):
         self._generator = generator
         self._rate: float | None = None
         self._trace: RateTrace | None = None
+        self._mean_rate: float | None = None
         self._overhead = 0
         self._service: Service = Unlimited()
         self._queue = Queue()
@@ -46,6 +47,7 @@ class Bottleneck(Element):
         self._discipline: Discipline | None = None
         self._waiting: deque[tuple[Nanoseconds, bytes]] = deque()
         self._waiting_bytes = 0
+        self._largest = 0
         self._free_at: Nanoseconds = 0
         self._sent: list[bytes] = []
         self._sent_at: list[Nanoseconds] = []
@@ -61,7 +63,7 @@ class Bottleneck(Element):
 
     def configure(self, impairments: Impairments, round_trip: float, now: Nanoseconds) -> None:
         self._set_service(impairments, now)
-        rate = self._rate if self._trace is None else _mean_rate(self._trace)
+        rate = self._mean_rate = self._rate if self._trace is None else _mean_rate(self._trace)
         queue = impairments.queue
         limits = limits_of(queue.limit, rate, round_trip)
         if limits != (self._max_packets, self._max_bytes) or queue.aqm != self._queue.aqm:
@@ -73,8 +75,11 @@ class Bottleneck(Element):
         rate, trace, overhead = impairments.rate, impairments.rate_trace, impairments.overhead
         if (rate, trace, overhead) == (self._rate, self._trace, self._overhead):
             return
+        same_trace = trace is not None and trace == self._trace
         self._rate, self._trace, self._overhead = rate, trace, overhead
-        if trace is not None:
+        if same_trace:
+            self._service.overhead = overhead
+        elif trace is not None:
             self._service = TracedRate(trace, overhead, now)
         elif rate is not None:
             self._service = ConstantRate(rate, overhead)
@@ -126,6 +131,8 @@ class Bottleneck(Element):
             else:
                 queue.append((time, frame))
                 self._waiting_bytes += size
+                if size > self._largest:
+                    self._largest = size
                 if len(queue) > tally.queue_high_water:
                     tally.queue_high_water = len(queue)
         self._pass_on()
@@ -145,7 +152,7 @@ class Bottleneck(Element):
             arrived, frame = queue.popleft()
             self._waiting_bytes -= len(frame)
             if discipline is not None and discipline.condemns_departure(
-                arrived, self._free_at, self._waiting_bytes
+                arrived, self._free_at, self._waiting_bytes, self._largest
             ):
                 survivor = self._tell(frame, self._free_at)
                 if survivor is None:
@@ -177,9 +184,9 @@ class Bottleneck(Element):
 
     def _idle(self, now: Nanoseconds) -> float:
         """How many full-sized frames could have been sent since the transmitter became idle."""
-        if self._waiting or now <= self._free_at or self._rate is None:
+        if self._waiting or now <= self._free_at or self._mean_rate is None:
             return 0.0
-        return (now - self._free_at) * self._rate / (8e9 * _FULL_FRAME)
+        return (now - self._free_at) * self._mean_rate / (8e9 * _FULL_FRAME)
 
     def _plan_wake(self) -> None:
         """Wake when the first waiting frame would depart, not already when its turn comes.

@@ -14,7 +14,9 @@ _MILLISECOND = SECOND // 1000
 
 
 class Service(Protocol):
-    """The transmitter's speed."""
+    """The transmitter's speed; each frame counts `overhead` bytes more than it has."""
+
+    overhead: int
 
     def finish(self, start: Nanoseconds, size: int) -> Nanoseconds:
         """When a frame of `size` bytes has been sent whose turn comes at `start`.
@@ -27,19 +29,21 @@ class Service(Protocol):
 class Unlimited:
     """No time at all."""
 
+    overhead = 0
+
     def finish(self, start: Nanoseconds, size: int) -> Nanoseconds:
         return start
 
 
 class ConstantRate:
-    """`rate` bit/s; each frame counts `overhead` bytes more than it has."""
+    """`rate` bit/s."""
 
     def __init__(self, rate: float, overhead: int) -> None:
         self._ns_per_byte = 8 * SECOND / rate
-        self._overhead = overhead
+        self.overhead = overhead
 
     def finish(self, start: Nanoseconds, size: int) -> Nanoseconds:
-        return start + int((size + self._overhead) * self._ns_per_byte)
+        return start + int((size + self.overhead) * self._ns_per_byte)
 
 
 class TracedRate:
@@ -54,12 +58,12 @@ class TracedRate:
         self._moments = [line * _MILLISECOND for line in trace.opportunities]
         self._period = self._moments[-1]
         self._epoch = epoch
-        self._overhead = overhead
+        self.overhead = overhead
         self._index = -1  # the opportunity in use, counted on through the repetitions
         self._left = 0  # bytes that still fit into it
 
     def finish(self, start: Nanoseconds, size: int) -> Nanoseconds:
-        need = size + self._overhead
+        need = size + self.overhead
         if self._index < 0 or self._moment(self._index) < start:
             self._index = self._first_at(start)
             self._left = OPPORTUNITY_BYTES

@@ -158,6 +158,11 @@ def refusals(impairments: Impairments) -> Iterator[str]:
             f"netem's jitter ends at {_LONGEST_JITTER / _NS:.3f} s, {jitter.spread:g} s is more; "
             "use less or `emulator: userspace`"
         )
+    if jitter is not None and jitter.correlation:
+        yield (
+            "netem takes jitter from the low bits of its random numbers, which no `correlation` "
+            "reaches (tabledist); leave it out or use `emulator: userspace`"
+        )
     rate = impairments.rate
     if rate is not None and not _LOWEST_RATE <= rate <= UNLIMITED * 8:
         yield f"the kernel's tbf is used from 2 kbit/s to 100 Gbit/s, not for {rate:g} bit/s"
@@ -245,7 +250,6 @@ def _way(given: Impairments, seed: int | None) -> Netem:
         limit=MOST_PACKETS,
         delay=round(given.delay * _NS),
         jitter=round(jitter.spread * _NS) if jitter else 0,
-        jitter_correlation=_share(jitter.correlation) if jitter else 0,
         table=_table(jitter) if jitter else (),
         reorder=_share(reorder.probability) if reorder else 0,
         reorder_correlation=_share(reorder.correlation) if reorder else 0,

@@ -22,8 +22,6 @@ from testbed.kernel.netlink.rtnetlink import LinkEnd
 from testbed.kernel.netlink.socket import Netlink, Request
 from testbed.topology.model import DirectionName
 
-# No frame is too large for the middle: it is for the ends to refuse one.
-_LARGEST_MTU = 65535
 # Seen by nobody: frames that are redirected keep the addresses they have.
 _MAC = "02:00:00:00:00:00"
 
@@ -61,7 +59,12 @@ class Middle(msgspec.Struct, frozen=True):
         return {f"{field}-{self.number}": getattr(self, field) for field in ("a", *_INNER, "b")}
 
     def cables(self, namespace: int, end_a: LinkEnd, end_b: LinkEnd) -> list[Request]:
-        """Make the interfaces; namespace: the hidden one, as a descriptor."""
+        """Make the interfaces; namespace: the hidden one, as a descriptor.
+
+        All have the link's MTU: queue disciplines take it for the size of a full packet
+        (psched_mtu), and with a larger one forgive a standing queue of that size.
+        """
+        mtu = max(end_a.mtu, end_b.mtu)
 
         def end(field: str) -> LinkEnd:
             return LinkEnd(
@@ -69,7 +72,7 @@ class Middle(msgspec.Struct, frozen=True):
                 name=f"{field}-{self.number}",
                 index=getattr(self, field),
                 mac=_MAC,
-                mtu=_LARGEST_MTU,
+                mtu=mtu,
             )
 
         return [

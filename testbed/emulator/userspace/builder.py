@@ -11,6 +11,7 @@ from testbed.emulator.builder import End, MadeLink, Workshop
 from testbed.emulator.fate_file import FateFile
 from testbed.emulator.userspace.client import UserspaceEmulator
 from testbed.emulator.userspace.messages import AddLink
+from testbed.emulator.userspace.overflow import Overflows
 from testbed.kernel.devices import tun
 from testbed.kernel.devices.arrival_stamps import stamped
 from testbed.kernel.devices.steering import open_steered
@@ -40,6 +41,8 @@ class UserspaceBuilder:
         self._workshop = workshop
         self._processes = processes
         self._seed = seed
+        self._overflows = Overflows()
+        workshop.at_end.callback(self._overflows.close)
         self._emulators: list[UserspaceEmulator] = []
         self._turn = itertools.cycle(self._emulators)
         self._placements: Mapping[str, Placement | None] = {}
@@ -52,7 +55,9 @@ class UserspaceBuilder:
             self._workshop.start_helper(_MODULE, _process_name(number, count))
             for number in range(1, count + 1)
         ]
-        self._emulators += [UserspaceEmulator(helper.channel) for helper in helpers]
+        self._emulators += [
+            UserspaceEmulator(helper.channel, self._overflows) for helper in helpers
+        ]
         return helpers
 
     def place(self, placements: Mapping[str, Placement | None]) -> None:
@@ -85,6 +90,7 @@ class UserspaceBuilder:
                     log=None if fates is None else Descriptor(fates.fileno()),
                 )
             )
+        self._overflows.add_link(name, a, b)
         return MadeLink(emulator, fates)
 
     def _open_tap(

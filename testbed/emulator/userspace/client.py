@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from testbed.emulator.counters import AppliedChange, LinkCounters
 from testbed.emulator.limits import refuse_impossible
 from testbed.emulator.userspace import messages
+from testbed.emulator.userspace.overflow import Overflows
 from testbed.errors import LabError
 from testbed.kernel.placement import Placement
 from testbed.kernel.processes.control import ControlChannel
@@ -24,8 +25,10 @@ class UserspaceEmulator:
 
     name = "userspace"
 
-    def __init__(self, channel: ControlChannel) -> None:
+    def __init__(self, channel: ControlChannel, overflows: Overflows | None = None) -> None:
+        """overflows: what the interfaces of links dropped, where that can be known."""
         self._channel = channel
+        self._overflows = overflows
         #: What error messages call the process.
         self.process = channel.name
 
@@ -60,7 +63,8 @@ class UserspaceEmulator:
         return self._channel.request(messages.Journal(name), tuple[AppliedChange, ...])
 
     def counters(self, name: str) -> LinkCounters:
-        return self._channel.request(messages.Counters(name), LinkCounters)
+        counted = self._channel.request(messages.Counters(name), LinkCounters)
+        return counted if self._overflows is None else self._overflows.added_to(name, counted)
 
     def read_back(self, name: str) -> tuple[Impairments, Impairments]:
         """The impairments in force, forward and reverse; delays in whole nanoseconds."""

@@ -147,6 +147,7 @@ class EmulatedLink:
         stamps: tuple[ArrivalStamps | None, ArrivalStamps | None] = (None, None),
     ) -> None:
         self.name = name
+        self.fds = fds
         self.log = log
         self._asked: BothDirections = {"forward": forward, "reverse": reverse}
         there, back = stamps

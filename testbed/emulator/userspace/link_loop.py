@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from heapq import heappop, heappush
 from typing import Protocol
 
@@ -10,6 +13,8 @@ from testbed.emulator.userspace.link import EmulatedDirection, EmulatedLink
 from testbed.kernel.load_sharing import LoadSharing
 from testbed.kernel.realtime import RealtimeLoop
 from testbed.kernel.timer import NEVER, Nanoseconds
+
+_CLOSERS = 256
 
 
 class Server(Protocol):
@@ -117,6 +122,13 @@ class LinkLoop:
         del self._by_source[direction.source]
 
     def _finish(self) -> None:
+        """Close everything, interfaces many at a time: the kernel takes some 20 ms for each, in
+        which it only waits for other processors (synchronize_net, rcu_barrier)."""
         for link in self._links.values():
             if link.log is not None:
                 link.log.close()
+        fds = [fd for link in self._links.values() for fd in link.fds]
+        # Where there can be no more threads, the end of the process closes them.
+        with contextlib.suppress(RuntimeError), ThreadPoolExecutor(_CLOSERS) as closers:
+            for fd in fds:
+                closers.submit(os.close, fd)

@@ -6,14 +6,18 @@ What impairments do is tested with either emulator in `tests/integration/links`.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import statistics
 import struct
 import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
+from emulator_of_lab import emulator_of
+from msgspec import structs
 
 from testbed.emulator.counters import DirectionCounters
 from testbed.lab import Lab
@@ -53,6 +57,12 @@ def wire(lab) -> LabLink:
     link.set(rate=None, delay=0, loss=0, queue="1000 packets")
     link.restore()
     return link
+
+
+def await_stopped(pid: int) -> None:
+    limit = time.monotonic() + DEADLINE
+    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "T":
+        assert time.monotonic() < limit
 
 
 def await_forward(wire: LabLink, done: Callable[[DirectionCounters], bool]) -> None:
@@ -167,3 +177,48 @@ def test_tcp_fills_a_limited_link(lab, wire):
         8 * (after - before) / (end - begin) for (begin, before), (end, after) in pairwise(tenths)
     )
     assert goodput == pytest.approx(20e6 * 1448 / 1514, rel=0.03)
+
+
+def test_frames_that_the_interface_has_no_room_for_are_counted(wire, lab):
+    """A stopped emulator reads nothing: what the interface's queue cannot hold is lost."""
+    count = 12_000
+    before = wire.counters.forward
+    pid = emulator_of(lab)
+    with packet_socket(lab["a"], EXPERIMENTAL) as sender:
+        os.kill(pid, signal.SIGSTOP)
+        try:
+            await_stopped(pid)
+            for number in range(count):
+                sender.send(ADDRESSES + KIND + struct.pack("!I", number) + bytes(50))
+        finally:
+            os.kill(pid, signal.SIGCONT)
+
+    def entered(now: DirectionCounters) -> bool:
+        return now.packets_in - before.packets_in >= count
+
+    await_forward(wire, entered)
+    await_forward(wire, lambda now: not now.in_flight)
+    now = wire.counters.forward
+    lost = now.dropped["overflow"] - before.dropped["overflow"]
+    assert count - 10_000 <= lost < count
+    assert now.packets_in == now.packets_out + sum(now.dropped.values())
+    assert now.packets_in - before.packets_in < count + 20  # neighbour discovery and the like
+
+
+def test_many_links_are_taken_down_many_at_a_time():
+    """The kernel waits for each interface, which would otherwise add up."""
+    links = 50
+    one = Link(endpoints=(Endpoint("a", "eth0"), Endpoint("b", "eth0")), emulated=True)
+
+    def seconds(count: int) -> float:
+        made = tuple(
+            structs.replace(one, endpoints=tuple(Endpoint(name, f"eth{n}") for name in "ab"))
+            for n in range(count)
+        )
+        running = Lab(structs.replace(TOPOLOGY, links=made)).__enter__()
+        began = time.monotonic()
+        running.__exit__(None, None, None)
+        return time.monotonic() - began
+
+    single = min(seconds(1) for _ in range(3))
+    assert min(seconds(links) for _ in range(3)) < single * links / 4

@@ -17,7 +17,7 @@ from testbed.emulator.userspace.messages import Counters
 from testbed.errors import CaptureError, PrivilegeError, ProcessDied
 from testbed.kernel.processes.helper import start_helper
 from testbed.kernel.processes.process import await_readable
-from testbed.lab import Lab, construction
+from testbed.lab import Lab, runtime
 
 SOON = 5.0  # at once, on a machine with other work to do
 
@@ -151,7 +151,7 @@ def test_an_emulator_that_dies_while_the_lab_is_built(monkeypatch):
     def start(group, namespace, module, name):
         return start_helper(group, namespace, "testbed.no_such_module", name)
 
-    monkeypatch.setattr(construction, "start_helper", start)
+    monkeypatch.setattr(runtime, "start_helper", start)
     with pytest.raises(ProcessDied, match=r"(?s)link emulator .*status 1.* No module named"):
         Lab(pair(emulated=True)).__enter__()
 

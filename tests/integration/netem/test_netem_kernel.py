@@ -12,6 +12,8 @@ from msgspec import structs
 from testbed.emulator.netem.probe import probe_netem
 from testbed.errors import LabError, ReadBackError, TestbedError, TopologyError
 from testbed.kernel.namespace import NamespaceThread
+from testbed.kernel.netlink import state
+from testbed.kernel.netlink.socket import Netlink
 from testbed.lab import Lab
 from testbed.scenarios.environment import observe
 from testbed.topology.model import (
@@ -34,6 +36,7 @@ from testbed.topology.model import (
     ScheduledChange,
     Topology,
 )
+from testbed.traffic import stream
 
 DEADLINE = 20.0
 RATE = 4e6
@@ -83,7 +86,7 @@ def lab():
 @pytest.mark.parametrize(
     "impairments",
     [
-        Impairments(delay=0.123456789, jitter=Jitter(spread=0.001, correlation=0.25)),
+        Impairments(delay=0.123456789, jitter=Jitter(spread=0.001)),
         Impairments(loss=0.123, duplicate=Chance(probability=0.1, correlation=0.5)),
         Impairments(corrupt=Corrupt(probability=0.1), reorder=Reorder(probability=0.5, gap=4)),
         Impairments(loss_model=GilbertElliott(p=0.01, r=0.2, bad_loss=0.9, good_loss=0.001)),
@@ -177,6 +180,30 @@ def test_the_kernels_own_disciplines_act_on_a_standing_queue(lab, name):
         + sum(now.dropped.values())
         - sum(before.dropped.values())
     )
+
+
+@pytest.mark.parametrize("mtu", [1500, 9000])
+def test_disciplines_see_the_mtu_of_the_link(mtu):
+    with Lab(wire(Impairments(), mtu=mtu)) as running:
+        hidden = running.links[0].emulator._namespace
+        with hidden.call(Netlink) as netlink:
+            found = {one.mtu for one in state.interfaces(netlink).values() if one.name != "lo"}
+    assert found == {mtu}
+
+
+@pytest.mark.parametrize(
+    "aqm", [Codel(), *(KernelAqm(name=name) for name in ("fq_codel", "pie", "cake"))], ids=str
+)
+def test_disciplines_keep_the_queue_of_a_slow_link_short(aqm):
+    """A standing queue that they forgave up to 64 KiB would take 262 ms."""
+    both = {"delay": 0.02}
+    topology = wire(
+        Impairments(rate=2e6, queue=Queue(aqm=aqm), **both), reverse=Impairments(**both)
+    )
+    nodes = {name: Node(name=name, congestion_control="cubic") for name in "ab"}
+    with Lab(structs.replace(topology, nodes=nodes)) as running:
+        sent = stream(running["a"], running["b"], 8)
+    assert sent.round_trip(last=0.3) < 0.16
 
 
 def test_counters_go_on_when_a_discipline_is_replaced(lab):

@@ -8,7 +8,15 @@ import pytest
 from emulator_frames import ethernet, internet_checksum, ipv4, tcp
 
 from testbed.emulator.elements.aqm import ControlledDelay, RandomEarlyDetection
-from testbed.topology.model import Codel, Impairments, KernelAqm, Queue, QueueLimit, Red
+from testbed.topology.model import (
+    Codel,
+    Impairments,
+    KernelAqm,
+    Queue,
+    QueueLimit,
+    RateTrace,
+    Red,
+)
 
 MS = 1_000_000
 SECOND = 1_000 * MS
@@ -41,7 +49,7 @@ def test_codel_waits_for_an_interval_before_the_first_drop():
     verdicts = [
         now
         for now in range(0, 300 * MS, MS)
-        if codel.condemns_departure(now - 20 * MS, now, 50_000)
+        if codel.condemns_departure(now - 20 * MS, now, 50_000, 1514)
     ]
     assert verdicts[0] == 100 * MS
     # The control law: 100/sqrt(1), 100/sqrt(2) ms later (RFC 8289, section 5.3).
@@ -52,17 +60,45 @@ def test_codel_waits_for_an_interval_before_the_first_drop():
 def test_codel_forgives_when_the_delay_falls_below_the_target():
     codel = ControlledDelay(Codel())
     for now in range(0, 90 * MS, MS):
-        assert not codel.condemns_departure(now - 20 * MS, now, 50_000)
-    assert not codel.condemns_departure(90 * MS - MS, 90 * MS, 50_000)
+        assert not codel.condemns_departure(now - 20 * MS, now, 50_000, 1514)
+    assert not codel.condemns_departure(90 * MS - MS, 90 * MS, 50_000, 1514)
     for now in range(91 * MS, 180 * MS, MS):
-        assert not codel.condemns_departure(now - 20 * MS, now, 50_000)
+        assert not codel.condemns_departure(now - 20 * MS, now, 50_000, 1514)
 
 
 def test_codel_never_drops_the_last_frame_of_a_queue():
     codel = ControlledDelay(Codel())
     assert not any(
-        codel.condemns_departure(now - 500 * MS, now, 1000) for now in range(0, SECOND, MS)
+        codel.condemns_departure(now - 500 * MS, now, 1000, 1514) for now in range(0, SECOND, MS)
     )
+
+
+@pytest.mark.parametrize("size", [64, 1514, 9014])
+def test_codel_takes_the_largest_frame_for_its_measure(line, size):
+    """RFC 8289, section 5.2 (MAXPACKET): one frame behind another is no standing queue."""
+    busy = line(Impairments(rate=1e5, queue=Queue(limit=LARGE, aqm=Codel())))
+    for _ in range(2):
+        busy.send(bytes(size), 0)
+    for number in range(200):  # there are always one in the transmitter and two that wait
+        busy.send(bytes(size), number * size * 80_000)
+    busy.arrivals()
+    assert busy.dropped("aqm") == 0
+
+
+@pytest.mark.parametrize(
+    "overload", [{"rate": 12e6}, {"rate_trace": RateTrace(tuple(range(1, 1001)))}]
+)
+def test_red_forgets_an_overload_whatever_sets_the_rate(line, overload):
+    busy = line(Impairments(queue=Queue(limit=LARGE, aqm=Red(weight=0.02)), **overload))
+    for number in range(4000):
+        busy.send(bytes(1514), number * MS // 4)
+    busy.arrivals()
+    dropped = busy.dropped("aqm")
+    assert dropped > 0
+    for second in range(60, 160):
+        busy.send(bytes(1514), second * SECOND)
+        busy.arrivals()
+    assert busy.dropped("aqm") == dropped
 
 
 def test_codel_drops_ever_more_often_until_the_load_is_gone(line):

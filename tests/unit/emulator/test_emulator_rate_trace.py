@@ -141,3 +141,11 @@ def test_no_text_is_too_odd_for_a_trace(text):
         return
     assert list(trace.opportunities) == sorted(trace.opportunities)
     assert trace.opportunities[-1] > 0
+
+
+def test_another_overhead_does_not_begin_the_trace_anew(line):
+    busy = traced(line, 1, 1, 1, 1, 1000)
+    busy.set(Impairments(rate_trace=RateTrace((1, 1, 1, 1, 1000)), overhead=600), 500 * MS)
+    busy.send(bytes(1000), 500 * MS)
+    # 1600 bytes take two lines: the last one, and the first of the repetition.
+    assert times(busy) == [1001]

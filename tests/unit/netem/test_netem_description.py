@@ -163,6 +163,11 @@ def test_seeds_differ_by_link_direction_and_hop_and_by_nothing_else():
         ({"corrupt": Corrupt(probability=0.1, where="payload")}, "payload"),
         ({"rate": 1e6, "jitter": Jitter(spread=0.001, reorder=True)}, "in order"),
         ({"jitter": Jitter(spread=3.0)}, "2.147 s"),
+        ({"jitter": Jitter(spread=0.03, correlation=0.9)}, "low bits"),
+        (
+            {"jitter": Jitter(spread=0.03, correlation=0.9, distribution="uniform")},
+            "low bits",
+        ),
         ({"rate": 1000.0}, "2 kbit/s"),
         (
             {"queue": Queue(aqm=KernelAqm(name="cake"), limit=QueueLimit(5, "packets"))},
