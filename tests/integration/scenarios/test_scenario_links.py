@@ -96,7 +96,7 @@ def test_a_result_of_a_late_emulator_says_so(tmp_path):
     outcome = runner.run(
         scenario,
         with_link(impatient, "client", "server", delay=0.05),
-        parameters={"initcwnd": "32", "receive_buffer": "usual", "size": "40000"},
+        parameters={"initcwnd": "32", "receive_buffer": "ample", "size": "40000"},
         out=tmp_path / "results",
     )
     assert not outcome.result.trustworthy
