@@ -10,6 +10,9 @@ RUN_PACKAGES := tcpdump python3-venv
 TEST_PACKAGES := $(RUN_PACKAGES) chromium tshark iproute2 iputils-ping util-linux nftables
 # A second kernel for the tests of the netem emulator; not to be had for every machine.
 UML_PACKAGE := user-mode-linux
+# What `testbed kernel build` needs. CI keeps ~/.cache/testbed/kernels by a key made of the files
+# testbed/kernel/uml/virtual.config and testbed/kernel/uml/patches/*, so that it builds once.
+KERNEL_PACKAGES := gcc libc6-dev make flex bison bc xz-utils patch
 
 # What is installed is locked: first what running needs, below $(DEVELOPMENT) the rest.
 LOCK := requirements.lock
@@ -20,7 +23,7 @@ UV_COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 \
     --generate-hashes --no-header --no-annotate pyproject.toml build/backend.in
 
 .DEFAULT_GOAL := help
-.PHONY: help topo-docomo test test-uml test-latest lint format lock benchmark clean
+.PHONY: help topo-docomo test test-virtual test-uml test-latest kernel lint format lock benchmark clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,8 +35,26 @@ test: $(VENV)/.dev ## lint, type check and the whole test suite
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	@$(MAKE) --no-print-directory kernel
 	$(BIN)/pytest $(PYTEST_ARGS)
-	@$(MAKE) --no-print-directory test-uml
+	@$(MAKE) --no-print-directory test-virtual test-uml
+
+test-virtual: $(VENV)/.dev ## tests by the virtual clock, in a kernel that is built once
+	@if $(BIN)/testbed kernel list --json | grep -q '"current": true'; then \
+	    echo "By the virtual clock:"; \
+	    $(BIN)/pytest --testbed-clock=virtual -p no:cacheprovider $(addprefix tests/integration/,\
+	        virtual netem links traffic); \
+	else \
+	    echo "Skipped: the tests by the virtual clock need a kernel, see \`make kernel\`"; \
+	fi
+
+kernel: $(VENV)/.dev ## build the kernel with the virtual clock, unless it is there (minutes, once)
+	@test "$$(id -u)" -ne 0 || $(MAKE) --no-print-directory kernel-packages
+	@$(BIN)/testbed kernel build || echo "Without it the tests by the virtual clock are skipped."
+
+.PHONY: kernel-packages
+kernel-packages:
+	$(call install_packages,$(KERNEL_PACKAGES))
 
 test-uml: $(VENV)/.dev ## the tests of the netem emulator, inside User-Mode Linux
 	@if command -v linux.uml >/dev/null; then \

@@ -9,9 +9,21 @@ from __future__ import annotations
 
 import math
 import statistics
+import time
 from collections.abc import Sequence
 
+from testbed.kernel.clock import waits_are_exact
+
 UDP_OVER_ETHERNET = 14 + 20 + 8
+
+
+def await_moment(due: float) -> float:
+    """Wait until `due`, s of the monotonic clock, as exactly as this kernel can; the time then."""
+    if waits_are_exact():
+        time.sleep(max(0.0, due - time.monotonic()))
+    while (now := time.monotonic()) < due:
+        pass
+    return now
 
 
 def within_chance(seen: int, trials: int, probability: float) -> bool:
