@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from testbed.errors import TestbedError
     from testbed.lab import Lab
     from testbed.loading import load, loads
-    from testbed.report.ladder import ladder_from_files
+    from testbed.report import ladder_from_files
     from testbed.topology.model import Topology
     from testbed.topology.planning.plan import plan
     from testbed.trace import read_trace
@@ -42,7 +42,7 @@ __getattr__, __dir__ = lazily(
         "Lab": "testbed.lab",
         "TestbedError": "testbed.errors",
         "Topology": "testbed.topology.model",
-        "ladder_from_files": "testbed.report.ladder",
+        "ladder_from_files": "testbed.report",
         "load": "testbed.loading",
         "loads": "testbed.loading",
         "plan": "testbed.topology.planning.plan",

@@ -15,7 +15,7 @@ from rich.console import Console
 from testbed.errors import TestbedError
 from testbed.lab import Lab
 from testbed.lab.draining import drain
-from testbed.report.ladder import ladder_from_files
+from testbed.report import ladder_from_files
 from testbed.report.ladder_terminal import draw
 from testbed.report.tables import trace_table
 from testbed.trace import read_trace

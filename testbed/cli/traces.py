@@ -162,25 +162,32 @@ def ladder(
     width: Annotated[
         int | None, typer.Option(min=40, max=1000, help="Characters per line.")
     ] = None,
+    windows: Annotated[
+        bool, typer.Option("--windows", help="Show the window that each segment offers.")
+    ] = False,
+    ignore_copies: CopiesOption = False,
     ascii: Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters.")] = False,
     json: JsonOption = False,
 ) -> None:
     """Draw one connection as a ladder diagram; give captures from the client's to the server's."""
-    from testbed.report.ladder import ladder_from_files
-    from testbed.report.ladder_svg import draw_svg
-    from testbed.report.ladder_terminal import draw
+    from testbed.report import draw, draw_svg, ladder_from_traces
 
     names = None if columns is None else [name.strip() for name in columns.split(",")]
-    drawn = ladder_from_files(captures, names=names, connection=connection, limit=limit)
+    traces = [_read(name, ignore_copies=ignore_copies) for name in captures]
+    drawn = ladder_from_traces(traces, names=names, connection=connection, limit=limit)
     if svg is not None:
-        write_file(svg, draw_svg(drawn))
+        write_file(svg, draw_svg(drawn, windows=windows))
     if json:
         print_json(drawn)
     elif svg is None:
         console = stdout_console()
         only_ascii = ascii or not console.encoding.startswith("utf")
-        drawing = draw(drawn, width or _usual_width(console), ascii_only=only_ascii)
+        drawing = draw(
+            drawn, width or _usual_width(console), ascii_only=only_ascii, windows=windows
+        )
         console.print(drawing, no_wrap=True, crop=False, soft_wrap=True)
+    if any(one.damage for one in traces):
+        raise typer.Exit(1)
 
 
 def _usual_width(console: Console) -> int:

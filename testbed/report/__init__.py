@@ -11,16 +11,12 @@ from testbed.lazy import lazily
 
 if TYPE_CHECKING:
     from testbed.report.figures import dot_plot
-    from testbed.report.ladder import (
-        Arrow,
-        ArrowKind,
+    from testbed.report.ladder import Arrow, ArrowKind, Ladder, Mark, MarkKind, Silence
+    from testbed.report.ladder_building import (
         Hop,
-        Ladder,
-        Mark,
-        MarkKind,
-        Silence,
         build_ladder,
         ladder_from_files,
+        ladder_from_traces,
     )
     from testbed.report.ladder_svg import draw_svg
     from testbed.report.ladder_terminal import Drawing, beside, draw
@@ -43,11 +39,13 @@ __all__ = [
     "draw",
     "draw_svg",
     "ladder_from_files",
+    "ladder_from_traces",
     "plan_tables",
     "trace_table",
 ]
 
 _LADDER = "testbed.report.ladder"
+_BUILDING = "testbed.report.ladder_building"
 _TERMINAL = "testbed.report.ladder_terminal"
 _TABLES = "testbed.report.tables"
 
@@ -57,18 +55,19 @@ __getattr__, __dir__ = lazily(
         "Arrow": _LADDER,
         "ArrowKind": _LADDER,
         "Drawing": _TERMINAL,
-        "Hop": _LADDER,
+        "Hop": _BUILDING,
         "Ladder": _LADDER,
         "Mark": _LADDER,
         "MarkKind": _LADDER,
         "Silence": _LADDER,
         "TraceTable": _TABLES,
         "beside": _TERMINAL,
-        "build_ladder": _LADDER,
+        "build_ladder": _BUILDING,
         "dot_plot": "testbed.report.figures",
         "draw": _TERMINAL,
         "draw_svg": "testbed.report.ladder_svg",
-        "ladder_from_files": _LADDER,
+        "ladder_from_files": _BUILDING,
+        "ladder_from_traces": _BUILDING,
         "plan_tables": "testbed.report.plan_tables",
         "trace_table": _TABLES,
     },

@@ -13,6 +13,7 @@ from xml.sax.saxutils import escape
 
 from testbed.report.ladder import AT_NODE, Arrow, Ladder, Mark, MarkKind, Silence
 from testbed.report.timescale import TimeScale
+from testbed.report.wording import clock, count
 
 _GUTTER = 96.0
 _COLUMN_GAP = 310.0
@@ -42,9 +43,9 @@ _FONT = "ui-sans-serif, system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif"
 _ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
 
-def draw_svg(*ladders: Ladder) -> str:
-    """One SVG document with the ladders side by side."""
-    pictures = [_Picture(ladder) for ladder in ladders]
+def draw_svg(*ladders: Ladder, windows: bool = False) -> str:
+    """One SVG document with the ladders side by side; `windows`: with the windows offered."""
+    pictures = [_Picture(ladder, windows) for ladder in ladders]
     width = sum(picture.width for picture in pictures) + _BETWEEN * (len(pictures) - 1)
     height = max((picture.height for picture in pictures), default=0.0)
     title = ", ".join(ladder.title for ladder in ladders)
@@ -66,9 +67,10 @@ def draw_svg(*ladders: Ladder) -> str:
 class _Picture:
     """One ladder: its size and its elements."""
 
-    def __init__(self, ladder: Ladder) -> None:
+    def __init__(self, ladder: Ladder, windows: bool) -> None:
         self.ladder = ladder
-        self.decimals = ladder.decimals
+        self.windows = windows
+        self.longest = ladder.longest
         self.x = {name: _GUTTER + i * _COLUMN_GAP for i, name in enumerate(ladder.columns)}
         self.width = 2 * _GUTTER + (len(ladder.columns) - 1) * _COLUMN_GAP
         self.scale = TimeScale(ladder, top=_HEADER + 34)
@@ -85,8 +87,7 @@ class _Picture:
                 self._arrow(row)
         self._margins()
         if ladder.omitted:
-            plural = "" if ladder.omitted == 1 else "s"
-            text = f"… {ladder.omitted} more segment{plural} left out"
+            text = f"… {count(ladder.omitted, 'more segment')} left out"
             self._text(self.width / 2, self.height - 12, text, "muted", size=12)
 
     def _frame(self) -> None:
@@ -144,7 +145,7 @@ class _Picture:
         words = f'<tspan font-weight="600">{_clean(row.label)}</tspan>'
         for text in marks:
             words += f'<tspan dx="7" font-weight="600" font-style="italic">{_clean(text)}</tspan>'
-        numbers = f"seq {row.seq}" + ("" if row.ack is None else f" ack {row.ack}")
+        numbers = row.numbers(windows=self.windows)
         words += f'<tspan class="f-muted" dx="8" font-size="10.5">{numbers}</tspan>'
         self.parts.append(
             f'<text class="f-{role}" x="{x:.1f}" y="{y:.1f}" font-size="12.5" '
@@ -176,8 +177,7 @@ class _Picture:
                 if y - taken < _READING:
                     continue
                 taken = y
-                text = f"{time:,.{self.decimals}f} ms"
-                self._text(at, y + 4, text, "muted", size=11.5, anchor=anchor)
+                self._text(at, y + 4, clock(time, self.longest), "muted", size=11.5, anchor=anchor)
 
     def _head(self, x1: float, y1: float, x2: float, y2: float, role: str) -> None:
         angle = math.atan2(y2 - y1, x2 - x1)

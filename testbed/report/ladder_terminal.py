@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import groupby, zip_longest
 
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.text import Text
 
 from testbed.report.ladder import AT_NODE, Arrow, ArrowKind, Ladder, Mark, MarkKind, Silence
+from testbed.report.wording import clock, count
 
 DEFAULT_WIDTH = 100
 MINIMUM_GAP = 24
@@ -48,17 +50,21 @@ class Drawing:
         yield from self.lines
 
 
-def draw(ladder: Ladder, width: int = DEFAULT_WIDTH, *, ascii_only: bool = False) -> Drawing:
-    """Draw a ladder `width` characters wide, or as wide as its columns need."""
-    canvas = _Canvas(ladder.columns, width, ladder.decimals)
+def draw(
+    ladder: Ladder, width: int = DEFAULT_WIDTH, *, ascii_only: bool = False, windows: bool = False
+) -> Drawing:
+    """Draw a ladder `width` characters wide, or as wide as its columns need.
+
+    windows: with the window that each segment offers, where there is room.
+    """
+    canvas = _Canvas(ladder, width, windows)
     lines = [Text(ladder.title, style="bold")] if ladder.title else []
     lines += [Text(f"({note})", style="dim") for note in ladder.notes]
     lines.append(canvas.header())
     for row in ladder.rows:
         lines += canvas.silence(row) if isinstance(row, Silence) else canvas.arrow(row)
     if ladder.omitted:
-        plural = "" if ladder.omitted == 1 else "s"
-        lines.append(canvas.remark(f"… {ladder.omitted} more segment{plural} left out"))
+        lines.append(canvas.remark(f"… {count(ladder.omitted, 'more segment')} left out"))
     return Drawing([_to_ascii(line) for line in lines] if ascii_only else lines)
 
 
@@ -94,13 +100,15 @@ def _needed_width(ladder: Ladder) -> int:
 class _Canvas:
     """Where the columns stand, and how one row is drawn between them."""
 
-    def __init__(self, columns: Sequence[str], width: int, decimals: int) -> None:
+    def __init__(self, ladder: Ladder, width: int, windows: bool) -> None:
+        columns = ladder.columns
         gaps = len(columns) - 1
         left = _TIME_WIDTH + max(len(columns[0]) // 2, 1)
         right = width - 1 - len(columns[-1]) // 2
         step = max((right - left) // gaps, MINIMUM_GAP + 1)
         self.columns = tuple(columns)
-        self.decimals = decimals
+        self.clock = partial(clock, longest=ladder.longest)
+        self.windows = windows
         self.at = {name: left + index * step for index, name in enumerate(columns)}
         self.step = step
         self.width = max(width, left + gaps * step + 1 + (len(columns[-1]) + 1) // 2)
@@ -126,7 +134,7 @@ class _Canvas:
 
     def arrow(self, row: Arrow) -> list[Text]:
         cells = self._lifelines()
-        _put(cells, 0, f"{row.time:,.{self.decimals}f} ms".rjust(_TIME_WIDTH - 3), "dim")
+        _put(cells, 0, self.clock(row.time).rjust(_TIME_WIDTH - 3), "dim")
         start, end = self.at[row.source], self.at[row.target]
         style = _STYLE[row.role]
         self._line(cells, start, end, row, style)
@@ -183,8 +191,8 @@ class _Canvas:
                 used += len(mark.text) + 1
             else:
                 leftover.append(mark)
-        numbers = _numbers(row)
-        if used + len(numbers) + 1 <= room and not row.marks:
+        numbers = row.numbers(windows=self.windows)
+        if numbers and used + len(numbers) + 1 <= room and not row.marks:
             pieces.append((f"{numbers} ", "dim"))
         return pieces, leftover
 
@@ -212,10 +220,6 @@ class _Canvas:
 def _label(row: Arrow) -> str:
     retransmitted = any(mark.kind is MarkKind.RETRANSMISSION for mark in row.marks)
     return f"↻ {row.label}" if retransmitted else row.label
-
-
-def _numbers(row: Arrow) -> str:
-    return f"seq {row.seq}" if row.ack is None else f"seq {row.seq} ack {row.ack}"
 
 
 def _put(cells: list[_Cell], at: int, text: str, style: str) -> None:

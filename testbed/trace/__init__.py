@@ -1,10 +1,11 @@
 """Captures read back: frames, segments, connections, and one segment in several captures. Pure."""
 
+from testbed.trace.clocks import Clock, compare_clocks
 from testbed.trace.connections import Connection, End
 from testbed.trace.directions import Direction
 from testbed.trace.fates import Fate, read_fates
 from testbed.trace.handshake import Handshake, HandshakeRtt
-from testbed.trace.journeys import Journey, Passage, Stop, Vantage, follow
+from testbed.trace.journeys import Followed, Journey, Passage, Stop, Vantage, follow
 from testbed.trace.match import (
     ConnectionPair,
     Crossing,
@@ -20,6 +21,7 @@ from testbed.wire.sequence import difference
 __all__ = [
     "Capture",
     "CaptureFile",
+    "Clock",
     "Connection",
     "ConnectionPair",
     "Crossing",
@@ -28,6 +30,7 @@ __all__ = [
     "Endpoint",
     "Fate",
     "Flow",
+    "Followed",
     "Handshake",
     "HandshakeRtt",
     "Interface",
@@ -38,6 +41,7 @@ __all__ = [
     "Stop",
     "Trace",
     "Vantage",
+    "compare_clocks",
     "difference",
     "follow",
     "match_connections",

@@ -97,6 +97,31 @@ class Connection:
             return None
         return segment.ack - self._isn(not self.is_outward(segment)) & 0xFFFF_FFFF
 
+    def window_of(self, segment: Segment) -> int | None:
+        """The window that a segment offers, in bytes.
+
+        None where it has none (no ACK flag), or is scaled by a factor that was not captured (RFC
+        7323 section 2.3).
+        """
+        if not segment.flags & ACK or segment.flags & RST:
+            return None
+        scales = self._window_scales
+        if segment.flags & SYN:
+            return segment.window
+        return None if scales is None else segment.window << scales[self.is_outward(segment)]
+
+    @cached_property
+    def _window_scales(self) -> tuple[int, int] | None:
+        """Of responder and initiator, as shifts; None where not captured."""
+        found: dict[bool, int | None] = {}
+        for segment in self.segments:
+            if segment.flags & SYN:
+                found[self.is_outward(segment)] = segment.options.window_scale
+        one, other = found.get(False), found.get(True)
+        if one is not None and other is not None:
+            return min(one, 14), min(other, 14)
+        return None if len(found) < 2 else (0, 0)
+
     @cached_property
     def retransmissions(self) -> tuple[Segment, ...]:
         """Those of both directions, in the order of the capture."""

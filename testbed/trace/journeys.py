@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from enum import Enum
 from statistics import median
 
 import msgspec
 
+from testbed.trace.clocks import Clock, comes_first, compare_clocks, with_clock
 from testbed.trace.connections import Connection
 from testbed.trace.match import match_connections, match_segments
 from testbed.trace.ranges import Ranges
@@ -49,7 +50,8 @@ class Stop(msgspec.Struct, frozen=True, eq=False):
 class Journey(msgspec.Struct, frozen=True, eq=False):
     """All sightings of one segment, in the direction of its travel.
 
-    seq, ack: relative to the SYNs.
+    seq, ack: relative to the SYNs. window: what it offers, in bytes, None where that is not known.
+    what: "keepalive", "window probe" or "copy", if it is one.
     from_between: the two hops between which it came into being, the upstream one first; None
     when it was seen at the first capture of its way.
     lost_between: the two hops between which it vanished; the same hop twice for a link.
@@ -59,6 +61,8 @@ class Journey(msgspec.Struct, frozen=True, eq=False):
     rightward: bool
     seq: int
     ack: int | None
+    window: int | None
+    what: str
     retransmission: bool
     from_between: tuple[int, int] | None
     passage: Passage
@@ -70,23 +74,51 @@ class Journey(msgspec.Struct, frozen=True, eq=False):
         return self.stops[0].segment
 
 
+class Followed(msgspec.Struct, frozen=True, eq=False):
+    """The segments of a connection along a path.
+
+    journeys: in the order of time.
+    clocks: how the clock of each vantage stands to those before it; None where they may agree.
+    Times are corrected by them.
+    """
+
+    journeys: tuple[Journey, ...]
+    clocks: tuple[Clock | None, ...]
+
+
 def follow(
     vantages: Sequence[Vantage], position: int, connection: Connection, *, from_left: bool | None
-) -> tuple[Journey, ...]:
+) -> Followed:
     """Follow every segment of a connection, which was found at `vantages[position]`.
 
-    from_left: whether the initiator is on the left; None: as the times of the SYNs say.
+    from_left: whether the initiator is on the left; None: as the captures say.
     """
     sights = find_elsewhere(vantages, position, connection)
     if from_left is None:
         from_left = initiator_is_left(sights)
-    path = _Path(vantages, sights, from_left)
-    return tuple(
-        sorted(
-            (*path.journeys(rightward=True), *path.journeys(rightward=False)),
-            key=lambda journey: journey.stops[0].time,
-        )
+    clocks = _align(sights, from_left)
+    path = _Path(vantages, sights, clocks, from_left)
+    place = {id(vantage): index for index, vantage in enumerate(vantages)}
+    journeys = sorted(
+        (*path.journeys(rightward=True), *path.journeys(rightward=False)),
+        key=lambda one: (one.stops[0].time, place[id(one.stops[0].vantage)], one.segment.number),
     )
+    return Followed(tuple(journeys), tuple(clocks))
+
+
+def _align(sights: list[Connection | None], from_left: bool) -> list[Clock | None]:
+    """Correct the times of each sight by those before it, in place."""
+    clocks: list[Clock | None] = [None] * len(sights)
+    before: Connection | None = None
+    for index, sight in enumerate(sights):
+        if sight is None:
+            continue
+        if before is not None:
+            clocks[index] = clock = compare_clocks(before, sight, outward=from_left)
+            if clock is not None:
+                sights[index] = sight = with_clock(sight, clock)
+        before = sight
+    return clocks
 
 
 def find_elsewhere(
@@ -106,12 +138,11 @@ def find_elsewhere(
 
 
 def initiator_is_left(sights: Sequence[Connection | None]) -> bool:
-    """Whether the first SYN passes from left to right; True where nothing tells."""
-    syns = [
-        sight.handshake.syn or sight.segments[0]
-        for sight in sights
-        if sight is not None and not sight.guessed
-    ]
+    """Whether the initiator's segments pass from left to right; True where nothing tells."""
+    seen = [sight for sight in sights if sight is not None]
+    if len(seen) > 1 and (told := comes_first(seen[0], seen[-1])) is not None:
+        return told
+    syns = [sight.handshake.syn or sight.segments[0] for sight in seen if not sight.guessed]
     return len(syns) < 2 or syns[0].time <= syns[-1].time
 
 
@@ -122,10 +153,15 @@ class _Path:
         self,
         vantages: Sequence[Vantage],
         sights: Sequence[Connection | None],
+        clocks: Sequence[Clock | None],
         from_left: bool,
     ) -> None:
         self.vantages = vantages
         self.sights = sights
+        self.ends = [
+            (clock or Clock()).corrected(vantage.trace.end or 0)
+            for vantage, clock in zip(vantages, clocks, strict=True)
+        ]
         self.from_left = from_left
         self.onward: dict[Segment, Segment] = {}
         self.came_from: dict[Segment, Segment] = {}
@@ -137,7 +173,8 @@ class _Path:
         self.retransmissions = {
             segment for sight in sights if sight for segment in sight.retransmissions
         }
-        self.last_time = max((vantage.trace.end or 0 for vantage in vantages), default=0)
+        self.what = dict(_probes_and_copies(sights))
+        self.last_time = max(self.ends, default=0)
 
     def _match(self, index: int) -> None:
         """Find the crossings between vantage `index` and the next one."""
@@ -197,6 +234,8 @@ class _Path:
             rightward=rightward,
             seq=sight.relative_seq(first),
             ack=sight.relative_ack(first),
+            window=sight.window_of(first),
+            what=self.what.get(first, ""),
             retransmission=any(stop.segment in self.retransmissions for stop in stops),
             from_between=self._origin(first, order, place),
             passage=passage,
@@ -234,7 +273,7 @@ class _Path:
         if due > self.last_time:
             return False
         trace, sight = self.vantages[there].trace, self.sights[there]
-        if trace.truncated and due > (trace.end or 0):
+        if (trace.truncated or trace.damage) and due > self.ends[there]:
             return False
         return sight is None or not sight.guessed or due >= sight.start
 
@@ -277,6 +316,14 @@ class _Path:
                     start = _payload_start(sight, segment)
                     ranges.add(start, start + segment.length)
         return self._bytes[index, rightward]
+
+
+def _probes_and_copies(sights: Iterable[Connection | None]) -> Iterator[tuple[Segment, str]]:
+    for sight in sights:
+        for direction in sight.directions if sight else ():
+            yield from ((segment, "keepalive") for segment in direction.keepalives)
+            yield from ((segment, "window probe") for segment in direction.window_probes)
+            yield from ((segment, "copy") for segment in direction.copies)
 
 
 def _payload_start(sight: Connection, segment: Segment) -> int:

@@ -1,4 +1,4 @@
-"""One segment seen in several captures of one clock.
+"""One segment seen in several captures, of which the clocks agree (`testbed.trace.clocks`).
 
 Sequence numbers are compared relative to the SYN of their direction, so that a box that answers
 with an initial sequence number of its own (a TCP setup proxy) does not hide that segments are the
@@ -14,13 +14,11 @@ from statistics import median
 
 import msgspec
 
+from testbed.trace.clocks import SLACK
 from testbed.trace.connections import Connection
 from testbed.trace.reader import Trace
 from testbed.trace.segments import Segment
 from testbed.wire.flags import ACK, FIN, RST, SYN
-
-CLOCK_SLACK = 1_000
-"""ns by which a segment may seem early downstream: captures cut time stamps to microseconds."""
 
 _Key = tuple[int, int | None, int, int, int]
 
@@ -206,7 +204,7 @@ def _assign(
     times = [segment.time for segment in sent]
     next_free = 0
     for segment in arrived:
-        latest = bisect_left(times, segment.time + CLOCK_SLACK + 1)  # the first one sent too late
+        latest = bisect_left(times, segment.time + SLACK + 1)  # the first one sent too late
         expected = segment.time - typical
         after = bisect_left(times, expected, next_free)
         best = min(
@@ -221,4 +219,4 @@ def _assign(
 
 
 def _is_causal(upstream: Segment, downstream: Segment) -> bool:
-    return downstream.time >= upstream.time - CLOCK_SLACK
+    return downstream.time >= upstream.time - SLACK

@@ -11,7 +11,7 @@ FACES = {
     "testbed.lab": "Capture Completed Lab LabLink LabNode",
     "testbed.report": """
         Arrow ArrowKind Drawing Hop Ladder Mark MarkKind Silence TraceTable beside build_ladder
-        dot_plot draw draw_svg ladder_from_files plan_tables trace_table
+        dot_plot draw draw_svg ladder_from_files ladder_from_traces plan_tables trace_table
     """,
     "testbed.scenarios": """
         Cell Experiment Judgement Measurements NAT_LABELS Nat Outcome Presentation Result RunRecord
@@ -26,9 +26,10 @@ FACES = {
         with_function with_function_if with_link with_node
     """,
     "testbed.trace": """
-        Capture CaptureFile Connection ConnectionPair Crossing Direction End Endpoint Fate Flow
-        Handshake HandshakeRtt Interface Journey Options Passage Segment Stop Trace Vantage
-        difference follow match_connections match_segments read_fates read_trace
+        Capture CaptureFile Clock Connection ConnectionPair Crossing Direction End Endpoint Fate
+        Flow Followed Handshake HandshakeRtt Interface Journey Options Passage Segment Stop Trace
+        Vantage compare_clocks difference follow match_connections match_segments read_fates
+        read_trace
     """,
     "testbed.traffic": """
         AfterSilence Exchange Responder Sample Service Stream SynFlood Transfer exchange

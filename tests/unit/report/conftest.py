@@ -27,33 +27,53 @@ class Recording:
         self._sent = {True: 0, False: 0}
         self._packets: list[tuple[float, bytes]] = []
 
-    def client(self, at: float, flags: str, seq: int, ack: int = 0, data: bytes = b"") -> None:
-        self._add(at, flags, seq, ack, data, from_client=True)
+    def client(
+        self, at: float, flags: str, seq: int, ack: int = 0, data: bytes = b"", **more: int
+    ) -> None:
+        self._add(at, flags, seq, ack, data, from_client=True, **more)
 
-    def server(self, at: float, flags: str, seq: int, ack: int = 0, data: bytes = b"") -> None:
-        self._add(at, flags, seq, ack, data, from_client=False)
+    def server(
+        self, at: float, flags: str, seq: int, ack: int = 0, data: bytes = b"", **more: int
+    ) -> None:
+        self._add(at, flags, seq, ack, data, from_client=False, **more)
+
+    def again(self, at: float) -> None:
+        """The last packet once more."""
+        self._packets.append((at, self._packets[-1][1]))
 
     def _add(
-        self, at: float, flags: str, seq: int, ack: int, data: bytes, *, from_client: bool
+        self,
+        at: float,
+        flags: str,
+        seq: int,
+        ack: int,
+        data: bytes,
+        *,
+        from_client: bool,
+        window: int = 8192,
+        scale: int | None = None,
     ) -> None:
         source, destination = (CLIENT, SERVER) if from_client else (SERVER, CLIENT)
+        options = [("MSS", 1460)] if "S" in flags else []
         header = TCP(
             sport=source[1],
             dport=destination[1],
             flags=flags,
             seq=(self._isns[from_client] + seq) % 2**32,
             ack=(self._isns[not from_client] + ack) % 2**32 if "A" in flags else 0,
-            options=[("MSS", 1460)] if "S" in flags else [],
+            window=window,
+            options=options + ([("WScale", scale)] if scale is not None else []),
         )
         self._sent[from_client] += 1
         network = IP(src=source[0], dst=destination[0], id=self._sent[from_client])
         packet = Ether(**MACS) / network / header
         self._packets.append((at, bytes(packet / Raw(data) if data else packet)))
 
-    def write(self) -> Path:
+    def write(self, *, in_order: bool = True) -> Path:
+        packets = sorted(self._packets) if in_order else self._packets
         with PcapWriter(str(self.path), linktype=1, nano=True) as writer:
             writer.write_header(None)
-            for at, packet in sorted(self._packets):
+            for at, packet in packets:
                 nanoseconds = EPOCH * 10**9 + round(at * 1e6)
                 writer.write_packet(packet, sec=nanoseconds // 10**9, usec=nanoseconds % 10**9)
         return self.path

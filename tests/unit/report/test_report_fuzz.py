@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from testbed.errors import TraceError
-from testbed.report.ladder import ladder_from_files
+from testbed.report import ladder_from_files
 from testbed.report.ladder_svg import draw_svg
 from testbed.report.ladder_terminal import beside, draw
 from testbed.report.tables import trace_table

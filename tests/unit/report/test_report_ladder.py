@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from testbed.errors import TraceError
-from testbed.report.ladder import (
+from testbed.report import (
     Arrow,
     Hop,
     Ladder,

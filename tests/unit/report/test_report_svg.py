@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 
 import pytest
 
-from testbed.report.ladder import Arrow, Hop, Ladder, build_ladder, ladder_from_files
+from testbed.report import Arrow, Hop, Ladder, build_ladder, ladder_from_files
 from testbed.report.ladder_svg import draw_svg
 from testbed.report.timescale import TimeScale
 from testbed.trace import read_trace
