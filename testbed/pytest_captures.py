@@ -8,6 +8,7 @@ import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import msgspec
 from rich.console import Console
@@ -38,21 +39,40 @@ def directory_name(nodeid: str) -> str:
     return re.sub(r"[^\w.,=+\[\]-]+", "-", nodeid)[-_LONGEST_NAME:].strip("-.") or "test"
 
 
-def keep(lab: Lab, directory: Path) -> tuple[Kept, ...]:
-    """Finish the captures of a running lab and copy them to `directory`, which is made."""
-    directory.mkdir(parents=True, exist_ok=True)
+class Held(msgspec.Struct, frozen=True):
+    """A finished capture that outlives its lab; `fault` says what is wrong with it."""
+
+    name: str
+    file: IO[bytes]
+    fault: str = ""
+
+
+def hold(lab: Lab) -> tuple[Held, ...]:
+    """Finish the captures of a running lab and hold their files open."""
     with contextlib.suppress(TestbedError):  # a lab that broke has told so already
         drain(lab.links, lab.nodes.values())
-    kept = []
+    held = []
     for capture in lab.captures.values():
         fault = ""
         try:
             capture.stop()
         except TestbedError as error:
             fault = str(error)
-        path = directory / f"{capture.node}-{capture.interface}.pcap"
-        shutil.copyfile(capture.path, path)
-        kept.append(Kept(path, fault))
+        file = capture.path.open("rb")
+        held.append(Held(f"{capture.node}-{capture.interface}.pcap", file, fault))
+    return tuple(held)
+
+
+def keep(held: Sequence[Held], directory: Path) -> tuple[Kept, ...]:
+    """Copy captures to `directory`, which is made."""
+    directory.mkdir(parents=True, exist_ok=True)
+    kept = []
+    for one in held:
+        path = directory / one.name
+        one.file.seek(0)
+        with path.open("wb") as file:
+            shutil.copyfileobj(one.file, file)
+        kept.append(Kept(path, one.fault))
     return tuple(kept)
 
 

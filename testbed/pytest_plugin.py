@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +17,17 @@ import pytest
 if TYPE_CHECKING:
     from testbed.doctor.findings import Feature, Finding
     from testbed.lab import Lab
+    from testbed.pytest_captures import Held
     from testbed.topology.planning.plan_model import Plan
 
 _KEEP, _REQUIRE = "--testbed-keep", "--testbed-require"
 _CLOCK, _SEED, _PATIENCE = "--testbed-clock", "--testbed-seed", "--testbed-patience"
 _DIRECTORY = "results/pytest"
 
+_NO_LAB = "no lab here"
+
 _running: pytest.StashKey[Lab] = pytest.StashKey()
+_held: pytest.StashKey[tuple[Held, ...]] = pytest.StashKey()
 _findings: pytest.StashKey[tuple[Finding, ...]] = pytest.StashKey()
 
 
@@ -102,6 +106,8 @@ def lab(request: pytest.FixtureRequest) -> Iterator[Lab]:
         request.node.stash[_running] = running
         yield running
         del request.node.stash[_running]
+        if running.captures:  # whoever fails from here on fails without the lab
+            request.node.stash[_held] = _hold(running)
         try:
             stack.close()
         except TestbedError as error:
@@ -190,7 +196,7 @@ def _features(plan: Plan) -> Iterator[Feature]:
 def _skip(config: pytest.Config, reason: str) -> None:
     if config.getoption(_REQUIRE):
         pytest.fail(reason, pytrace=False)
-    pytest.skip(f"no lab here: {reason}")
+    pytest.skip(f"{_NO_LAB}: {reason}")
 
 
 def _directory(item: pytest.Item) -> Path:
@@ -208,15 +214,44 @@ def pytest_runtest_makereport(
     report = yield
     wanted = report.failed or (report.when == "call" and item.config.getoption(_KEEP) is not None)
     running = item.stash.get(_running, None)
+    held = item.stash.get(_held, ())
     if wanted and running is not None and running.captures:
-        report.sections.append(("testbed captures", _keep(running, _directory(item))))
+        held = _hold(running)
+    if wanted and held:
+        report.sections.append(("testbed captures", _keep(held, _directory(item))))
+    if wanted or report.when == "teardown":
+        item.stash[_held] = ()
+        for one in held:
+            one.file.close()
     return report
 
 
-def _keep(running: Lab, directory: Path) -> str:
+def _hold(running: Lab) -> tuple[Held, ...]:
+    from testbed.pytest_captures import hold
+
+    return hold(running)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tell loudly of tests without a lab: a suite of them alone looks like a success."""
+    reasons = [
+        report.longrepr[2].removeprefix("Skipped: ")
+        for report in terminalreporter.stats.get("skipped", [])
+        if isinstance(report.longrepr, tuple) and _NO_LAB in report.longrepr[2]
+    ]
+    if reasons:
+        terminalreporter.section("testbed: tests without a lab", red=True)
+        terminalreporter.line(
+            f"{len(reasons)} skipped, for labs cannot be built here; {_REQUIRE} makes them fail."
+        )
+        for reason in dict.fromkeys(reasons):
+            terminalreporter.line(reason)
+
+
+def _keep(held: Sequence[Held], directory: Path) -> str:
     from testbed.pytest_captures import describe, keep
 
     try:
-        return describe(keep(running, directory))
+        return describe(keep(held, directory))
     except OSError as error:
         return f"The captures could not be kept in {directory}: {error.strerror or error}."

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from testbed.topology.planning.plan_model import Plan
 
 TopologyArgument = Annotated[
-    Path, typer.Argument(metavar="TOPOLOGY", help="The YAML file of a topology.")
+    Path,
+    typer.Argument(metavar="TOPOLOGY", help="A YAML file, or a name such as docomo."),
 ]
 
 
@@ -34,7 +35,8 @@ def register(app: typer.Typer) -> None:
 
 def check(
     topologies: Annotated[
-        list[Path], typer.Argument(metavar="TOPOLOGY...", help="YAML files of topologies.")
+        list[Path],
+        typer.Argument(metavar="TOPOLOGY...", help="YAML files, or names such as docomo."),
     ],
 ) -> None:
     """Check topologies without building anything; tells all faults of a file at once."""
@@ -83,6 +85,9 @@ def schema(
 
 def _plan(path: Path) -> Plan:
     from testbed.loading import load
+    from testbed.scenarios.registry import topology_path
     from testbed.topology.planning.plan import plan
 
+    if not path.suffix and path.name == str(path) and not path.exists():
+        path = topology_path(path.name)
     return plan(load(path))

@@ -14,6 +14,7 @@ from typing import IO
 import msgspec
 
 from testbed.errors import CaptureError
+from testbed.kernel.files import claim
 from testbed.kernel.namespace import Namespace
 from testbed.kernel.processes import ungrouped
 from testbed.kernel.processes.group import ProcessGroup
@@ -97,13 +98,7 @@ class Capture:
         argv += ["--immediate-mode", "--time-stamp-precision=nano"]
         argv += ["-Z", "root"]  # stay who we are: the file may be writable for us alone
         if self._file is None:
-            try:
-                self._file = self.path.open("wb")
-            except OSError as error:
-                raise CaptureError(
-                    f"The capture of {self.node}:{self.interface} cannot be written to "
-                    f"{self.path}: {os.strerror(error.errno or 0)}."
-                ) from error
+            self._file = self._create()
         self._process = group.start(
             namespace,
             ungrouped.command([*argv, "-w", "-"]),
@@ -112,6 +107,37 @@ class Capture:
         )
         self._started = True
         return self._process
+
+    def _create(self) -> IO[bytes]:
+        """The file, empty and for this capture alone as long as it is open."""
+        try:
+            file = self.path.open("ab")
+        except OSError as error:
+            raise CaptureError(
+                f"The capture of {self.node}:{self.interface} cannot be written to "
+                f"{self.path}: {os.strerror(error.errno or 0)}."
+            ) from error
+        if not claim(file.fileno()):
+            file.close()
+            raise CaptureError(
+                f"Another lab writes to {self.path} at this moment. Give each lab a directory of "
+                "its own for captures."
+            )
+        file.truncate(0)
+        return file
+
+    def flush(self) -> Path:
+        """Have every packet up to now in the file, while the capture goes on; returns its path.
+
+        Raises `CaptureError` when tcpdump has ended early.
+        """
+        with self._lock:
+            if self._process is not None:
+                deadline = deadline_in(_FLUSH_SECONDS)
+                self._await_all_seen(self._process, deadline)
+                self._process.signal(signal.SIGUSR2)  # tcpdump(8): flush the packet buffer
+                self._ask_counts(self._process, deadline)  # answered after that
+            return self.path
 
     def await_ready(self) -> None:
         """Return when every packet from now on will be captured. Raises `CaptureError`."""
@@ -144,11 +170,7 @@ class Capture:
 
     def _finish(self, process: Process) -> CaptureCounts:
         # What tcpdump has seen but not yet written would be lost by stopping it right away.
-        deadline = deadline_in(_FLUSH_SECONDS)
-        counts = self._ask_counts(process, deadline)
-        seen = counts.received
-        while counts.captured < seen - counts.dropped:
-            counts = self._ask_counts(process, deadline)
+        seen = self._await_all_seen(process, deadline_in(_FLUSH_SECONDS))
         self._before_stop(process)
         process.signal(signal.SIGINT)
         if not process.ended_within(_FLUSH_SECONDS):
@@ -164,6 +186,14 @@ class Capture:
                 f"{last.dropped} dropped. Capture fewer interfaces or a slower link."
             )
         return last
+
+    def _await_all_seen(self, process: Process, deadline: float) -> int:
+        """How many packets it has seen, once it has written as many."""
+        counts = self._ask_counts(process, deadline)
+        seen = counts.received
+        while counts.captured < seen - counts.dropped:
+            counts = self._ask_counts(process, deadline)
+        return seen
 
     def close(self) -> None:
         """Give the file up; an unnamed one is gone with it."""

@@ -16,6 +16,7 @@ from testbed.kernel.processes.helper import Helper
 from testbed.kernel.processes.process import find_program
 from testbed.lab import build, ruleset
 from testbed.lab.capture import Capture
+from testbed.lab.congestion import refuse_unknown_congestion_controls
 from testbed.lab.kinds import builder_of
 from testbed.lab.link import LabLink, check_impairments, link_name
 from testbed.lab.node import LabNode
@@ -49,7 +50,6 @@ class Construction:
         self._node_helpers: dict[str, Helper] = {}
         self._placements: dict[str, Placement | None] = {}
         self._builders: dict[str, NodeBuilder] = {}
-        self._indices = IndexSource()
 
     def build(self) -> None:
         """Make everything and read it back.
@@ -63,6 +63,8 @@ class Construction:
             find_program(*ruleset.PROGRAM)
         _allow_descriptors(_descriptors(self.plan))
         self._hidden = self._runtime.new_namespace()
+        self._indices = IndexSource(self._hidden)
+        self._hidden.call(refuse_unknown_congestion_controls, self.plan)
         # Helper processes come up while the network is built.
         self._start_helpers()
         steps = {

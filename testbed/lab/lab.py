@@ -20,9 +20,20 @@ from testbed.lab.node import LabNode
 from testbed.lab.runtime import Runtime, State
 from testbed.lab.waiting import Step, Steps, take_steps, take_steps_async
 from testbed.loading import checked, load
+from testbed.middlebox.registry import find
 from testbed.topology.model import Topology
 from testbed.topology.planning.plan import plan
 from testbed.topology.planning.plan_model import Plan
+
+
+def keeps_files(topology: Topology) -> bool:
+    """Whether a lab of this topology writes captures, fates of packets or logs of functions."""
+    logs = any(
+        find(function.name).keeps_log
+        for node in topology.nodes.values()
+        for function in node.functions
+    )
+    return bool(topology.captures) or any(link.log for link in topology.links) or logs
 
 
 class Lab:
@@ -53,6 +64,12 @@ class Lab:
         self.build_seconds: dict[str, float] = {}
         self.emulator_name = "none"
         self.steering: Mapping[str, str] = MappingProxyType({})
+        if captures is not None and not keeps_files(self.topology):
+            raise LabError(
+                f"Nothing would be written to {os.fspath(captures)}: the topology "
+                f"'{self.topology.name}' has no `captures:`, no link with `log: true` and no "
+                "function that logs. Add `captures: [NODE, ...]`, or leave the directory out."
+            )
         self._capture_directory = None if captures is None else Path(captures)
         self._nodes: dict[str, LabNode] = {}
         self._links: list[LabLink] = []
@@ -98,8 +115,11 @@ class Lab:
             raise LabError(f"The lab has no node '{name}': {reason}.") from None
 
     def link(self, a: str, b: str) -> LabLink:
-        """The link between two nodes, in either order. Raises `LabError` unless there is one."""
-        found = [link for link in self._links if set(link.nodes) == {a, b}]
+        """The link between two ends, in either order, each a node or `node:interface`.
+
+        Raises `LabError` unless there is exactly one.
+        """
+        found = [link for link in self._links if link.joins(a, b)]
         if len(found) == 1:
             return found[0]
         names = ", ".join(link.name for link in found or self._links) or "no links"

@@ -62,6 +62,13 @@ class LabLink:
     def nodes(self) -> tuple[str, str]:
         return self.planned.a.node, self.planned.b.node
 
+    def joins(self, a: str, b: str) -> bool:
+        """Whether these are its ends, in either order, each a node or `node:interface`."""
+        one, other = (
+            {end.node, f"{end.node}:{end.name}"} for end in (self.planned.a, self.planned.b)
+        )
+        return (a in one and b in other) or (a in other and b in one)
+
     @property
     def emulator(self) -> Emulator:
         """What makes the link, for what it can do beyond this; knows the link by its name."""

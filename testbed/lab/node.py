@@ -25,6 +25,7 @@ from testbed.middlebox.statistics import (
     check_kind,
     tcp_statistics,
 )
+from testbed.topology.names import is_address, unknown_node
 from testbed.topology.planning.plan_model import Plan, PlannedNode
 
 if TYPE_CHECKING:
@@ -129,19 +130,24 @@ class LabNode:
         return sock
 
     def ping(self, target: str | LabNode, timeout: float = 2.0) -> float:
-        """The round-trip time in seconds of one ICMP echo. Raises `LabError` without a reply."""
+        """The round-trip time in seconds of one ICMP echo.
+
+        target: a node, its name, or an address. Raises `LabError` without a reply.
+        """
         self.check()
-        address = target.address if isinstance(target, LabNode) else self._resolve(target)
+        address = self._resolve(target.name if isinstance(target, LabNode) else target)
         with self.namespace.call(open_socket, address) as sock:
             return ping(sock, address, timeout)
 
     def _resolve(self, target: str) -> str:
-        if target in self._plan.nodes:
-            addresses = self._plan.addresses(target)
-            if not addresses:
-                raise LabError(f"The node '{target}' has no IPv4 address.")
-            return addresses[0]
-        return target
+        if target not in self._plan.nodes:
+            if not is_address(target):
+                raise LabError(f"No ping: {unknown_node(target, self._plan.nodes)}.")
+            return target
+        addresses = self._plan.addresses(target, 4) + self._plan.addresses(target, 6)
+        if not addresses:
+            raise LabError(f"The node '{target}' has no address.")
+        return addresses[0]
 
     def run(
         self,

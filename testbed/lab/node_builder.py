@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from testbed.kernel import sysctl
 from testbed.kernel.namespace import Namespace
-from testbed.kernel.netlink import ethtool, rtnetlink
+from testbed.kernel.netlink import ethtool, rtnetlink, state
 from testbed.kernel.netlink.socket import Netlink, Request
 from testbed.kernel.placement import Placement
 from testbed.kernel.processes.helper import Helper
@@ -30,12 +30,18 @@ class NamespaceDefaults:
 class IndexSource:
     """Interface indices, never the same twice in a lab.
 
+    namespace: one of the lab's, just made. It may have been born with interfaces, such as the
+    fallback tunnels tunl0 and sit0 (net.core.fb_tunnels_only_for_init_net in
+    Documentation/admin-guide/sysctl/net.rst); their indices are taken in all others too.
+
     The two ends of a veth must differ in index: the kernel tells of a carrier at once only then,
     and up to a second late otherwise (net/core/link_watch.c, linkwatch_urgent_event).
     """
 
-    def __init__(self) -> None:
-        self._numbers = count(rtnetlink.LOOPBACK_INDEX + 1)
+    def __init__(self, namespace: Namespace) -> None:
+        with namespace.call(Netlink) as netlink:
+            born = [interface.index for interface in state.interfaces(netlink).values()]
+        self._numbers = count(max(born, default=rtnetlink.LOOPBACK_INDEX) + 1)
 
     def take(self) -> int:
         return next(self._numbers)

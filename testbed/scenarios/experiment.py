@@ -10,6 +10,7 @@ from testbed.emulator.counters import Lateness
 from testbed.errors import ScenarioError
 from testbed.kernel.clock import waits_are_exact
 from testbed.lab import Lab
+from testbed.lab.lab import keeps_files
 from testbed.scenarios.environment import Environment, observe
 from testbed.topology.model import Topology
 
@@ -38,7 +39,9 @@ class Experiment:
 
         Raises `ScenarioError` when a middlebox does not know in the end what became of a packet.
         """
-        with Lab(topology or self.topology, captures=self.folder) as running:
+        chosen = topology or self.topology
+        folder = self.folder if keeps_files(chosen) else None
+        with Lab(chosen, captures=folder) as running:
             yield running
             _check_accounts(running)
             self._note_lateness(running.lateness, running.topology.max_lateness)

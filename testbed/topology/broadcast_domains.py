@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from testbed.topology.kinds import find
 from testbed.topology.model import Endpoint, Node, Topology
@@ -47,6 +48,20 @@ def has_addresses(node: Node) -> bool:
     """Whether the node's interfaces have addresses; without them it joins its links."""
     kind = find(node.kind)
     return kind is None or kind.has_addresses
+
+
+_WITHOUT_IPV6: Final = ("net.ipv6.conf.all.disable_ipv6", "net.ipv6.conf.default.disable_ipv6")
+
+
+def has_ipv6(node: Node) -> bool:
+    """Whether the node's sysctls leave IPv6 on."""
+    return all(node.sysctls.get(name, "0").strip() == "0" for name in _WITHOUT_IPV6)
+
+
+def with_ipv6(topology: Topology, domain: BroadcastDomain) -> BroadcastDomain:
+    """The domain with those of its interfaces that have IPv6."""
+    interfaces = tuple(end for end in domain.interfaces if has_ipv6(topology.nodes[end.node]))
+    return BroadcastDomain(domain.links, interfaces)
 
 
 def find_broadcast_domains(topology: Topology) -> tuple[BroadcastDomain, ...]:

@@ -145,6 +145,15 @@ def _unusable(address: Address) -> str:
     return "0.0.0.0/8 is not for hosts" if address.version == 4 and int(address) < 1 << 24 else ""
 
 
+def is_address(text: str) -> bool:
+    """Whether it is an IPv4 or IPv6 address."""
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
 def looks_like_address(text: str) -> bool:
     """Whether a route's `to` or `via` is an address or prefix rather than a node."""
     return ":" in text or "/" in text or text[:1].isdigit()

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from testbed.errors import TopologyError
-from testbed.topology.broadcast_domains import BroadcastDomain, forwards
+from testbed.topology.broadcast_domains import BroadcastDomain, forwards, with_ipv6
 from testbed.topology.checks.addresses import (
     IPV6_LEAST_MTU,
     declared_subnets,
@@ -102,7 +102,8 @@ def assign(topology: Topology, domains: Sequence[BroadcastDomain]) -> Addressing
                 addresses[end][host.version].append(int(host.ip))
         for family in FAMILIES:
             if number in subnets[family]:
-                _choose_addresses(domain, subnets[family][number], family, addresses)
+                members = domain if family == 4 else with_ipv6(topology, domain)
+                _choose_addresses(members, subnets[family][number], family, addresses)
     return Addressing(subnets, addresses, domain_of)
 
 

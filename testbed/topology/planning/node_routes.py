@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from testbed.topology import names
-from testbed.topology.broadcast_domains import BroadcastDomain, forwards
+from testbed.topology.broadcast_domains import BroadcastDomain, forwards, with_ipv6
 from testbed.topology.model import Endpoint, Node, Route, RouteMetrics, Topology
 from testbed.topology.planning.addressing import (
     BITS,
@@ -48,8 +48,9 @@ class RoutePlanner:
                 self._own.setdefault(end.node, []).append(end)
         subnets = addressing.subnets
         graph = Graph(topology, domains, subnets[4])
-        alike = subnets[4].keys() == subnets[6].keys()
-        self._graphs = {4: graph, 6: graph if alike else Graph(topology, domains, subnets[6])}
+        of_ipv6 = [with_ipv6(topology, domain) for domain in domains]
+        alike = subnets[4].keys() == subnets[6].keys() and of_ipv6 == list(domains)
+        self._graphs = {4: graph, 6: graph if alike else Graph(topology, of_ipv6, subnets[6])}
         self._tries = {family: build_trie(subnets[family], BLOCKS[family]) for family in FAMILIES}
 
     def effort(self) -> int:

@@ -144,9 +144,11 @@ def _permanent(here: PlannedInterface, there: PlannedInterface) -> list[PlannedN
     """Entries of `here` for the other end; none where either end is a switch (no addresses)."""
     if not here.addresses:
         return []
+    families = {":" in address for address in here.addresses}
     return [
         PlannedNeighbour(interface=here.name, address=address.split("/")[0], mac=there.mac)
         for address in there.addresses
+        if (":" in address) in families
     ]
 
 

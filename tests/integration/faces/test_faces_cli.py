@@ -125,6 +125,12 @@ def test_plan_shows_nodes_links_and_routes(testbed: Testbed) -> None:
     assert _ESCAPE not in told
 
 
+def test_a_topology_of_testbed_is_planned_and_checked_by_its_name(testbed: Testbed) -> None:
+    assert testbed("plan", "docomo").stdout == testbed("plan", _DOCOMO).stdout
+    assert "docomo: ok" in testbed("check", "docomo").stdout
+    testbed("plan", "no-such", status=1)
+
+
 def test_plan_as_json_is_json_alone(testbed: Testbed) -> None:
     told = json.loads(testbed("plan", _DOCOMO, "--json").stdout)
     assert told["nodes"]["gateway"]["interfaces"][0]["addresses"][0] == "10.0.1.1/24"

@@ -122,6 +122,29 @@ def test_a_failing_test_keeps_its_captures_and_names_them(project: pytest.Pytest
     result.stdout.fnmatch_lines(["*testbed captures*", str(path), "*initiator*", "*SYN seq 0*"])
 
 
+_FAILING_FIXTURE = """
+@pytest.fixture
+def fragile{request}:
+    yield
+    raise AssertionError("in teardown")
+"""
+
+
+@pytest.mark.parametrize("request_", ["(lab)", "()"], ids=["before the lab", "after the lab"])
+def test_a_fixture_that_fails_in_teardown_keeps_the_captures(
+    project: pytest.Pytester, request_: str
+) -> None:
+    order = "lab, fragile" if request_ == "(lab)" else "fragile, lab"
+    test = _ONE_TEST.replace("(lab)", f"({order})")
+    project.makepyfile(test_it=test + _FAILING_FIXTURE.format(request=request_))
+    result = _pytest(project, "--testbed-require")
+    result.assert_outcomes(passed=1, errors=1)
+    assert _kept(project) == ["test_it.py-test_exchange/client-eth0.pcap"]
+    (connection,) = read_trace(project.path / "results/pytest" / _kept(project)[0]).connections
+    assert connection.by_initiator.unique_bytes == 1
+    result.stdout.fnmatch_lines(["*testbed captures*"])
+
+
 def test_captures_that_are_kept_have_what_was_under_way(project: pytest.Pytester) -> None:
     far = _EMULATED.replace("1ms", "400ms").replace("captures: [client", "captures: [server")
     (project.path / "topologies" / "pair.yaml").write_text(far)
@@ -295,6 +318,7 @@ def test_without_captures(lab): pass
     told = _without_tcpdump(project)
     assert "1 passed, 1 skipped" in told
     assert "no lab here: tcpdump: not installed" in told and "apt-get install tcpdump" in told
+    assert "testbed: tests without a lab" in told and "--testbed-require makes them fail" in told
     told = _without_tcpdump(project, "--testbed-require")
     assert "1 passed, 1 error" in told and "apt-get install tcpdump" in told
 

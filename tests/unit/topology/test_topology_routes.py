@@ -261,3 +261,19 @@ def test_aggregation_leaves_the_unreachable_without_a_route() -> None:
         "10.0.0.0/24": 0,
         "10.0.2.0/24": 0,
     }
+
+
+def test_a_router_without_ipv6_is_on_no_path_of_it() -> None:
+    text = """
+name: t
+nodes:
+  a: {}
+  plain: {kind: router, sysctls: {net.ipv6.conf.all.disable_ipv6: 1}}
+  b: {}
+links: [{endpoints: [a, plain]}, {endpoints: [plain, b]}]
+"""
+    planned = plan(loads(text))
+    assert planned.addresses("plain", 6) == ()
+    assert planned.addresses("a", 6) != ()
+    assert all(":" not in route.destination for route in planned.nodes["a"].routes)
+    assert all(":" not in one.address for one in planned.nodes["plain"].neighbours)
