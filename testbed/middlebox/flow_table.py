@@ -18,7 +18,7 @@ from testbed.middlebox.timers import Timer
 from testbed.wire.flags import ACK, FIN, RST, SYN, opens_connection
 from testbed.wire.options import MAX_WINDOW_SCALE, HandshakeOptions
 from testbed.wire.packet import Packet, Side, reverse_key
-from testbed.wire.sequence import MODULUS
+from testbed.wire.sequence import MODULUS, is_after
 
 EVICTED: Final = "evicted"
 IDLE: Final = "idle"
@@ -32,6 +32,7 @@ _CHANGES: Final = SYN | FIN | RST
 _BOTH_FINS: Final = 0b011
 _RESET: Final = 0b100
 _FIRST_WINDOW: Final = 1 << 16  # how far a host may go before it has heard of a window
+_LARGEST_SEGMENT: Final = 1 << 16
 _header = struct.Struct("!IIxBH")  # sequence number, acknowledgement, flags, window
 
 
@@ -282,6 +283,17 @@ class TcpFlow(Flow):
         if not flags & ACK:  # a SYN: only what acknowledges it counts
             return bool(packet.flags & ACK) and 0 < (packet.ack - seq) % MODULUS <= _FIRST_WINDOW
         return (place - ack) % MODULUS <= window << self._shift(side.other, flags)
+
+    def could_acknowledge(self, packet: Packet) -> bool:
+        """Whether an acknowledgement is of what the other side may have sent (RFC 5961 section 5).
+
+        Where nothing was heard of that side, all may be.
+        """
+        other = self.heard[packet.side.other]
+        if other is None:
+            return True
+        newest: int = _header.unpack(other)[0]
+        return not is_after(packet.ack, (newest + _LARGEST_SEGMENT) % MODULUS)
 
     def _shift(self, side: Side, flags: int) -> int:
         """By how much windows of a side are shifted; where that is unknown, by the most."""

@@ -129,7 +129,8 @@ class AckThinner(Function):
             for one in flow.rows:
                 self._let_go(one)
                 one.ack = None
-        more = bool(flags & ACK) and row.acknowledges_more(packet.ack)
+        credible = bool(flags & ACK) and flow.could_acknowledge(packet)
+        more = credible and row.acknowledges_more(packet.ack)
         if not (thins and pure and more) or _has_blocks(packet):
             self._let_go(row)
             return PASS

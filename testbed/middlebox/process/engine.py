@@ -19,7 +19,7 @@ from testbed.kernel.processes.control import ControlServer, Handler, Message
 from testbed.kernel.realtime import RealtimeLoop
 from testbed.middlebox import messages
 from testbed.middlebox.counters import BoxCounters, FunctionState
-from testbed.middlebox.process.outlets import Outlets
+from testbed.middlebox.process.output import Output
 from testbed.middlebox.process.pipeline import Pipeline
 from testbed.middlebox.registry import find, nearest
 from testbed.middlebox.timers import Timers
@@ -37,7 +37,7 @@ class Engine:
         self._devices: dict[Side, FileIO] = {}
         self._load = LoadSharing()
         self._loop = RealtimeLoop(self._load)
-        self._outlets = Outlets(())
+        self._output = Output(())
         self._name = "middlebox"
         self.handlers: dict[type[Message], Handler] = {
             messages.Ready: self.ready,
@@ -63,10 +63,10 @@ class Engine:
         steered = [one.steered.fileno() for one in sides.values() if one.steered is not None]
         if asked.placement is not None:
             self._load.begin(asked.placement)
-        outlets = Outlets(direct, steered, self._load)
+        output = Output(direct, steered, self._load)
         logs = None if asked.log_directory is None else asked.log_directory.fileno()
         addresses = {side: list(one.addresses) for side, one in sides.items()}
-        pipeline = Pipeline(outlets.send, self._timers, asked.mtu, addresses, logs)
+        pipeline = Pipeline(output.send, self._timers, asked.mtu, addresses, logs)
         for function in asked.functions:
             pipeline.add(find(function.name), function.options)
         for fd in [*direct, *steered]:
@@ -78,7 +78,7 @@ class Engine:
         for fd in direct:
             self._loop.register(fd)
         self._pipeline = pipeline
-        self._outlets = outlets
+        self._output = output
         prefer_realtime()
         drop_privileges()
         gc.freeze()
@@ -160,7 +160,7 @@ class Engine:
         while True:
             began = time.monotonic_ns()
             readable = self._loop.wait(self._timers.next_due())
-            self._outlets.choose(time.monotonic_ns() - began)
+            self._output.choose(time.monotonic_ns() - began)
             if control in readable and not server.serve_one():
                 return
             pipeline = self._pipeline
@@ -168,7 +168,7 @@ class Engine:
                 continue
             for side, device in self._devices.items():
                 if device.fileno() in readable:
-                    self._outlets.pace(_drain(pipeline, side, device), _BATCH)
+                    self._output.pace(_drain(pipeline, side, device), _BATCH)
             self._timers.fire()
             pipeline.send_waiting()
 

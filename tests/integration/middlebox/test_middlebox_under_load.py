@@ -14,7 +14,7 @@ from middlebox_path import needs_a_lab
 
 from testbed.kernel.timer import SECOND
 from testbed.lab import Lab
-from testbed.middlebox.process.outlets import QUIET
+from testbed.middlebox.process.output import QUIET
 from testbed.scenarios.environment import observe
 from testbed.topology.model import Endpoint, Link, Node, Topology
 

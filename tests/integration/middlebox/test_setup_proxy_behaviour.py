@@ -324,13 +324,15 @@ def test_the_box_is_one_hop():
         ):
             domain = socket.AF_INET if family == 4 else socket.AF_INET6
             address = lab["server"].address if family == 4 else lab["server"].address6
-            far = lab["server"].socket(domain, socket.SOCK_DGRAM)
-            far.settimeout(SECONDS)
-            far.setsockopt(level, wanted, 1)
-            far.bind((address, 5000))
-            near = lab["client"].socket(domain, socket.SOCK_DGRAM)
-            near.sendto(b"hello", (address, 5000))
-            data, ancillary, _, _ = far.recvmsg(100, 100)
+            with (
+                lab["server"].socket(domain, socket.SOCK_DGRAM) as far,
+                lab["client"].socket(domain, socket.SOCK_DGRAM) as near,
+            ):
+                far.settimeout(SECONDS)
+                far.setsockopt(level, wanted, 1)
+                far.bind((address, 5000))
+                near.sendto(b"hello", (address, 5000))
+                data, ancillary, _, _ = far.recvmsg(100, 100)
             hops = {k: int.from_bytes(v, "little") for at, k, v in ancillary if at == level}
             assert data == b"hello" and hops[kind] == 63
 

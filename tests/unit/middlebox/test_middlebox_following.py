@@ -251,6 +251,17 @@ def test_a_damaged_one_takes_nobodys_place(key):
     assert bench.wait(1)[0].ack == SERVER_ISN + 1001
 
 
+def test_a_forged_one_takes_nobodys_place(key):
+    """RFC 5961 section 5: the other end has sent nothing that far ahead."""
+    bench, ends = thinned(key)
+    assert ends.out(CLIENT_ISN + 1, SERVER_ISN + 1001) == []  # begins to be followed
+    ends.back(SERVER_ISN + 1001, CLIENT_ISN + 1, payload=bytes(1000))
+    assert len(ends.out(CLIENT_ISN + 1, SERVER_ISN + (1 << 30))) == 2
+    for number in range(3):
+        assert ends.out(CLIENT_ISN + 1, SERVER_ISN + 1100 + number) == []  # thinned as before
+    assert bench.dropped == {"thinned": 2}
+
+
 def test_only_one_direction_is_thinned_and_switching_off_lets_go(key):
     bench, ends = thinned(key, direction="inward", keep="1/2")
     assert len(ends.back(SERVER_ISN + 1, CLIENT_ISN + 101, flags=ACK)) == 1

@@ -24,7 +24,7 @@ _BREATH: Final = 0.0001  # seconds
 _MOST_BREATHS: Final = 50  # who keeps the others busy for longer may be somebody else
 
 
-class Outlets:
+class Output:
     """A device for each side, and perhaps a steered one beside it.
 
     direct, steered: descriptors by side. load: tells of load. Packets never overtake each other:

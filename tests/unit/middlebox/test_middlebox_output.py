@@ -7,8 +7,8 @@ import os
 import pytest
 
 from testbed.kernel.load_sharing import LoadSharing
-from testbed.middlebox.process import outlets as outlets_module
-from testbed.middlebox.process.outlets import QUIET, Outlets
+from testbed.middlebox.process import output as outlets_module
+from testbed.middlebox.process.output import QUIET, Output
 from testbed.wire.packet import INSIDE, OUTSIDE
 
 
@@ -49,9 +49,9 @@ def naps(monkeypatch):
     return taken
 
 
-def sent(outlets: Outlets, pipes, side: int) -> int:
+def sent(output: Output, pipes, side: int) -> int:
     """Which of the pipes a packet takes."""
-    outlets.send(side, memoryview(b"packet"))
+    output.send(side, memoryview(b"packet"))
     found = []
     for number, (reader, _) in enumerate(pipes):
         os.set_blocking(reader, False)
@@ -65,48 +65,48 @@ def sent(outlets: Outlets, pipes, side: int) -> int:
 
 
 @pytest.fixture
-def outlets(pipes, load):
+def output(pipes, load):
     writers = [writer for _, writer in pipes]
-    return Outlets(writers[:2], writers[2:], load)
+    return Output(writers[:2], writers[2:], load)
 
 
-def test_load_and_silence_choose_the_device(outlets, pipes, load):
-    assert [sent(outlets, pipes, side) for side in (OUTSIDE, INSIDE)] == [0, 1]
+def test_load_and_silence_choose_the_device(output, pipes, load):
+    assert [sent(output, pipes, side) for side in (OUTSIDE, INSIDE)] == [0, 1]
     load.pinned = True
-    outlets.choose(0)
-    assert [sent(outlets, pipes, side) for side in (OUTSIDE, INSIDE)] == [2, 3]
+    output.choose(0)
+    assert [sent(output, pipes, side) for side in (OUTSIDE, INSIDE)] == [2, 3]
     load.pinned = False
-    outlets.choose(QUIET - 1)
-    assert sent(outlets, pipes, INSIDE) == 3
-    outlets.choose(QUIET)
-    assert [sent(outlets, pipes, side) for side in (OUTSIDE, INSIDE)] == [0, 1]
+    output.choose(QUIET - 1)
+    assert sent(output, pipes, INSIDE) == 3
+    output.choose(QUIET)
+    assert [sent(output, pipes, side) for side in (OUTSIDE, INSIDE)] == [0, 1]
 
 
-def test_it_waits_until_the_others_have_room(outlets, load, naps):
+def test_it_waits_until_the_others_have_room(output, load, naps):
     load.pinned = True
-    outlets.choose(0)
-    outlets.pace(64, 64)
+    output.choose(0)
+    output.pace(64, 64)
     assert naps == []
     load.rooms = [0, 63, 64]
-    outlets.pace(7, 64)
+    output.pace(7, 64)
     assert load.told == [64, 7] and len(naps) == 2
 
 
-def test_it_does_not_wait_for_ever(outlets, load, naps):
+def test_it_does_not_wait_for_ever(output, load, naps):
     load.pinned = True
-    outlets.choose(0)
+    output.choose(0)
     load.rooms = [0]
-    outlets.pace(64, 64)
+    output.pace(64, 64)
     assert 0 < sum(naps) < 0.02
 
 
-def test_it_waits_for_nobody_while_it_does_the_work_itself(outlets, load, naps):
+def test_it_waits_for_nobody_while_it_does_the_work_itself(output, load, naps):
     load.rooms = [0]
-    outlets.pace(64, 64)
+    output.pace(64, 64)
     assert load.told == [] and naps == []
 
 
 def test_without_steered_devices_nothing_changes(pipes):
-    outlets = Outlets([writer for _, writer in pipes[:2]])
-    outlets.choose(0)
-    assert sent(outlets, pipes, INSIDE) == 1
+    output = Output([writer for _, writer in pipes[:2]])
+    output.choose(0)
+    assert sent(output, pipes, INSIDE) == 1
