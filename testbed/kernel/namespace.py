@@ -114,8 +114,9 @@ def _refusal(error: OSError) -> TestbedError:
     if error.errno == errno.EPERM:
         return PrivilegeError(
             "Making a network namespace needs CAP_SYS_ADMIN, which this process does not have. Run "
-            f"as root, or in a user namespace: `{userns.BY_HAND} COMMAND`. The `testbed` command "
-            "moves into one by itself; `testbed doctor` tells what this machine permits."
+            f"as root, or in a user namespace: `testbed exec FILE` runs a Python program in one, "
+            f"`{userns.BY_HAND} COMMAND` any other; `testbed doctor` tells what this machine "
+            "permits."
         )
     if error.errno == errno.ENOSPC:
         return KernelError(

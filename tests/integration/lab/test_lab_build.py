@@ -50,7 +50,7 @@ def test_a_switch_joins_all_its_hosts():
     with Lab(star(5)) as lab:
         for name in ("h1", "h4"):
             assert lab["h0"].ping(name) < 1
-        with pytest.raises(LabError, match=r"The node 'switch' has no IPv4 address"):
+        with pytest.raises(LabError, match=r"The node 'switch' has no address"):
             lab["h0"].ping("switch")
 
 
