@@ -63,6 +63,10 @@ class LabSocket(socket.socket):
 
     siblings: Sockets | None = None
 
+    def __del__(self) -> None:
+        # Without the warning that it was left open: what is left is for the lab to close.
+        self.close()
+
     def accept(self) -> tuple[socket.socket, Any]:
         plain, address = super().accept()
         made = LabSocket(plain.family, plain.type, plain.proto, fileno=plain.detach())

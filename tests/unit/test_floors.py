@@ -48,6 +48,7 @@ TOPOLOGY_ROOMS = (
 PURE = {"topology", "wire", "trace", "report"}
 TOUCHES_LINUX = {"kernel", "lab", "emulator", "middlebox", "traffic"}
 FUNCTIONS = "testbed.middlebox.functions"
+BELOW_THE_FACE = {"lab", "loading", "middlebox", "emulator", "kernel", "topology", "wire", "trace"}
 KERNEL_ONLY = {"pyroute2", "ctypes", "fcntl"}
 MODULES = sorted(ROOT.rglob("*.py"))
 LONGEST = 420
@@ -99,11 +100,12 @@ def faults(module: str, source: str) -> list[str]:
         if room and room_below and TOPOLOGY_ROOMS.index(room_below) < TOPOLOGY_ROOMS.index(room):
             found.append(f"{module} ({room}) imports {imported}, which is above it")
         below = floor_of(imported)
-        if floor is not None and below is not None:
-            if below in FLOORS and FLOORS.index(below) < FLOORS.index(floor):
-                found.append(f"{module} ({floor}) imports {imported}, which is above it")
-            if floor in PURE and below in TOUCHES_LINUX:
-                found.append(f"{module} is pure and imports {imported}")
+        if imported == "testbed" and floor in BELOW_THE_FACE:
+            found.append(f"{module} ({floor}) imports the top package, which is above it")
+        if floor in FLOORS and below in FLOORS and FLOORS.index(below) < FLOORS.index(floor):
+            found.append(f"{module} ({floor}) imports {imported}, which is above it")
+        if floor in PURE and below in TOUCHES_LINUX:
+            found.append(f"{module} is pure and imports {imported}")
         if imported.split(".")[0] in KERNEL_ONLY and floor != "kernel":
             found.append(f"{module} imports {imported}, which only the kernel floor may")
     return found
@@ -186,6 +188,8 @@ def test_modules_are_short_enough_to_read(path):
         ("testbed.topology.values.x", "from testbed.topology.checks.topology import check"),
         ("testbed.report.x", "from testbed.kernel import sysctl"),
         ("testbed.lab.x", "import fcntl"),
+        ("testbed.lab.x", "from testbed import loads"),
+        ("testbed.kernel.x", "import testbed"),
         ("testbed.middlebox.functions.x", "from testbed.middlebox.functions.nat import y"),
         ("testbed.middlebox.functions.x", "from testbed.middlebox.timers import Timer"),
         ("testbed.middlebox.functions.x", "from testbed.topology.model import Seconds"),
