@@ -130,7 +130,9 @@ class Connection:
 
     @cached_property
     def handshake(self) -> Handshake:
-        return read_handshake(self.segments, self.outward)
+        copies = {segment for direction in self.directions for segment in direction.copies}
+        segments = [segment for segment in self.segments if segment not in copies]
+        return read_handshake(segments, self.outward)
 
     @property
     def handshake_rtt(self) -> HandshakeRtt | None:

@@ -196,14 +196,14 @@ def tshark() -> Callable[..., list[list[str]]]:
     if program is None:
         pytest.skip("tshark is not installed (`make test` installs it)")
 
-    def fields(path: Path, *names: str, filter: str = "") -> list[list[str]]:
+    def fields(path: Path, *names: str, filter: str = "", damaged: bool = False) -> list[list[str]]:
         command = [program, "-n", "-r", str(path), "-T", "fields"]
         command += ["-o", "tcp.relative_sequence_numbers:FALSE", "-o", "ip.defragment:FALSE"]
         for name in names:
             command += ["-e", name]
         if filter:
             command += ["-Y", filter]
-        result = subprocess.run(command, check=True, capture_output=True, text=True)
+        result = subprocess.run(command, check=not damaged, capture_output=True, text=True)
         return [line.split("\t") for line in result.stdout.splitlines()]
 
     return fields

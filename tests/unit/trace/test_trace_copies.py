@@ -60,6 +60,7 @@ def test_fewer_hops_left_is_the_same_packet_further_on(talk, only):
     assert connection.retransmissions == ()
     assert [numbers(one.forwarded) for one in both] == [[2, 6, 8], [4, 10, 12]]
     assert [one.repeated for one in both] == [(), ()]
+    assert (connection.handshake_rtt.total, connection.handshake_rtt.doubt) == (40_000_000, "")
 
 
 def test_the_same_packet_on_another_interface_is_a_copy_however_late(talk, read, pcapng):
