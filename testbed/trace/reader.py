@@ -29,6 +29,7 @@ from testbed.wire.ip import IS_FRAGMENT, TCP
 _COMMON = struct.Struct("!12xH BxHxxHxBxx12s IIBBH")
 _TCP_HEADER = struct.Struct("!4xIIBBH")
 _NEVER = 1 << 80
+_USUAL_DISORDER = 1_000_000  # ns
 _CONTROL = FIN | SYN | RST
 
 
@@ -55,7 +56,8 @@ class Trace:
     unread: how many may hold TCP in what this reader does not know, by what that is.
     malformed: how many have headers that contradict each other.
     cut: of how many the snap length has cut the headers.
-    back_in_time: number of the first packet that is earlier than one before it; None mostly.
+    back_in_time: number of the first packet that is earlier than one before it by more than a
+    millisecond; None mostly. Less than that is usual where several processors took packets in.
     truncated: the file stops in the middle of its last record.
     damage: where and how the file is damaged, and was read no further; empty for a sound one.
     copies_ignored: segments that were left out because they are copies of others.
@@ -102,7 +104,7 @@ def read_trace(source: str | os.PathLike[str] | BinaryIO, *, ignore_copies: bool
     reading.run(file)
     groups = put_strays_back(reading.groups)
     connections = tuple(
-        connection_of(number, group, ordered=reading.back_in_time is None)
+        connection_of(number, group, ordered=reading.ordered)
         for number, group in enumerate(groups, 1)
     )
     trace = Trace(
@@ -167,6 +169,7 @@ class _Reading:
         self.malformed = 0
         self.cut = 0
         self.back_in_time: int | None = None
+        self.ordered = True
 
     def run(self, file: CaptureFile) -> None:
         """The hot loop: about one microsecond for the common packet."""
@@ -216,7 +219,8 @@ class _Reading:
         if number == 1:
             self.start = time
             return time
-        if self.back_in_time is None:
+        self.ordered = False
+        if self.back_in_time is None and latest - time > _USUAL_DISORDER:
             self.back_in_time = number
         assert self.start is not None
         self.start = min(self.start, time)

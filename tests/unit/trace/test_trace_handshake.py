@@ -111,3 +111,15 @@ def test_a_capture_in_order_never_went_back(talk, read):
     t = talk()
     t.handshake()
     assert read(t).back_in_time is None
+
+
+def test_packets_taken_in_by_two_processors_are_no_step_of_a_clock(talk, read, pcap):
+    t = talk()
+    t.client(1, "S", 0)
+    t.client(1.9, "PA", 1, 1, 10)
+    t.client(1.5, "PA", 11, 1, 10)
+    t.client(0.95, "PA", 21, 1, 10)
+    trace = read(pcap(t.packets))
+    assert (trace.back_in_time, trace.connections[0].ordered) == (None, False)
+    assert trace.connections[0].start == trace.start == t.packets[3][0]
+    assert trace.connections[0].end == t.packets[1][0]
