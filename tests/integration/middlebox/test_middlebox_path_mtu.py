@@ -44,6 +44,8 @@ SIZE = 200_000
         ("sequence-randomiser", "near"),
         ("setup-proxy: {mss: 1460}", "near"),
         ("trace-log", "far"),
+        ("pep", "far"),
+        ("firewall: {strict_windows: true}", "far"),
     ],
 )
 def test_large_segments_get_through_a_narrow_link_behind_the_box(
@@ -55,7 +57,8 @@ def test_large_segments_get_through_a_narrow_link_behind_the_box(
         found = transfer(
             lab["client"], lab["server"], SIZE, direction=direction, family=family, timeout=10
         )
-        if direction == "upload" and "proxy" not in function:  # which cuts segments to the MTU
+        # The setup proxy cuts segments to the MTU, and the accelerator repeats them itself.
+        if direction == "upload" and not function.startswith(("setup-proxy", "pep")):
             assert found.info.total_retrans > 0
         assert lab["box"].counters().missing == 0
 
