@@ -8,8 +8,7 @@ import msgspec
 
 from testbed.trace.segments import Flow, Segment
 from testbed.wire.flags import ACK, FIN, RST, SYN
-
-_MODULUS = 1 << 32
+from testbed.wire.sequence import MODULUS
 
 
 class HandshakeRtt(msgspec.Struct, frozen=True):
@@ -94,9 +93,9 @@ def _completes(segment: Segment, syns: Sequence[Segment], syn_acks: Iterable[Seg
     """Whether it acknowledges a SYN/ACK and nothing else, and follows the SYN without a gap."""
     if not segment.flags & ACK or segment.flags & (SYN | FIN):
         return False
-    if not any(segment.ack == (one.seq + 1) % _MODULUS for one in syn_acks):
+    if not any(segment.ack == (one.seq + 1) % MODULUS for one in syn_acks):
         return False
-    follows = {(syn.seq + 1 + more) % _MODULUS for syn in syns for more in (0, syn.length)}
+    follows = {(syn.seq + 1 + more) % MODULUS for syn in syns for more in (0, syn.length)}
     return not syns or segment.seq in follows
 
 

@@ -11,6 +11,7 @@ from testbed.trace.pcap import CaptureFile
 from testbed.trace.reader import read_trace
 from testbed.trace.segments import Segment
 from testbed.wire.flags import ACK, FIN, RST, SYN
+from testbed.wire.frame import ip_of_frame
 from testbed.wire.sequence import difference
 
 _NS = 1e9
@@ -25,16 +26,10 @@ def connection_in(capture: Path) -> Connection:
 
 
 def fragments_in(capture: Path) -> int:
-    """Fragments of IPv4 and IPv6 datagrams in a capture of Ethernet without tags."""
+    """Fragments of IPv4 and IPv6 datagrams in a capture of whole Ethernet frames."""
     file = CaptureFile(capture)
-    return sum(_is_fragment(file.data[start:end]) for _, _, start, end, *_ in file.frames())
-
-
-def _is_fragment(frame: bytes) -> bool:
-    kind, ip = frame[12:14], frame[14:]
-    if kind == b"\x08\x00":
-        return bool(int.from_bytes(ip[6:8], "big") & 0x3FFF)
-    return kind == b"\x86\xdd" and ip[6:7] == b"\x2c"  # next header 44 (RFC 8200 section 4.5)
+    found = (ip_of_frame(file.data[start:end]) for _, _, start, end, *_ in file.frames())
+    return sum(headers is not None and headers.is_fragment for headers in found)
 
 
 def largest_payload(direction: Direction) -> int:

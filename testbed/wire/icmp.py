@@ -98,6 +98,15 @@ def _is_error(packet: Packet, headers: IpHeaders) -> bool:
     return kind in errors or (headers.protocol == ICMPV6 and kind == _REDIRECT)
 
 
+def mtu_told(packet: Packet) -> int | None:
+    """The next hop's MTU that Fragmentation Needed or Packet Too Big tells; None for others."""
+    at = packet.transport
+    said = tuple(packet.buffer[at : at + 2])
+    if said != (TOO_BIG.icmp if packet.protocol == ICMP else TOO_BIG.icmpv6):
+        return None
+    return int.from_bytes(packet.buffer[at + (6 if packet.protocol == ICMP else 4) : at + 8], "big")
+
+
 # Quotes
 
 

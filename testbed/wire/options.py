@@ -27,6 +27,10 @@ MAX_WINDOW_SCALE: Final = 14  # RFC 7323 section 2.3
 #: Two NOPs before a timestamps option: how nearly all segments of Linux begin theirs.
 PLAIN_TIMESTAMPS: Final = bytes((NOP, NOP, TIMESTAMPS, 10))
 
+LEAST_MSS: Final = 48  # Linux's TCP_MIN_SND_MSS; leaves room for data beside 40 bytes of options
+#: The MSS of a host that names none, by the version of IP (RFC 9293 section 3.7.1).
+ASSUMED_MSS: Final = {4: 536, 6: 1220}
+
 _EXPERIMENTS: Final = frozenset({253, 254})  # an identifier of 16 bits tells them apart
 _FAST_OPEN_EXPERIMENT: Final = b"\xf9\x89"  # RFC 7413 section 4.1.1
 
@@ -72,6 +76,11 @@ def option_name(data: Buffer, kind: int, at: int, size: int) -> OptionName:
     if kind in _EXPERIMENTS and size >= 4 and data[at + 2 : at + 4] == _FAST_OPEN_EXPERIMENT:
         return "tfo"
     return _NAMES.get(kind, "unknown")
+
+
+def mss_of(mtu: int, version: int) -> int:
+    """What a packet of `mtu` bytes carries beside headers without options (RFC 6691)."""
+    return mtu - (40 if version == 4 else 60)
 
 
 def sack_blocks(data: Buffer, at: int, size: int) -> Iterator[tuple[int, int]]:

@@ -28,7 +28,7 @@ from testbed.wire.flags import ACK, PSH, SYN
 from testbed.wire.ip import TCP
 from testbed.wire.options import SACK
 from testbed.wire.packet import INSIDE, OUTSIDE, Packet, Side
-from testbed.wire.sequence import MODULUS
+from testbed.wire.sequence import is_after
 
 _FLAGS = 0xFF & ~PSH
 _PHASES = tcp_phases(300.0)  # nothing is lost with a flow that holds nothing
@@ -56,7 +56,7 @@ class _Row:
         if old is None:
             self.ack = ack
             return False
-        more = 0 < (ack - old) % MODULUS < MODULUS // 2
+        more = is_after(ack, old)
         if more:
             self.ack = ack
         return more

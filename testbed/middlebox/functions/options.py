@@ -12,6 +12,7 @@ from testbed.wire.edit import blank_option, overwrite
 from testbed.wire.flags import SYN
 from testbed.wire.ip import TCP
 from testbed.wire.options import (
+    LEAST_MSS,
     MAX_WINDOW_SCALE,
     MSS,
     PLAIN_TIMESTAMPS,
@@ -23,9 +24,8 @@ from testbed.wire.packet import Packet
 
 _HAS_OPTIONS = 0x60  # the data offset byte of the shortest header with options
 _HAS_THREE_WORDS = 0x80
-_LEAST_MSS = 48  # what Linux takes at least (TCP_MIN_SND_MSS)
 
-Mss = Annotated[int, msgspec.Meta(ge=_LEAST_MSS, le=65495)]
+Mss = Annotated[int, msgspec.Meta(ge=LEAST_MSS, le=65495)]
 
 _u16 = struct.Struct("!H")
 

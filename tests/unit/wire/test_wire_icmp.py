@@ -29,6 +29,7 @@ from testbed.wire.icmp import (
     TOO_BIG,
     error_about,
     icmp_error,
+    mtu_told,
     quoted_packet,
     quoted_segment,
     translate_quote,
@@ -181,3 +182,16 @@ def test_no_quote_is_too_odd(key, quoted):
     error = loaded(icmp_error(about, 3, 1, source=bytes(4 if key is IPV4_KEY else 16)))
     quote = quoted_packet(error)
     assert quote is None or quote.transport + 8 <= error.end
+
+
+def test_the_mtu_that_an_error_tells():
+    for key, kind, code, told in (
+        (IPV4_KEY, 3, 4, 1300),
+        (IPV4_KEY, 3, 1, None),
+        (IPV4_KEY, 4, 0, None),
+        (IPV6_KEY, 2, 0, 1300),
+        (IPV6_KEY, 1, 0, None),
+    ):
+        about = loaded(tcp_segment(key, seq=42, flags=ACK))
+        source = bytes(4 if key is IPV4_KEY else 16)
+        assert mtu_told(loaded(icmp_error(about, kind, code, source=source, value=1300))) == told

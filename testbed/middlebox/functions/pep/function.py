@@ -31,9 +31,18 @@ from testbed.middlebox.functions.pep.sender import Sender
 from testbed.wire.craft import reset, tcp_segment
 from testbed.wire.edit import blank_option, overwrite
 from testbed.wire.flags import ACK, FIN, PSH, RST, SYN, URG, opens_connection
-from testbed.wire.icmp import quoted_segment
+from testbed.wire.icmp import mtu_told, quoted_segment
 from testbed.wire.ip import ICMP, ICMPV6, TCP
-from testbed.wire.options import NOP, SACK, HandshakeOptions, option_name, sack_blocks
+from testbed.wire.options import (
+    ASSUMED_MSS,
+    LEAST_MSS,
+    NOP,
+    SACK,
+    HandshakeOptions,
+    mss_of,
+    option_name,
+    sack_blocks,
+)
 from testbed.wire.packet import reverse_key
 from testbed.wire.sequence import MODULUS, difference
 
@@ -42,8 +51,6 @@ _BAD_CHECKSUM: Final = drop("bad-checksum")
 _UNBELIEVABLE: Final = drop("reset-outside-window")
 _LARGEST_WINDOW: Final = 0xFFFF
 _CLOSED, _IN_USE = 0, 1  # the phases of connections
-_LEAST_MSS: Final = 48  # Linux's TCP_MIN_SND_MSS
-_TOO_BIG: Final = {ICMP: (3, 4), ICMPV6: (2, 0)}  # RFC 1191, RFC 8201
 _u16 = struct.Struct("!H")
 _u32 = struct.Struct("!I")
 
@@ -156,8 +163,8 @@ class Pep(Function):
         mine, others = flow.greetings[side], flow.greetings[side.other]
         assert mine is not None and others is not None
         scaled = mine.options.window_scale is not None and others.options.window_scale is not None
-        headers, assumed = (40, 536) if packet.version == 4 else (60, 1220)
-        mss = min(mine.options.mss or assumed, self.box.mtu - headers)
+        version = packet.version
+        mss = min(mine.options.mss or ASSUMED_MSS[version], mss_of(self.box.mtu, version))
         return End(
             key=packet.key if packet.side is side else reverse_key(packet.key),
             first=mine.first,
@@ -169,7 +176,7 @@ class Pep(Function):
                 lambda: self.options,
                 partial(self._send, flow, side),
                 partial(self._give_up, flow),
-                mss=max(mss, _LEAST_MSS),
+                mss=max(mss, LEAST_MSS),
                 edge=mine.window,  # of a SYN: not scaled
             ),
         )
@@ -311,21 +318,18 @@ class Pep(Function):
 
     def _error(self, packet: Packet) -> Verdict:
         """A segment of ours was too big for the path to an end: cut the next ones smaller."""
-        at = packet.transport
-        kind, code = packet.buffer[at : at + 2]
-        quote = quoted_segment(packet) if (kind, code) == _TOO_BIG[packet.protocol] else None
-        flow = self._flows.get(quote.key) if quote is not None else None
-        if quote is None or flow is None or flow.ends is None:
+        mtu = mtu_told(packet)
+        quote = None if mtu is None else quoted_segment(packet)
+        flow = None if quote is None else self._flows.get(quote.key)
+        if mtu is None or quote is None or flow is None or flow.ends is None:
             return PASS
         end, peer = flow.ends[packet.side], flow.ends[packet.side.other]
         una = end.sender.una
         position = una + difference(quote.seq(packet), (peer.first + una) % MODULUS)
         if quote.key != peer.key or not una <= position < end.sender.nxt:
             return PASS  # nothing that is under way (RFC 5927 section 4.1)
-        headers, where, field = (40, at + 6, _u16) if packet.version == 4 else (60, at + 4, _u32)
-        (mtu,) = field.unpack_from(packet.buffer, where)
         self.counters["narrowed"] += 1
-        end.sender.narrow(max(mtu - headers, _LEAST_MSS))
+        end.sender.narrow(max(mss_of(mtu, packet.version), LEAST_MSS))
         return ABSORB
 
 

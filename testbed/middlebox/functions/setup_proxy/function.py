@@ -28,7 +28,7 @@ from testbed.middlebox.functions.setup_proxy.openings import Openings
 from testbed.middlebox.functions.setup_proxy.options import ProxyOptions
 from testbed.wire.craft import reset_for
 from testbed.wire.flags import ACK, RST, SYN, opens_connection
-from testbed.wire.icmp import quoted_segment
+from testbed.wire.icmp import mtu_told, quoted_segment
 from testbed.wire.ip import ICMP, ICMPV6, TCP
 from testbed.wire.options import HandshakeOptions
 from testbed.wire.packet import INSIDE, OUTSIDE, Packet
@@ -167,7 +167,6 @@ class SetupProxy(Function):
 
 def _is_fatal(packet: Packet) -> bool:
     """Whether an ICMP error says that a SYN cannot arrive, whatever its size."""
-    kind, code = packet.buffer[packet.transport : packet.transport + 2]
-    if packet.version == 6:
-        return kind in (1, 3, 4)
-    return kind in (3, 11, 12) and (kind, code) != (3, 4)
+    kind = packet.buffer[packet.transport]
+    fatal = (3, 11, 12) if packet.version == 4 else (1, 3, 4)
+    return kind in fatal and mtu_told(packet) is None

@@ -13,10 +13,10 @@ from testbed.middlebox import (
     Flow,
     Timer,
 )
-from testbed.middlebox.functions.setup_proxy.splice import Splice, mss_assumed
+from testbed.middlebox.functions.setup_proxy.splice import Splice
 from testbed.wire.craft import bare_ack, reset, syn, syn_ack
 from testbed.wire.flags import FIN
-from testbed.wire.options import HandshakeOptions
+from testbed.wire.options import ASSUMED_MSS, HandshakeOptions
 from testbed.wire.packet import OUTSIDE, Packet, address_length, reverse_key
 from testbed.wire.sequence import MODULUS
 
@@ -112,7 +112,7 @@ class Opening(Flow):
 
     @property
     def clients_mss(self) -> int:
-        return self.client.mss if self.client.mss is not None else mss_assumed(self.version)
+        return self.client.mss if self.client.mss is not None else ASSUMED_MSS[self.version]
 
     @property
     def version(self) -> int:
@@ -125,7 +125,7 @@ class Opening(Flow):
         self.server_isn = packet.seq
         self.server_window = packet.window
         self.agreed = HandshakeOptions(
-            mss=found.mss if found.mss is not None else mss_assumed(self.version),
+            mss=found.mss if found.mss is not None else ASSUMED_MSS[self.version],
             window_scale=found.window_scale if asked.window_scale is not None else None,
             sack=found.sack and asked.sack,
             timestamps=found.timestamps if asked.timestamps else None,

@@ -21,10 +21,10 @@ from testbed.middlebox.functions.setup_proxy.connections import Connection, Conn
 from testbed.middlebox.functions.setup_proxy.cookies import Cookie
 from testbed.middlebox.functions.setup_proxy.opening import ANSWER_WINDOW, Opening
 from testbed.middlebox.functions.setup_proxy.options import ProxyOptions
-from testbed.middlebox.functions.setup_proxy.splice import LEAST_MSS, Splice
+from testbed.middlebox.functions.setup_proxy.splice import Splice
 from testbed.wire.craft import reset_for
 from testbed.wire.flags import ACK, FIN, RST, SYN
-from testbed.wire.options import HandshakeOptions
+from testbed.wire.options import LEAST_MSS, HandshakeOptions, mss_of
 from testbed.wire.packet import INSIDE, OUTSIDE, Packet
 from testbed.wire.sequence import MODULUS
 
@@ -158,7 +158,7 @@ class Openings:
         )
 
     def _mss(self, version: int) -> int:
-        path = self._box.mtu - (40 if version == 4 else 60)
+        path = mss_of(self._box.mtu, version)
         return max(path if self._options.mss is None else min(path, self._options.mss), LEAST_MSS)
 
     def from_client(self, opening: Opening, packet: Packet) -> Verdict:

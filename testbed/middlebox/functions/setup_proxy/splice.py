@@ -14,24 +14,25 @@ from typing import Final
 from testbed.wire.checksum import adjusted
 from testbed.wire.edit import add_to_field, replace_bytes, set_length
 from testbed.wire.flags import ACK, FIN, PSH, SYN, URG
-from testbed.wire.options import NOP, PLAIN_TIMESTAMPS, SACK, TIMESTAMPS, HandshakeOptions
+from testbed.wire.options import (
+    LEAST_MSS,
+    NOP,
+    PLAIN_TIMESTAMPS,
+    SACK,
+    TIMESTAMPS,
+    HandshakeOptions,
+)
 from testbed.wire.packet import Packet
 from testbed.wire.sequence import MODULUS
 
 _MASK: Final = MODULUS - 1
 _LARGEST_WINDOW: Final = 0xFFFF
-LEAST_MSS: Final = 48  # Linux's TCP_MIN_SND_MSS; leaves room for data beside 40 bytes of options
 _NO_OPTIONS: Final = 0x50  # the data offset byte of a header of 20 bytes
 _TIMESTAMPS_ONLY: Final = 0x80
 
 _fields = struct.Struct("!IIBBHH")  # from the sequence number to the checksum
 _u16 = struct.Struct("!H")
 _u32 = struct.Struct("!I")
-
-
-def mss_assumed(version: int) -> int:
-    """The MSS of a host that names none (RFC 9293 section 3.7.1)."""
-    return 536 if version == 4 else 1220
 
 
 class Splice:
