@@ -23,7 +23,8 @@ UV_COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 \
     --generate-hashes --no-header --no-annotate pyproject.toml build/backend.in
 
 .DEFAULT_GOAL := help
-.PHONY: help topo-docomo test test-virtual test-uml test-latest kernel lint format lock benchmark clean
+.PHONY: help topo-docomo test test-virtual test-uml test-latest coverage kernel lint format docs lock \
+    benchmark clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,9 +33,7 @@ topo-docomo: $(VENV)/.run ## reproduce the docomo case: one second late behind a
 	@$(BIN)/testbed run topologies/docomo.yaml $(if $(CLOCK),--clock $(CLOCK))
 
 test: $(VENV)/.dev ## lint, type check and the whole test suite
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy
+	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory kernel
 	$(BIN)/pytest $(PYTEST_ARGS)
 	@$(MAKE) --no-print-directory test-virtual test-uml
@@ -71,10 +70,22 @@ test-latest: ## the unit tests with the newest packages that pyproject.toml allo
 	@build/latest/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
 	build/latest/bin/pytest tests/unit
 
+coverage: $(VENV)/.dev ## how much of testbed/ its unit tests execute
+	@rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/coverage run -m pytest -n 2 tests/unit
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+docs: $(VENV)/.dev ## the docs as a site, in site/; a broken link is an error
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+	@echo "Read site/index.html"
+
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/mypy --config-file tests/mypy.ini
+	@find tests -name conftest.py | sort | xargs -n 1 $(BIN)/mypy --config-file tests/mypy.ini
 
 format: $(VENV)/.dev ## format and fix what can be fixed
 	$(BIN)/ruff check --fix .
@@ -97,8 +108,8 @@ benchmark: $(VENV)/.dev ## measure, beside the named peers
 	@for one in build trace_reader emulation middlebox; do \
 	    echo "benchmarks/$$one.py"; $(BIN)/python benchmarks/$$one.py || exit 1; done
 
-clean: ## remove the virtual environment and all results
-	rm -rf $(VENV) results build *.egg-info
+clean: ## remove the virtual environment, all results and the site
+	rm -rf $(VENV) results build site *.egg-info
 
 # Debian packages are installed only where one is missing, and only by root.
 define install_packages

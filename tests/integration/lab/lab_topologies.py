@@ -12,7 +12,7 @@ from testbed.topology.model import Endpoint, FunctionSpec, Link, Node, Topology
 
 def link(a: str, b: str, **settings) -> Link:
     """A link between `node:interface` and `node:interface`."""
-    ends = tuple(Endpoint(*end.split(":")) for end in (a, b))
+    ends = Endpoint(*a.split(":")), Endpoint(*b.split(":"))
     return Link(endpoints=ends, **settings)
 
 

@@ -9,6 +9,7 @@ import socket
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from lab_topologies import boxed, pair
@@ -173,7 +174,8 @@ def test_an_emulator_that_hangs_is_told_and_not_asked_again():
         pid = helpers(lab)["testbed.emulator.userspace"]
         os.kill(pid, signal.SIGSTOP)
         await_stopped(pid)
-        channel = lab.link("a", "b")._emulator._channel
+        emulator: Any = lab.link("a", "b")._emulator
+        channel = emulator._channel
         with pytest.raises(ProcessDied, match=r"did not answer 'counters' within 0.2 s"):
             channel.request(Counters("a:eth0-b:eth0"), timeout=0.2)
         os.kill(pid, signal.SIGCONT)

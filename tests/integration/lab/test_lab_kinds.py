@@ -59,9 +59,10 @@ def _registered_for_this_test(monkeypatch):
 
 def test_a_kind_of_ones_own_works_from_the_text_to_the_kernel():
     topology = loads(TOPOLOGY)
-    console = Console(file=io.StringIO(), width=120)
+    shown = io.StringIO()
+    console = Console(file=shown, width=120)
     console.print(plan_tables(plan(topology)))
-    assert "vendor: acme" in console.file.getvalue()
+    assert "vendor: acme" in shown.getvalue()
     with Lab(topology) as lab:
         assert isinstance(lab["g"], GatewayNode)
         assert lab["g"].vendor == "acme"

@@ -172,7 +172,8 @@ class Wire:
         for number in range(count):
             self.send(1, size, number)
             payload, received = self.receive()
-            taken.append(Arrival(*struct.unpack_from("!IQ", payload), received).delay)
+            number, sent = struct.unpack_from("!IQ", payload)
+            taken.append(Arrival(number, sent, received).delay)
         return taken
 
 

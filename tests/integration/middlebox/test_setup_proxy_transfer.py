@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from box_lab import MEGABYTE, box_lab, exchange, exchange_over_both, proxy_counters
 
@@ -40,7 +42,8 @@ def test_with_loss(opening):
     ],
 )
 def test_with_loss_and_an_option_missing_on_one_end(end, option):
-    with box_lab(**{end: {option: 0}}, loss="1%", seed=2) as lab:
+    settings: dict[str, Any] = {end: {option: 0}}
+    with box_lab(**settings, loss="1%", seed=2) as lab:
         exchange_over_both(lab)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import subprocess
 import time
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -67,7 +68,7 @@ def wire(
     forward: Impairments, emulator="netem", seed=0, reverse: Impairments | None = None, **settings
 ) -> Topology:
     ends = (Endpoint("a", "eth0"), Endpoint("b", "eth0"))
-    both = {"forward": forward, "reverse": reverse or Impairments()}
+    both: dict[str, Any] = {"forward": forward, "reverse": reverse or Impairments()}
     return Topology(
         name="wire",
         nodes={"a": Node(name="a"), "b": Node(name="b")},
@@ -126,7 +127,8 @@ def test_the_kernel_has_what_was_set_one_after_the_other(lab, impairments):
 def test_what_somebody_else_changed_is_found_when_it_is_read_back(interface, qdisc):
     with Lab(wire(Impairments(delay=0.001, rate=2e6))) as lab:
         link = lab.links[0]
-        hidden = link.emulator._namespace
+        emulator: Any = link.emulator
+        hidden = emulator._namespace
         words = ["tc", "qdisc", "replace", "dev", interface, "root", *qdisc.split()]
         if qdisc.startswith(("netem", "tbf")):
             words[6:6] = ["handle", "1:"]
@@ -196,10 +198,8 @@ def test_disciplines_see_the_mtu_of_the_link(mtu):
 )
 def test_disciplines_keep_the_queue_of_a_slow_link_short(aqm):
     """A standing queue that they forgave up to 64 KiB would take 262 ms."""
-    both = {"delay": 0.02}
-    topology = wire(
-        Impairments(rate=2e6, queue=Queue(aqm=aqm), **both), reverse=Impairments(**both)
-    )
+    forward = Impairments(rate=2e6, delay=0.02, queue=Queue(aqm=aqm))
+    topology = wire(forward, reverse=Impairments(delay=0.02))
     nodes = {name: Node(name=name, congestion_control="cubic") for name in "ab"}
     with Lab(structs.replace(topology, nodes=nodes)) as running:
         sent = stream(running["a"], running["b"], 8)

@@ -31,7 +31,7 @@ def testbed(*words: str, **settings) -> subprocess.CompletedProcess[str]:
     )
 
 
-testbed.__test__ = False
+testbed.__test__ = False  # type: ignore[attr-defined]
 
 
 def test_what_a_command_writes_arrives_and_nothing_else_is_left(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ MS = 1_000_000
 SECOND = 1_000_000_000
 
 
-def limited(amount: float, unit: str) -> Queue:
+def limited(amount: float, unit: Any) -> Queue:
     return Queue(limit=QueueLimit(amount, unit))
 
 

@@ -83,7 +83,7 @@ def test_frames_wait_for_room_and_keep_their_order():
 
 def test_a_running_emulator_takes_a_placement_and_refuses_nonsense(emulator, cable):
     with pytest.raises(LabError, match="emulator: "):
-        emulator.channel.request(messages.Steer(Placement(0, ("all",))))
+        emulator.channel.request(messages.Steer(Placement(0, ("all",))))  # type: ignore[arg-type]
     cpus = os.sched_getaffinity(0)
     emulator.client.steer(Placement(min(cpus), (max(cpus),)))
     cable[0].send(b"x")

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import time
+from typing import Any
 
 import pytest
 from emulator_process import DEADLINE, Started, add_link, attach, settled
@@ -174,12 +175,13 @@ class Fly(Message, frozen=True):
 
 
 def test_malformed_requests_are_refused(emulator):
-    plain, slow = Impairments(), Impairments(delay="long")
+    wrong: Any = "wrong"
+    plain, slow = Impairments(), Impairments(delay=wrong)
     for message in (
         messages.AddLink(name="x", tap_a=None, tap_b=None, forward=plain, reverse=plain),
-        messages.SetImpairments(3, "forward", plain),
+        messages.SetImpairments(wrong, wrong, plain),
         messages.SetImpairments("x", "forward", slow),
-        messages.Cut("x", "sideways", engaged=True),
+        messages.Cut("x", wrong, engaged=True),
         Fly(),
     ):
         with pytest.raises(LabError):

@@ -3,7 +3,9 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,7 +59,7 @@ def served():
     """A channel to a server in a thread."""
     ours, theirs = socket.socketpair()
     release = threading.Event()
-    handlers = {
+    handlers: dict[type[Message], Callable[[Any], object]] = {
         Add: lambda asked: asked.a + asked.b,
         Refuse: refuse,
         Length: length,
@@ -89,8 +91,8 @@ def test_a_refusal_leaves_the_conversation_intact(served):
         served.request(Refuse())
     with pytest.raises(LabError, match="was_never_heard_of"):
         served.request(WasNeverHeardOf())
-    with pytest.raises(LabError, match=r"Expected `int`, got `str`"):
-        served.request(Add("1", 2))
+    with pytest.raises(LabError, match="the helper: "):
+        served.request(Add("1", 2))  # type: ignore[arg-type]
     assert served.request(Add(2, 2), int) == 4
 
 

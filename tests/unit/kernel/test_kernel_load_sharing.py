@@ -81,6 +81,6 @@ def test_one_whose_processor_is_taken_away_meanwhile_is_not_pinned(moves, monkey
 def test_what_is_handed_over_takes_up_room(moves):
     load = LoadSharing()
     load.begin(Placement(0, (1,)))
-    load._backlog.left = 70
+    load._backlog.left = 70  # type: ignore[attr-defined]
     load.handed_over(10)
     assert load.room(64) == 60

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 import tracemalloc
+from typing import Any
 
 import pytest
 from box_bench import CLIENT_ISN, LINUX_SERVER, SERVER_ISN, Bench, Dialogue, Seen
@@ -257,7 +258,7 @@ def test_guessing_is_hopeless():
     bench = cookies()
     rng = random.Random(4987)
     for _ in range(5000):
-        numbers = {"seq": rng.randrange(1 << 32), "ack": rng.randrange(1 << 32)}
+        numbers: dict[str, Any] = {"seq": rng.randrange(1 << 32), "ack": rng.randrange(1 << 32)}
         assert bench.put(OUTSIDE, tcp_segment(IPV4_KEY, flags=ACK, **numbers)) == []
     assert bench.dropped["cookie-invalid"] + bench.dropped.get("cookie-stale", 0) == 5000
 

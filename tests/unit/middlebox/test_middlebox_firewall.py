@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 from box_bench import CLIENT_ISN, LINUX_SERVER, SERVER_ISN, Bench, Seen
@@ -27,11 +28,11 @@ class Wall:
         self.bench = Bench(("firewall", options))
         self.key = key
 
-    def out(self, flags: int = ACK, **fields: object) -> list[Seen]:
+    def out(self, flags: int = ACK, **fields: Any) -> list[Seen]:
         known = {"seq": FIRST, "ack": ANSWER, "window": 500}
         return self.bench.put(OUTSIDE, tcp_segment(self.key, flags=flags, **{**known, **fields}))
 
-    def back(self, flags: int = ACK, **fields: object) -> list[Seen]:
+    def back(self, flags: int = ACK, **fields: Any) -> list[Seen]:
         known = {"seq": ANSWER, "ack": FIRST, "window": 500}
         data = tcp_segment(reverse_key(self.key), flags=flags, **{**known, **fields})
         return self.bench.put(INSIDE, data)
@@ -198,7 +199,7 @@ def test_strict_windows(key, fields, passes):
 
 def test_the_window_moves_with_what_is_acknowledged_and_is_scaled(key):
     wall = strict(key)
-    beyond = {"seq": (FIRST + 65161) % (1 << 32), "payload": bytes(1000)}
+    beyond: dict[str, Any] = {"seq": (FIRST + 65161) % (1 << 32), "payload": bytes(1000)}
     assert wall.out(**beyond) == []
     for start in range(0, 65160, 1086):
         assert wall.out(seq=(FIRST + start) % (1 << 32), payload=bytes(1086))

@@ -210,7 +210,7 @@ class Wire:
     def show(
         self, side: Side, key: bytes, flags: int, seq: int, ack: int, **fields: Any
     ) -> Named | None:
-        known = {"window": 500, "options": self.options if flags & SYN else b""}
+        known: dict[str, Any] = {"window": 500, "options": self.options if flags & SYN else b""}
         seq -= bool(flags & SYN)
         ack = ack if flags & ACK else 0
         packet: Packet = loaded(

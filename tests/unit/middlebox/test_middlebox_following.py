@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Any
 
 import pytest
 from box_bench import CLIENT_ISN, LINUX_SERVER, SERVER_ISN, Bench, Seen
@@ -29,14 +30,14 @@ class Ends:
     def __init__(self, bench: Bench, key: bytes) -> None:
         self.bench, self.key = bench, key
 
-    def out(self, seq: int, ack: int, flags: int = ACK, **fields: object) -> list[Seen]:
+    def out(self, seq: int, ack: int, flags: int = ACK, **fields: Any) -> list[Seen]:
         """From the client."""
         data = tcp_segment(
             self.key, **{"window": 500, **fields}, seq=seq % MODULUS, ack=ack % MODULUS, flags=flags
         )
         return self.bench.put(OUTSIDE, data)
 
-    def back(self, seq: int, ack: int, flags: int = ACK, **fields: object) -> list[Seen]:
+    def back(self, seq: int, ack: int, flags: int = ACK, **fields: Any) -> list[Seen]:
         """From the server."""
         data = tcp_segment(
             reverse_key(self.key),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import struct
 import tracemalloc
+from typing import Any
 
 import pytest
 from box_bench import Bench, Seen
@@ -46,7 +47,7 @@ def piece(
     return struct.pack("!IHBB", 6 << 28, len(body), first, 63) + ADDRESSES6 + body
 
 
-def pieces(version: int, count: int, size: int = 16, **fields: int) -> list[bytes]:
+def pieces(version: int, count: int, size: int = 16, **fields: Any) -> list[bytes]:
     """A datagram in `count` fragments of `size` bytes of data."""
     return [
         piece(version, number * size, bytes([number]) * size, number < count - 1, **fields)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from typing import Any
 from unittest import mock
 
 from box_bench import CLIENT_ISN, SERVER_ISN, Bench, Dialogue
@@ -40,10 +41,10 @@ PROXY_ISN = 0xFFFFFFFE
 SIDE = st.sampled_from([OUTSIDE, INSIDE])
 NUMBERS = [0, 1, CLIENT_ISN, CLIENT_ISN + 5, PROXY_ISN, PROXY_ISN + 1, SERVER_ISN, 1 << 31]
 FLAGS = [0, SYN, SYN | ACK, ACK, RST, RST | ACK, FIN | ACK, SYN | FIN, 0xFF]
-FROM_CLIENT = {"seq": CLIENT_ISN + 1, "ack": PROXY_ISN + 1, "flags": ACK}
-FROM_SERVER = {"seq": SERVER_ISN + 1, "ack": CLIENT_ISN + 1, "flags": ACK}
+FROM_CLIENT: dict[str, Any] = {"seq": CLIENT_ISN + 1, "ack": PROXY_ISN + 1, "flags": ACK}
+FROM_SERVER: dict[str, Any] = {"seq": SERVER_ISN + 1, "ack": CLIENT_ISN + 1, "flags": ACK}
 TO_CLIENT_OPTIONS = b"\x01\x01\x08\x0a" + bytes(8) + b"\x01\x01\x05\x0a" + bytes(8)
-SENSIBLE = [
+SENSIBLE: list[tuple[Side, dict[str, Any]]] = [
     (OUTSIDE, {"seq": CLIENT_ISN, "flags": SYN, "options": LINUX.encode()}),
     (OUTSIDE, FROM_CLIENT),
     (OUTSIDE, FROM_CLIENT | {"payload": b"request"}),
@@ -106,7 +107,7 @@ class Guarded(Bench):
         return seen
 
 
-def usable(data: bytes) -> bool:
+def usable(data: bytes | bytearray) -> bool:
     packet = Packet()
     loaded = packet.load(bytearray(data), len(data), OUTSIDE)
     return loaded and packet.protocol in (1, 6, 58) and packet.transport in (20, 40)

@@ -43,7 +43,7 @@ class Ends:
 
     def to_box(self, side: Side, flags: int, seq: int, ack: int, *options: bytes, **fields: Any):
         key = IPV4_KEY if side is OUTSIDE else reverse_key(IPV4_KEY)
-        known = {"window": 65_535, "options": b"".join(options)} | fields
+        known: dict[str, Any] = {"window": 65_535, "options": b"".join(options)} | fields
         data = tcp_segment(key, seq=seq % MODULUS, ack=ack % MODULUS, flags=flags, **known)
         self.take(self.bench.put(side, data))
 

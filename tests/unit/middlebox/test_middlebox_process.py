@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from box_bench import CLIENT_ISN, SERVER_ISN, Seen
@@ -59,7 +60,7 @@ class Box:
                 Start(name="router", functions=functions, mtu=1500, outside=outside, inside=inside)
             )
 
-    def send(self, side: Side, **fields: object) -> None:
+    def send(self, side: Side, **fields: Any) -> None:
         key = IPV4_KEY if side is OUTSIDE else reverse_key(IPV4_KEY)
         self.far[side].send(tcp_segment(key, **fields))
 

@@ -34,7 +34,7 @@ def ecn(data: bytearray, bits: int) -> bytearray:
     return data
 
 
-def bits_of(data: bytes) -> int:
+def bits_of(data: bytes | bytearray) -> int:
     return data[1] & 3 if data[0] >> 4 == 4 else data[1] >> 4 & 3
 
 

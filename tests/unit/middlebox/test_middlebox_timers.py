@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from testbed.middlebox.timers import Timers
 
 
@@ -17,7 +19,7 @@ def test_calls_come_in_order_of_time_and_then_of_asking():
     clock, calls = Clock(), []
     timers = Timers(clock)
     for delay, name in ((2, "late"), (1, "early"), (1, "early too")):
-        timers.call_later(delay, lambda name=name: calls.append(name))
+        timers.call_later(delay, partial(calls.append, name))
     assert timers.timeout() == 1
     timers.fire()
     assert calls == []

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from testbed.emulator.choice import choose, netem_problems, userspace_problems
@@ -47,6 +49,10 @@ class Kernel:
         return self.support
 
 
+def fake_kernel(support: NetemSupport) -> Any:
+    return Kernel(support)
+
+
 @pytest.mark.parametrize(
     ("asked", "impairments", "support", "chosen"),
     [
@@ -59,12 +65,12 @@ class Kernel:
     ],
 )
 def test_what_is_chosen(asked, impairments, support, chosen):
-    assert choose(topology(impairments, asked), Kernel(support)).emulator == chosen
+    assert choose(topology(impairments, asked), fake_kernel(support)).emulator == chosen
 
 
 def test_a_seed_that_netem_cannot_be_given_is_a_reason_against_it():
-    assert choose(topology(PLAIN, seed=7), Kernel(UNSEEDED)).emulator == "userspace"
-    assert choose(topology(PLAIN), Kernel(UNSEEDED)).emulator == "netem"
+    assert choose(topology(PLAIN, seed=7), fake_kernel(UNSEEDED)).emulator == "userspace"
+    assert choose(topology(PLAIN), fake_kernel(UNSEEDED)).emulator == "netem"
 
 
 @pytest.mark.parametrize(
@@ -78,15 +84,15 @@ def test_a_seed_that_netem_cannot_be_given_is_a_reason_against_it():
 )
 def test_refusals_name_the_reason_and_the_way_out(asked, impairments, support, words):
     with pytest.raises(TopologyError) as refused:
-        choose(topology(impairments, asked), Kernel(support))
+        choose(topology(impairments, asked), fake_kernel(support))
     assert all(word in str(refused.value) for word in words), refused.value
 
 
 def test_only_what_is_needed_is_tried():
-    kernel = Kernel(ABLE)
+    kernel = fake_kernel(ABLE)
     choose(topology(FAIR), kernel)
     assert kernel.tried == {"netem", "tbf", "fq_codel", "pfifo"}
-    untried = Kernel(ABLE)
+    untried = fake_kernel(ABLE)
     choose(topology(PLAIN, "userspace"), untried)
     assert untried.tried is None
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from testbed.emulator.netem import description as netem
@@ -26,6 +28,10 @@ class Kernel:
             self.done.append(item.data)
 
 
+def fake_kernel(refused: str | None = None) -> Any:
+    return Kernel(refused)
+
+
 def hops(**given) -> netem.Hops:
     return netem.hops(Impairments(**given), 0.0, 1500)
 
@@ -33,7 +39,7 @@ def hops(**given) -> netem.Hops:
 def test_only_what_differs_is_touched():
     in_force = HopsInForce(PATH, hops(loss=0.1, delay=0.1))
     assert len(in_force.requests()) == 4
-    kernel = Kernel()
+    kernel = fake_kernel()
     in_force.change(kernel, hops(loss=0.1, delay=0.2))
     assert len(kernel.done) == 1
     in_force.change(kernel, hops(loss=0.1, delay=0.2))
@@ -43,7 +49,7 @@ def test_only_what_differs_is_touched():
 def test_a_refused_change_leaves_all_as_it_was():
     before = hops(loss=0.1)
     in_force = HopsInForce(PATH, before)
-    kernel = Kernel(refused="tbf")
+    kernel = fake_kernel(refused="tbf")
     with pytest.raises(KernelError):
         in_force.change(kernel, hops(loss=0.2, rate=1e6))
     assert in_force.hops == before

@@ -13,8 +13,9 @@ from testbed.errors import ScenarioError, TopologyError
 from testbed.scenarios import registry, runner
 from testbed.scenarios.catalogue.docomo import judge as judge_docomo
 from testbed.scenarios.environment import Environment
+from testbed.scenarios.judgement import Judgement, Measurements
 from testbed.scenarios.parameters import parameters_of, parse_assignments
-from testbed.scenarios.registry import Judgement, Scenario
+from testbed.scenarios.registry import Scenario
 from testbed.scenarios.result import Cell, Result, medians
 from testbed.scenarios.show import matrix, render
 from testbed.topology.yaml.load import loads
@@ -115,7 +116,11 @@ class TestCells:
 
 
 def test_medians_of_numbers_and_the_commonest_text():
-    rows = [{"ms": 1, "word": "a"}, {"ms": 9, "word": "b"}, {"ms": 3, "word": "b"}]
+    rows: list[Measurements] = [
+        {"ms": 1, "word": "a"},
+        {"ms": 9, "word": "b"},
+        {"ms": 3, "word": "b"},
+    ]
     assert medians(rows) == {"ms": 3, "word": "b"}
 
 

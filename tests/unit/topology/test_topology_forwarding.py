@@ -5,6 +5,8 @@ from __future__ import annotations
 import ipaddress
 from collections import deque
 from dataclasses import dataclass
+from ipaddress import IPv4Address, IPv6Address
+from typing import TypeAlias
 
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
@@ -59,6 +61,9 @@ def topologies(draw: st.DrawFn) -> Topology:
     return Topology(name="t", nodes=nodes, links=tuple(links))
 
 
+IPAddress: TypeAlias = IPv4Address | IPv6Address
+
+
 @dataclass
 class Walker:
     """Forwards packets by a plan the way the kernel would."""
@@ -66,7 +71,7 @@ class Walker:
     result: Plan
 
     def __post_init__(self) -> None:
-        self.owner = {}
+        self.owner: dict[IPAddress, Endpoint] = {}
         self.tables: dict[str, list[tuple[ipaddress._BaseNetwork, str, str | None]]] = {}
         for name, node in self.result.nodes.items():
             table = self.tables[name] = []
@@ -103,7 +108,7 @@ class Walker:
                     queue.extend(ports[end.node])
         return found
 
-    def next_hop(self, node: str, target: ipaddress._BaseAddress) -> str | None:
+    def next_hop(self, node: str, target: IPAddress) -> str | None:
         """The node that a packet goes to, None if there is no route."""
         matching = [
             entry

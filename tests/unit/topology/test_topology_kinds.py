@@ -46,10 +46,10 @@ def test_a_kind_of_ones_own_is_loaded_planned_and_shown():
     assert [interface.name for interface in box.interfaces] == ["wan1", "wan2"]
     assert box.sysctls["net.ipv4.ip_forward"] == "1"
     assert planned.nodes["a"].routes, "what forwards is a way to others"
-    console = Console(file=io.StringIO(), width=120)
+    shown = io.StringIO()
+    console = Console(file=shown, width=120)
     console.print(plan_tables(planned))
-    shown = console.file.getvalue()
-    assert "gateway" in shown and "vendor: acme" in shown
+    assert "gateway" in shown.getvalue() and "vendor: acme" in shown.getvalue()
 
 
 @pytest.mark.usefixtures("gateway")

@@ -38,7 +38,7 @@ class Options(msgspec.Struct, frozen=True):
     pass
 
 
-FUNCTIONS = {"setup-proxy": Proxy, "clamp": Clamp, "bare": Options}
+FUNCTIONS: dict[str, type[msgspec.Struct]] = {"setup-proxy": Proxy, "clamp": Clamp, "bare": Options}
 
 
 def text(function: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -95,9 +96,9 @@ NUMBERS = [float("nan"), float("inf"), float("-inf"), -1, -0.5, 10**400]
         units.parse_queue_limit,
     ],
 )
-def test_nonsense_is_refused(parse: object, value: object) -> None:
+def test_nonsense_is_refused(parse: Callable[[object], object], value: object) -> None:
     with pytest.raises(InvalidValue, match=r"^expected"):
-        parse(value)  # type: ignore[operator]
+        parse(value)
 
 
 @pytest.mark.parametrize(
@@ -127,9 +128,11 @@ def test_nonsense_is_refused(parse: object, value: object) -> None:
         (units.parse_queue_limit, "0bdp", "between 0.001bdp"),
     ],
 )
-def test_refusals_say_what_to_write(parse: object, value: object, says: str) -> None:
+def test_refusals_say_what_to_write(
+    parse: Callable[[object], object], value: object, says: str
+) -> None:
     with pytest.raises(InvalidValue) as caught:
-        parse(value)  # type: ignore[operator]
+        parse(value)
     assert says in str(caught.value)
 
 
