@@ -187,7 +187,8 @@ def test_the_kernels_own_disciplines_act_on_a_standing_queue(lab, name):
 @pytest.mark.parametrize("mtu", [1500, 9000])
 def test_disciplines_see_the_mtu_of_the_link(mtu):
     with Lab(wire(Impairments(), mtu=mtu)) as running:
-        hidden = running.links[0].emulator._namespace
+        emulator: Any = running.links[0].emulator
+        hidden = emulator._namespace
         with hidden.call(Netlink) as netlink:
             found = {one.mtu for one in state.interfaces(netlink).values() if one.name != "lo"}
     assert found == {mtu}
