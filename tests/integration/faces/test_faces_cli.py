@@ -128,7 +128,7 @@ def test_plan_shows_nodes_links_and_routes(testbed: Testbed) -> None:
 def test_a_topology_of_testbed_is_planned_and_checked_by_its_name(testbed: Testbed) -> None:
     assert testbed("plan", "docomo").stdout == testbed("plan", _DOCOMO).stdout
     assert "docomo: ok" in testbed("check", "docomo").stdout
-    testbed("plan", "no-such", status=1)
+    testbed.fails(1, "plan", "no-such")
 
 
 def test_plan_as_json_is_json_alone(testbed: Testbed) -> None:
