@@ -35,6 +35,7 @@ TOPOLOGY_ROOMS = (
     "planning",
     "yaml",
     "checks",
+    "impairments",
     "vary",
     "broadcast_domains",
     "kinds",

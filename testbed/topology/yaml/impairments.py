@@ -7,41 +7,24 @@ from pathlib import Path
 from typing import Any, Final
 
 from testbed.errors import InvalidValue
-from testbed.topology.model import (
-    Chance,
-    Corrupt,
-    DropRule,
-    FourState,
-    GilbertElliott,
-    Jitter,
-    Queue,
-    RateTrace,
-    Reorder,
-)
+from testbed.topology.impairments.bottleneck import TraceFile
+from testbed.topology.impairments.declaration import Impairment
+from testbed.topology.impairments.declared import DECLARED
+from testbed.topology.model import Impairments, RateTrace
 from testbed.topology.problems import Problem
 from testbed.topology.values.files import read_bounded
 from testbed.topology.values.rate_trace import parse_rate_trace
-from testbed.topology.values.shapes import Key
 from testbed.topology.wording import join, suggestion
 from testbed.topology.yaml.document import tree_of
-from testbed.topology.yaml.link_grammar import IMPAIRMENTS, TraceFile
 from testbed.topology.yaml.reading import INVALID, read
 
 MAX_TRACE_BYTES: Final = 32 << 20
-_KEYS: Final[Mapping[str, Key]] = {key.name: key for key in IMPAIRMENTS}
-_BASE_UNITS: Final = ("rate", "delay", "loss")
-_MODELS: Final[Mapping[str, tuple[type, ...]]] = {
-    "rate": (RateTrace,),
-    "queue": (Queue,),
-    "jitter": (Jitter,),
-    "loss": (GilbertElliott, FourState),
-    "drop": (DropRule,),
-    "duplicate": (Chance,),
-    "reorder": (Reorder,),
-    "corrupt": (Corrupt,),
+_BY_NAME: Final[Mapping[str, Impairment]] = {one.name: one for one in DECLARED}
+# Fields that are no keys take objects of the model only.
+_BY_FIELD: Final[Mapping[str, Impairment]] = {
+    field: one for one in DECLARED for field in one.fields
 }
-_OBJECTS: Final = {"rate_trace": _MODELS["rate"], "loss_model": _MODELS["loss"]}
-_REMOVABLE: Final = ("rate", "jitter", "duplicate", "reorder", "corrupt")
+_UNIMPAIRED: Final = Impairments()
 
 
 class TraceFolder:
@@ -75,35 +58,34 @@ def fields_of(
 
     What cannot be read is left out and noted in `problems`, under the path of its key.
     """
-    fields = {name: values[name] for name in _KEYS if name in values}
-    if "rate" in fields:
+    fields: dict[str, Any] = {}
+    for name in values.keys() & _BY_NAME.keys():
         try:
-            fields |= _rate_fields(fields["rate"], traces)
+            fields |= _fields(_BY_NAME[name], values[name], traces)
         except InvalidValue as error:
-            del fields["rate"]
-            problems.append(Problem(("rate", "trace"), str(error)))
-    if "loss" in fields:
-        loss = fields["loss"]
-        plain = isinstance(loss, float)
-        fields |= {"loss": loss if plain else 0.0, "loss_model": None if plain else loss}
-    if "drop" in fields:
-        fields["drop"] = tuple(rule for rule in fields["drop"] if rule is not INVALID)
+            problems.append(Problem((name, "trace"), str(error)))
     return fields
 
 
-def _is_of_model(value: object, kinds: tuple[type, ...]) -> bool:
-    """Whether it is an object of one of these kinds, or, for drop rules, a list of such."""
-    if kinds == (DropRule,) and isinstance(value, list | tuple) and value:
-        return all(isinstance(rule, DropRule) for rule in value)
-    return isinstance(value, kinds) and kinds != (DropRule,)
+def _fields(declared: Impairment, value: Any, traces: TraceFolder) -> dict[str, Any]:
+    """The value in the field that takes its type, and the defaults of the others.
+
+    Raises InvalidValue for a rate trace that cannot be read.
+    """
+    if isinstance(value, TraceFile):
+        value = traces.read(value.trace)
+    if isinstance(value, list | tuple):
+        value = tuple(one for one in value if one is not INVALID)
+    fields = {field: getattr(_UNIMPAIRED, field) for field in declared.fields}
+    chosen = next((field for field in fields if _takes(declared.fields[field], value)), None)
+    return fields | {chosen or declared.name: value}
 
 
-def _rate_fields(rate: Any, traces: TraceFolder) -> dict[str, Any]:
-    if isinstance(rate, TraceFile):
-        return {"rate": None, "rate_trace": traces.read(rate.trace)}
-    if isinstance(rate, RateTrace):
-        return {"rate": None, "rate_trace": rate}
-    return {"rate": rate, "rate_trace": None}
+def _takes(types: tuple[type, ...], value: object) -> bool:
+    """Whether it is an object of one of these types, or a sequence of such."""
+    if isinstance(value, list | tuple) and value:
+        return all(isinstance(one, types) for one in value)
+    return isinstance(value, types)
 
 
 def parse_changes(changes: Mapping[str, object]) -> dict[str, Any]:
@@ -115,8 +97,14 @@ def parse_changes(changes: Mapping[str, object]) -> dict[str, Any]:
     a number in seconds, bit/s or as a probability. None takes away a rate, jitter, duplication,
     reordering or corruption. Raises InvalidValue that names the impairment.
     """
-    values = {name: _parse_change(name, value) for name, value in changes.items()}
-    objects = {name: values.pop(name) for name in _OBJECTS if name in values}
+    objects = {
+        name: value
+        for name, value in changes.items()
+        if name not in _BY_NAME and _is_object(name, value)
+    }
+    values = {
+        name: _parse_change(name, value) for name, value in changes.items() if name not in objects
+    }
     problems: list[Problem] = []
     fields = fields_of(values, TraceFolder(Path()), problems) | objects
     if problems:
@@ -124,23 +112,29 @@ def parse_changes(changes: Mapping[str, object]) -> dict[str, Any]:
     return fields
 
 
+def _is_object(name: str, value: object) -> bool:
+    """Whether it is what the field of this name holds."""
+    if name not in _BY_FIELD:
+        return False
+    if value is None:
+        return getattr(_UNIMPAIRED, name) is None
+    return _takes(_BY_FIELD[name].fields[name], value)
+
+
 def _parse_change(name: str, value: object) -> Any:
-    if name in _OBJECTS and (value is None or isinstance(value, _OBJECTS[name])):
-        return value
-    if name not in _KEYS:
-        near = suggestion(name, _KEYS) or f"; there are {join(_KEYS, 'and')}"
+    if name not in _BY_NAME:
+        near = suggestion(name, _BY_NAME) or f"; there are {join(_BY_NAME, 'and')}"
         raise InvalidValue(f"there is no impairment {name!r}{near}")
-    if _is_of_model(value, _MODELS.get(name, ())):
+    declared = _BY_NAME[name]
+    structs = (field for field, types in declared.fields.items() if not {float, int} & {*types})
+    if any(_takes(declared.fields[field], value) for field in structs):
         return value
-    if value is None and name in _REMOVABLE:
+    if value is None and getattr(_UNIMPAIRED, name) is None:
         return None
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        if name in _BASE_UNITS:
-            return float(value)  # the emulator refuses impossible ones
-        if name == "jitter" and value:
-            return Jitter(spread=float(value))
+    if isinstance(value, int | float) and not isinstance(value, bool) and declared.number:
+        return declared.number(float(value))  # the emulator refuses impossible ones
     problems: list[Problem] = []
-    found = read(_KEYS[name].shape, tree_of(value), problems)
+    found = read(declared.key.shape, tree_of(value), problems)
     if problems:
         told = "; ".join(str(Problem((name, *path), text)) for path, text in problems)
         raise InvalidValue(told)

@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from testbed.errors import TopologyError
+from testbed.topology.impairments import arrival, bottleneck, propagation
 from testbed.topology.values.shapes import Record
 from testbed.topology.yaml import grammar, link_grammar
 from testbed.topology.yaml.document import parse, plain
@@ -137,7 +138,12 @@ def test_the_reference_is_current() -> None:
 
 def test_the_reference_names_every_key_and_its_example_loads() -> None:
     page = reference_markdown()
-    records = [value for value in vars(link_grammar).values() if isinstance(value, Record)]
+    records = [
+        value
+        for module in (link_grammar, arrival, bottleneck, propagation)
+        for value in vars(module).values()
+        if isinstance(value, Record)
+    ]
     assert len(records) >= 14
     for record in (grammar.TOPOLOGY, grammar.NODE, grammar.ROUTE, *records):
         for key in record.keys:

@@ -1,0 +1,1 @@
+"""Every impairment of a link, each declared once."""
