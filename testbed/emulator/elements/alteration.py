@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import random
 from typing import Any
 
-from testbed.emulator.counters import Tally
 from testbed.emulator.elements.chance import CorrelatedUniform
-from testbed.emulator.elements.element import Element
+from testbed.emulator.elements.element import Element, Surroundings, element
 from testbed.emulator.fate import altered
 from testbed.kernel.timer import Nanoseconds
 from testbed.topology.model import Chance, Corrupt, Impairments
@@ -15,12 +13,13 @@ from testbed.wire.frame import ip_of_frame
 from testbed.wire.ip import payload_of
 
 
+@element(30)
 class Duplication(Element):
     """Each frame is sent twice by chance; either copy may be lost or altered further on."""
 
-    def __init__(self, tally: Tally, generator: random.Random) -> None:
-        super().__init__(tally)
-        self._uniform = CorrelatedUniform(generator)
+    def __init__(self, surroundings: Surroundings) -> None:
+        super().__init__(surroundings)
+        self._uniform = CorrelatedUniform(surroundings.generator("duplicate"))
         self._chance: Chance | None = None
         self._probability = 0.0
 
@@ -44,11 +43,13 @@ class Duplication(Element):
         self.emit(frame, time)
 
 
+@element(50)
 class Corruption(Element):
     """One bit of a frame flipped by chance, in the part of it that is asked for."""
 
-    def __init__(self, tally: Tally, generator: random.Random) -> None:
-        super().__init__(tally)
+    def __init__(self, surroundings: Surroundings) -> None:
+        super().__init__(surroundings)
+        generator = surroundings.generator("corrupt")
         self._uniform = CorrelatedUniform(generator)
         self._pick = generator.random
         self._corrupt: Corrupt | None = None

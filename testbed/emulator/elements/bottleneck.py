@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import random
 from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from testbed.emulator.counters import Tally
 from testbed.emulator.elements.aqm import ControlledDelay, Discipline, RandomEarlyDetection
 from testbed.emulator.elements.ecn import marked
-from testbed.emulator.elements.element import Element
+from testbed.emulator.elements.element import Element, Surroundings, element
 from testbed.emulator.elements.service import ConstantRate, Service, TracedRate, Unlimited
 from testbed.kernel.timer import NEVER, Nanoseconds
 from testbed.topology.model import Codel, Impairments, Queue, QueueLimit, RateTrace, Red
@@ -19,6 +17,7 @@ from testbed.topology.model import Codel, Impairments, Queue, QueueLimit, RateTr
 _FULL_FRAME = 1514
 
 
+@element(60)
 class Bottleneck(Element):
     """A transmitter that sends one frame at a time, and the queue before it.
 
@@ -33,9 +32,9 @@ class Bottleneck(Element):
 
     holds = True
 
-    def __init__(self, tally: Tally, generator: random.Random) -> None:
-        super().__init__(tally)
-        self._generator = generator
+    def __init__(self, surroundings: Surroundings) -> None:
+        super().__init__(surroundings)
+        self._generator = surroundings.generator("aqm")
         self._rate: float | None = None
         self._trace: RateTrace | None = None
         self._mean_rate: float | None = None

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from testbed.emulator.counters import Tally
 from testbed.emulator.elements.chance import CorrelatedUniform
-from testbed.emulator.elements.element import Element
+from testbed.emulator.elements.element import Element, Surroundings, element
 from testbed.emulator.elements.jitter import variation
 from testbed.kernel.timer import SECOND, Nanoseconds
 from testbed.topology.model import Impairments, Jitter, Reorder
 
 
+@element(80)
 class Delay(Element):
     """A time for every frame, which jitter may vary; never less than 0.
 
@@ -22,12 +21,12 @@ class Delay(Element):
     those from before: the path is another one, as in netem.
     """
 
-    def __init__(self, tally: Tally, generator: random.Random) -> None:
-        super().__init__(tally)
+    def __init__(self, surroundings: Surroundings) -> None:
+        super().__init__(surroundings)
         self._delay: Nanoseconds = 0
         self._latest: Nanoseconds = 0
         self._jitter: Jitter | None = None
-        self._uniform = CorrelatedUniform(generator)
+        self._uniform = CorrelatedUniform(surroundings.generator("jitter"))
         self._vary: Callable[[], Nanoseconds] | None = None
         self._in_order = True
 
@@ -75,16 +74,14 @@ class Delay(Element):
         self.emit_all(frames, dues)
 
 
+@element(70)
 class Overtaking(Element):
-    """Reordering as netem does it: frames chosen by chance go without the delay.
+    """Reordering as netem does it: frames chosen by chance go past the delay to the departures."""
 
-    `overtake` leads past the delay to the departures; it is set by the pipeline.
-    """
-
-    def __init__(self, tally: Tally, generator: random.Random) -> None:
-        super().__init__(tally)
-        self.overtake = self.emit
-        self._uniform = CorrelatedUniform(generator)
+    def __init__(self, surroundings: Surroundings) -> None:
+        super().__init__(surroundings)
+        self._overtake = surroundings.depart
+        self._uniform = CorrelatedUniform(surroundings.generator("reorder"))
         self._reorder: Reorder | None = None
         self._gap, self._probability = 1, 0.0
         self._since = 0
@@ -112,4 +109,4 @@ class Overtaking(Element):
         else:
             self._since = 0
             self.tally.reordered += 1
-            self.overtake(frame, time)
+            self._overtake(frame, time)

@@ -13,16 +13,36 @@ it wants to be advanced.
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import random
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from functools import cache
+from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
+from testbed.emulator import elements
 from testbed.emulator.counters import Tally
 from testbed.kernel.timer import NEVER, Nanoseconds
 from testbed.topology.model import Impairments
 
 Emit: TypeAlias = Callable[[bytes, Nanoseconds], None]
 EmitAll: TypeAlias = Callable[[Sequence[bytes], Sequence[Nanoseconds]], None]
+
+
+E = TypeVar("E", bound="Element")
+
+
+class Surroundings(NamedTuple):
+    """What a pipeline gives to each of its elements.
+
+    tally: counts what elements do to frames.
+    generator: a generator of random numbers for each name, the same in every run.
+    depart: leads past all that comes later, to the departures.
+    """
+
+    tally: Tally
+    generator: Callable[[str], random.Random]
+    depart: Emit
 
 
 class Element:
@@ -32,13 +52,16 @@ class Element:
     counts what the element does to frames.
     """
 
+    #: Where in the chain frames meet it, see `element`.
+    position: ClassVar[int]
+
     #: Whether the element keeps frames, so that `wake` and `advance` matter.
     holds = False
 
-    def __init__(self, tally: Tally) -> None:
+    def __init__(self, surroundings: Surroundings) -> None:
         self.emit: Emit = _not_connected
         self.emit_all: EmitAll = _not_connected
-        self.tally = tally
+        self.tally = surroundings.tally
         self.wake: Nanoseconds = NEVER
         #: The least time that a frame needs from here to its departure, set by the pipeline.
         self.downstream: Nanoseconds = 0
@@ -76,6 +99,28 @@ class Element:
 
     def advance(self, now: Nanoseconds) -> None:
         """Emit what leaves by `now`; only called on elements that hold frames."""
+
+
+_REGISTERED: list[type[Element]] = []
+
+
+def element(position: int) -> Callable[[type[E]], type[E]]:
+    """Put a class into the chain of every direction, before those of higher positions."""
+
+    def register(kind: type[E]) -> type[E]:
+        kind.position = position
+        _REGISTERED.append(kind)
+        return kind
+
+    return register
+
+
+@cache
+def chain() -> tuple[type[Element], ...]:
+    """The elements of all modules of this package, in the order in which frames meet them."""
+    for module in pkgutil.iter_modules(elements.__path__, f"{elements.__name__}."):
+        importlib.import_module(module.name)
+    return tuple(sorted(_REGISTERED, key=lambda kind: kind.position))
 
 
 def _not_connected(*_: object) -> None:

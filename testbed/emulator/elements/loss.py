@@ -6,12 +6,10 @@ netem_enqueue): what is lost depends on the sequence of frames alone and never o
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable
 from typing import Any
 
-from testbed.emulator.counters import Tally
-from testbed.emulator.elements.element import Element
+from testbed.emulator.elements.element import Element, Surroundings, element
 from testbed.kernel.timer import Nanoseconds
 from testbed.topology.model import FourState, GilbertElliott, Impairments
 
@@ -19,14 +17,15 @@ from testbed.topology.model import FourState, GilbertElliott, Impairments
 _GROUP_BIT = 1
 
 
+@element(10)
 class Cut(Element):
     """A cable pulled out: every frame that comes is dropped, until it is put back.
 
     What had come before is not called back: it arrives.
     """
 
-    def __init__(self, tally: Tally) -> None:
-        super().__init__(tally)
+    def __init__(self, surroundings: Surroundings) -> None:
+        super().__init__(surroundings)
         self.engaged = False
 
     @property
@@ -43,6 +42,7 @@ class Cut(Element):
         self.tally.drop("cut", frame, time)
 
 
+@element(40)
 class Loss(Element):
     """Losses by chance: independent of each other, or by a model that makes bursts.
 
@@ -50,9 +50,11 @@ class Loss(Element):
     not for the traffic of a node to decide, and must not shift what that loses.
     """
 
-    def __init__(self, tally: Tally, generator: random.Random, multicast: random.Random) -> None:
-        super().__init__(tally)
-        self._draws = (generator.random, multicast.random)
+    def __init__(self, surroundings: Surroundings) -> None:
+        super().__init__(surroundings)
+        self._draws = tuple(
+            surroundings.generator(name).random for name in ("loss", "loss of multicast")
+        )
         self._probability = 0.0
         self._model: GilbertElliott | FourState | None = None
         self._chains: tuple[Callable[[], bool], ...] = ()

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import random
+import functools
 from typing import Any
 
 from testbed.emulator.counters import DirectionCounters, Tally
-from testbed.emulator.elements.alteration import Corruption, Duplication
 from testbed.emulator.elements.bottleneck import Bottleneck
-from testbed.emulator.elements.delay import Delay, Overtaking
 from testbed.emulator.elements.departures import Departures
-from testbed.emulator.elements.element import Element, Emit, EmitAll, seeded
-from testbed.emulator.elements.loss import Cut, Loss
-from testbed.emulator.elements.script import ScriptedLoss
+from testbed.emulator.elements.element import Emit, EmitAll, Surroundings, chain, seeded
+from testbed.emulator.elements.loss import Cut
 from testbed.emulator.limits import refuse_impossible
 from testbed.kernel.timer import Nanoseconds
 from testbed.topology.model import Impairments
+
+# All modules now: a process that carries frames has no privileges later.
+_CHAIN = chain()
 
 
 class Pipeline:
@@ -29,25 +29,14 @@ class Pipeline:
     """
 
     def __init__(self, seed: int, link: str, direction: str) -> None:
-        def generator(element: str) -> random.Random:
-            return seeded(seed, link, direction, element)
-
-        self.tally = tally = Tally()
+        self.tally = Tally()
         self.departures = Departures()
-        self._cut = Cut(tally)
-        self._bottleneck = Bottleneck(tally, generator("aqm"))
-        self._overtaking = Overtaking(tally, generator("reorder"))
-        self._overtaking.overtake = self.departures.push
-        self._elements: tuple[Element, ...] = (
-            self._cut,
-            ScriptedLoss(tally),
-            Duplication(tally, generator("duplicate")),
-            Loss(tally, generator("loss"), generator("loss of multicast")),
-            Corruption(tally, generator("corrupt")),
-            self._bottleneck,
-            self._overtaking,
-            Delay(tally, generator("jitter")),
+        surroundings = Surroundings(
+            self.tally, functools.partial(seeded, seed, link, direction), self.departures.push
         )
+        self._elements = tuple(kind(surroundings) for kind in _CHAIN)
+        (self._cut,) = (one for one in self._elements if isinstance(one, Cut))
+        (self._bottleneck,) = (one for one in self._elements if isinstance(one, Bottleneck))
         self._connect()
 
     def configure(self, impairments: Impairments, round_trip: float, now: Nanoseconds) -> None:

@@ -6,8 +6,7 @@ import struct
 from collections import OrderedDict
 from typing import Any, NamedTuple, TypeAlias
 
-from testbed.emulator.counters import Tally
-from testbed.emulator.elements.element import Element
+from testbed.emulator.elements.element import Element, Surroundings, element
 from testbed.kernel.timer import Nanoseconds
 from testbed.topology.model import DropRule, Impairments
 from testbed.wire.flags import ACK, FIN, SYN, flags_of
@@ -129,14 +128,15 @@ class Rule:
                 return segment.flags & self._mask == self._flags
 
 
+@element(20)
 class ScriptedLoss(Element):
     """Drops exactly the packets that its rules name.
 
     All rules see every packet that comes, those dropped by another rule included.
     """
 
-    def __init__(self, tally: Tally) -> None:
-        super().__init__(tally)
+    def __init__(self, surroundings: Surroundings) -> None:
+        super().__init__(surroundings)
         self._asked: tuple[DropRule, ...] = ()
         self._rules: list[Rule] = []
         self._connections = Connections()
