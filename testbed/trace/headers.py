@@ -17,9 +17,12 @@ from testbed.trace import protocols
 from testbed.trace.protocols import unread
 from testbed.trace.source import Buffer
 from testbed.wire.frame import ETHERNET, IPV4, IPV6, LINUX_SLL, LINUX_SLL2, network_layer
-from testbed.wire.ip import OPAQUE, TCP, UDP, IpHeaders, read_ip
+from testbed.wire.ip import IS_FRAGMENT, OPAQUE, TCP, UDP, IpHeaders, read_ip
 
 _MOST_LAYERS = 12
+_PLAIN_SIZE = 58  # bytes: Ethernet, a tag and IPv6
+_NOTHING: tuple[str, ...] = ()
+_TAGGED, _PLAIN_IPV4, _PLAIN_IPV6 = b"\x81\x00", b"\x08\x00", b"\x86\xdd"
 _LEAST_HEADER = 16  # bytes of a TCP header: up to the window
 _TAGS_FROM = {ETHERNET: 14, LINUX_SLL: 16, LINUX_SLL2: 20}
 _VLAN_ID = 0x0FFF
@@ -58,7 +61,45 @@ def locate_tcp(data: Buffer, link: int, start: int, end: int, wire: int) -> Loca
     A name for a packet that is not TCP ("UDP", "later fragment"), beginning with `UNREAD` where
     it may hold TCP in what is not known here. Raises Malformed or Cut.
     """
+    if link == ETHERNET and end - start >= _PLAIN_SIZE:
+        found = _plain(data, start, end)
+        if found is not None:
+            return found
     return _Walk(data, end, start + max(wire, end - start)).link(link, start)
+
+
+def _plain(data: Buffer, start: int, end: int) -> Located | None:
+    """A short cut for Ethernet with one tag at most, IPv6 without extensions, IPv4 without options.
+
+    None for everything else, which the walk through the layers reads.
+    """
+    kind, at, around = data[start + 12 : start + 14], start + 14, _NOTHING
+    if kind == _TAGGED:
+        vlan = (data[at] << 8 | data[at + 1]) & _VLAN_ID
+        if not vlan:
+            return None
+        kind, at, around = data[start + 16 : start + 18], start + 18, _in_vlan(vlan)
+    if kind == _PLAIN_IPV6 and data[at] >> 4 == 6 and data[at + 6] == TCP:
+        key, header = at + 8, at + 40
+        packet_end = header + (data[at + 4] << 8 | data[at + 5])
+    elif kind == _PLAIN_IPV4 and data[at] == 0x45 and data[at + 9] == TCP:
+        if (data[at + 6] << 8 | data[at + 7]) & IS_FRAGMENT:
+            return None
+        key, header = at + 12, at + 20
+        packet_end = at + (data[at + 2] << 8 | data[at + 3])
+    else:
+        return None
+    if header + 20 > end:
+        return None
+    length = data[header + 12] >> 2 & 0x3C
+    if length < 20 or header + length > packet_end:
+        return None
+    return Located(data[key : header + 4], at, header, packet_end, False, around)
+
+
+@lru_cache(4096)
+def _in_vlan(vlan: int) -> tuple[str, ...]:
+    return (f"VLAN {vlan}",)
 
 
 class _Walk:
@@ -67,11 +108,13 @@ class _Walk:
     end: of what was captured. wire_end: of what was on the wire, for packets without a length.
     """
 
+    __slots__ = ("around", "data", "end", "layers", "wire_end")
+
     def __init__(self, data: Buffer, end: int, wire_end: int) -> None:
         self.data = data
         self.end = end
         self.wire_end = wire_end
-        self.around: tuple[str, ...] = ()
+        self.around = _NOTHING
         self.layers = 0
 
     def short(self) -> Exception:
@@ -95,6 +138,8 @@ class _Walk:
     # -- link layers -----------------------------------------------------------------------
 
     def link(self, link: int, at: int) -> Located | str:
+        if link in _TAGS_FROM:
+            return self.frame(link, at, "")
         if link in protocols.PPP:
             return self.ppp(at + (link == protocols.PPP_WITH_DIRECTION))
         if link == protocols.PPP_ETHER:

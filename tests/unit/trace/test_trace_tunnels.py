@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 
 import pytest
@@ -15,6 +16,8 @@ from scapy.layers.l2 import GRE, Dot1AD, Dot1Q, Ether
 from scapy.layers.ppp import PPP, PPPoE
 from scapy.layers.vxlan import VXLAN
 from scapy.packet import Raw
+
+from testbed.trace.headers import _plain, _Walk
 
 # Given, lest scapy asks the network for them.
 MACS = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
@@ -244,3 +247,39 @@ def test_tunnels_without_end_are_malformed(read, pcap):
         packet = outer() / packet
     trace = read(pcap([(0, bytes(packet))], link=101))
     assert (trace.segments, trace.malformed) == ((), 1)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_frame_with_any_bytes_changed_is_read_or_counted(read, pcap, shape):
+    link, frame, _ = SHAPES[shape]
+    frame = fix_lengths(frame)
+    chance = random.Random(shape)
+    frames = []
+    for _ in range(300):
+        changed = bytearray(frame)
+        for at in chance.sample(range(len(frame)), chance.randrange(1, 5)):
+            changed[at] = chance.randrange(256)
+        frames.append((0, bytes(changed[: chance.randrange(len(frame)) + 1])))
+    trace = read(pcap(frames, link=link))
+    counted = len(trace.segments) + trace.cut + trace.malformed + trace.other
+    assert counted == trace.packets == 300
+    for connection in trace.connections:
+        assert all(one.unique_bytes >= 0 for one in connection.directions)
+        assert all(segment.hops_left >= 0 for segment in connection.segments)
+
+
+@pytest.mark.parametrize("shape", [*SHAPES, "ipv6"])
+def test_the_short_cut_gives_what_the_walk_through_the_layers_gives(shape):
+    frame = fix_lengths(SHAPES[shape][1]) if shape in SHAPES else bytes(E / I6)
+    chance = random.Random(shape)
+    taken = 0
+    for number in range(300):
+        changed = bytearray(frame)
+        for at in chance.sample(range(len(frame)), chance.randrange(3) if number else 0):
+            changed[at] = chance.randrange(256)
+        data = bytes(changed[: len(frame) if number % 2 == 0 else chance.randrange(58, 200)])
+        found = _plain(data, 0, len(data)) if len(data) >= 58 else None
+        if found is not None:
+            taken += 1
+            assert found == _Walk(data, len(data), len(frame)).link(1, 0)
+    assert taken > 100 or shape not in ("vlan", "ipv6")
