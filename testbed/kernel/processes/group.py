@@ -75,13 +75,14 @@ class ProcessGroup:
 
     def _start_guard(self) -> None:
         """Make the pid namespace of all programs."""
-        ours, theirs = socket.socketpair()
+        program = find_program("unshare", "util-linux")
         python = [sys.executable, "-I", "-S", str(Path(guard.__file__).resolve())]
+        ours, theirs = socket.socketpair()
         owner = os.pidfd_open(os.getpid())
         try:
             with theirs:
                 process = subprocess.Popen(
-                    [find_program("unshare", "util-linux"), "--pid", "--fork", *python, str(owner)],
+                    [program, "--pid", "--fork", *python, str(owner)],
                     stdin=theirs.fileno(),
                     stdout=subprocess.PIPE,
                     stderr=subprocess.PIPE,
