@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -14,10 +15,13 @@ from testbed.kernel.uml import boot as uml
 from testbed.kernel.uml.store import built_kernels
 from testbed.scenarios.replaying import compare
 
-pytestmark = pytest.mark.skipif(
-    uml.inside() or not any(kernel.current for kernel in built_kernels()),
-    reason="needs a kernel of `testbed kernel build`, and a kernel around it",
-)
+pytestmark = [
+    pytest.mark.timeout(600),
+    pytest.mark.skipif(
+        uml.inside() or not any(kernel.current for kernel in built_kernels()),
+        reason="needs a kernel of `testbed kernel build`, and a kernel around it",
+    ),
+]
 
 SCRIPT = """
 import sys
@@ -35,7 +39,7 @@ def command(*words: str, status: int = 0, **settings) -> str:
         [sys.executable, "-m", "testbed", *words],
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=300,
         check=False,
         **settings,
     )
@@ -69,6 +73,34 @@ def test_a_result_tells_its_clock_and_what_was_asked(first: Path):
 
 def test_a_replay_proves_that_the_packets_are_the_same(first: Path):
     assert "The same, byte for byte: result.json and" in command("replay", str(first))
+
+
+def test_the_packets_are_the_same_while_every_processor_is_busy(first: Path, tmp_path: Path):
+    with contextlib.ExitStack() as stack:
+        for _ in os.sched_getaffinity(0):
+            hog = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+            stack.callback(hog.wait)
+            stack.callback(hog.kill)
+        docomo(tmp_path / "busy")
+    assert compare(first, tmp_path / "busy").equal
+
+
+def test_the_packets_do_not_depend_on_how_many_boots_go_on_at_a_time(tmp_path: Path):
+    words = ("-p", "proxy=drop,off", "-p", "handshake=bare", "--repeat", "4")  # two boots
+    for jobs in ("1", "2"):
+        command(
+            "run",
+            "docomo",
+            "--clock",
+            "virtual",
+            *words,
+            "--jobs",
+            jobs,
+            "--out",
+            str(tmp_path / jobs),
+        )
+    found = compare(tmp_path / "1", tmp_path / "2")
+    assert found.equal, found.text
 
 
 def test_another_seed_makes_other_packets_and_the_same_verdict(first: Path, tmp_path: Path):
