@@ -138,6 +138,15 @@ def test_without_sack_three_duplicates_are_a_loss(key):
     assert split.counters["repeated"] == 2
 
 
+def test_an_end_that_makes_up_sack_blocks_costs_little(key):
+    split = Split(key).open()
+    for number in range(40):
+        split.out(at=1460 * number, payload=bytes(1460))
+    for at in range(2, 50_000, 2):
+        split.back(options=block(at, at + 1))
+    assert size_of(split.bench.pipeline.functions["pep"]) < 300_000
+
+
 def test_sack_blocks_are_for_those_who_have_permitted_them_and_the_newest_comes_first(key):
     (ack,) = without_sack(key).out(at=100, payload=bytes(50), window=64240)
     assert ack.options == {}

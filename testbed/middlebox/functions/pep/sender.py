@@ -22,6 +22,7 @@ _MOST_WAIT: Final = 60.0
 _GRANULARITY: Final = 0.001
 _TRIES: Final = 10  # without any answer
 _DUPLICATES: Final = 3  # DupThresh of RFC 5681
+_MOST_RANGES: Final = 256  # of SACKed data that are remembered: an end may make up any number
 _INITIAL_WINDOW: Final = 10  # segments (RFC 6928)
 
 Send = Callable[[int, bytes, int], None]
@@ -177,7 +178,8 @@ class Sender:
                 apart.append(old)
             else:
                 left, right = min(left, old[0]), max(right, old[1])
-        self._sacked = sorted([*apart, (left, right)])
+        if len(apart) < _MOST_RANGES:
+            self._sacked = sorted([*apart, (left, right)])
 
     def _look_for_losses(self) -> bool:
         """What was overtaken by three segments is lost (RFC 6675 section 4, RFC 5681).
