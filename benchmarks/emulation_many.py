@@ -51,8 +51,8 @@ def many(emulator: LabEmulator, scale: Scale) -> Findings:
         found.add(f"{links}: delay error {name}, us, median link", statistics.median(of_links))
         found.add(f"{links}: delay error {name}, us, worst link", max(of_links))
     if lateness is not None and lateness.packets:
-        found.add(f"{links}: handed over late, us, p50", lateness.p50)
-        found.add(f"{links}: handed over late, us, p99", lateness.p99)
+        found.add(f"{links}: handed over late, us, p50", lateness.p50 * 1e6)
+        found.add(f"{links}: handed over late, us, p99", lateness.p99 * 1e6)
     found.samples[links] = [
         {
             "link": f"{a}-{b}",

@@ -91,8 +91,8 @@ def summarise_delay(
         return
     found.add(f"{what}, most early", max(0.0, -min(errors)))
     if lateness := path.lateness():
-        found.add(f"handed over late {at}, us, p50", lateness.p50)
-        found.add(f"handed over late {at}, us, p99", lateness.p99)
+        found.add(f"handed over late {at}, us, p50", lateness.p50 * 1e6)
+        found.add(f"handed over late {at}, us, p99", lateness.p99 * 1e6)
 
 
 def one_way(

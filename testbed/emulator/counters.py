@@ -50,7 +50,7 @@ class DirectionCounters(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Lateness(msgspec.Struct, frozen=True, kw_only=True):
-    """How long after they were due frames were handed over, in microseconds; all links together.
+    """How long after they were due frames were handed over, in seconds; all links together.
 
     Percentiles are right to 4 us up to 8 ms and to a factor of two beyond; `maximum` is exact.
     """
@@ -138,11 +138,11 @@ class LatenessHistogram:
             p50=self._percentile(0.50 * count),
             p90=self._percentile(0.90 * count),
             p99=self._percentile(0.99 * count),
-            maximum=self._maximum / 1000,
+            maximum=self._maximum / 1e9,
         )
 
     def _percentile(self, rank: float) -> float:
-        """The middle of the bucket that holds the frame of this rank, in us."""
+        """The middle of the bucket that holds the frame of this rank, in seconds."""
         bucket = next(
             bucket for bucket, seen in enumerate(accumulate(self._buckets)) if seen >= rank
         )
@@ -150,4 +150,4 @@ class LatenessHistogram:
             middle = (bucket + 0.5) * (1 << _SHIFT)
         else:
             middle = 1.5 * (1 << (bucket - _FINE + _FINE_BITS))
-        return min(middle, self._maximum) / 1000
+        return min(middle, self._maximum) / 1e9

@@ -52,12 +52,12 @@ class Experiment:
     def _note_lateness(self, late: Lateness | None, most: float) -> None:
         if late is None or waits_are_exact():
             return
-        self.trustworthy = self.trustworthy and late.p99 <= most * 1e6
-        if late.p99 >= self.emulator.get("late_us_p99", 0.0):
+        self.trustworthy = self.trustworthy and late.p99 <= most
+        if late.p99 * 1e6 >= self.emulator.get("late_us_p99", 0.0):
             self.emulator = {
-                "late_us_p50": late.p50,
-                "late_us_p99": late.p99,
-                "late_us_max": late.maximum,
+                "late_us_p50": late.p50 * 1e6,
+                "late_us_p99": late.p99 * 1e6,
+                "late_us_max": late.maximum * 1e6,
             }
 
 

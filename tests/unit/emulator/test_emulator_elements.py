@@ -320,15 +320,15 @@ def test_lateness_percentiles_match_the_sample():
         histogram.record([microseconds * 1000])
     summary = histogram.summary()
     assert summary.packets == 1000
-    assert summary.p50 == pytest.approx(500, abs=5)
-    assert summary.p90 == pytest.approx(900, abs=5)
-    assert summary.p99 == pytest.approx(990, abs=5)
-    assert summary.maximum == 999
+    assert summary.p50 == pytest.approx(500e-6, abs=5e-6)
+    assert summary.p90 == pytest.approx(900e-6, abs=5e-6)
+    assert summary.p99 == pytest.approx(990e-6, abs=5e-6)
+    assert summary.maximum == 999e-6
 
 
 def test_lateness_of_seconds_keeps_its_magnitude():
     histogram = LatenessHistogram()
     for late in (9 * MS, 3000 * MS, 3000 * MS):
         histogram.record([late])
-    assert histogram.summary().p50 == pytest.approx(3_000_000, rel=0.5)
-    assert histogram.summary().maximum == 3_000_000
+    assert histogram.summary().p50 == pytest.approx(3, rel=0.5)
+    assert histogram.summary().maximum == 3
