@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -13,11 +13,9 @@ from testbed.emulator.counters import LinkCounters
 from testbed.emulator.emulator import Emulator
 from testbed.emulator.fate_file import FateFile
 from testbed.errors import CaptureError, InvalidValue, LabError, ReadBackError
-from testbed.topology.model import Impairments, ScheduledChange
+from testbed.topology.model import DirectionName, Impairments, ScheduledChange
 from testbed.topology.planning.plan_model import PlannedLink
 from testbed.topology.yaml.impairments import parse_changes
-
-Direction = Literal["forward", "reverse"]
 
 
 class LinkEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,14 +102,14 @@ class LabLink:
             self._change(emulator, self._directions(toward), values)
 
     def _change(
-        self, emulator: Emulator, directions: Sequence[Direction], values: dict[str, Any]
+        self, emulator: Emulator, directions: Sequence[DirectionName], values: dict[str, Any]
     ) -> None:
         for direction in directions:
             wanted = msgspec.structs.replace(self.impairments(direction), **values)
             emulator.set(self.name, direction, wanted)
             check_impairments(self.name, direction, wanted, self.impairments(direction))
 
-    def impairments(self, direction: Direction) -> Impairments:
+    def impairments(self, direction: DirectionName) -> Impairments:
         """What is in force from the first node to the second (`forward`), or back (`reverse`)."""
         if self._emulator is None:
             return Impairments()
@@ -180,7 +178,7 @@ class LabLink:
             )
         return self._emulator
 
-    def _directions(self, toward: str | None) -> tuple[Direction, ...]:
+    def _directions(self, toward: str | None) -> tuple[DirectionName, ...]:
         if toward is None:
             return ("forward", "reverse")
         if toward not in self.nodes:
