@@ -168,7 +168,7 @@ class ProcessGroup:
         stdout = OutputFile() if stdout_file is None else None
         stderr = None if stderr_pipe else OutputFile()
         self._outputs |= {one for one in (stdout, stderr) if one is not None}
-        folder = _working_directory() if cwd is None else os.fspath(cwd)
+        folder = _working_directory(cwd)
 
         def launch() -> Process:
             if self._ended:
@@ -299,12 +299,12 @@ def _words(argv: Sequence[str | os.PathLike[str]]) -> list[str]:
     return words
 
 
-def _working_directory() -> str:
-    """That of this process, told to programs: the thread that starts them has another."""
+def _working_directory(asked: str | os.PathLike[str] | None) -> str:
+    """The folder asked for or this process's own; absolute: the starting thread has another."""
     try:
-        return str(Path.cwd())
-    except FileNotFoundError:  # it was removed
-        return "/"
+        return str(Path(asked or "").absolute())
+    except FileNotFoundError:  # this process's own was removed
+        return os.fspath(asked or "/")
 
 
 @contextlib.contextmanager

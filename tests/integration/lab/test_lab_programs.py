@@ -50,6 +50,13 @@ def test_a_program_runs_inside_the_node(node):
     assert node.address in node.run(["ip", "-4", "address"]).stdout
 
 
+def test_a_working_directory_may_be_relative_to_ours(node, tmp_path, monkeypatch):
+    (tmp_path / "www").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert node.run(["pwd", "-P"], cwd="www").stdout.strip() == str(tmp_path / "www")
+    assert node.run(["pwd", "-P"]).stdout.strip() == str(tmp_path)
+
+
 def test_status_and_both_streams_are_given_back(node):
     done = node.run(["sh", "-c", "echo out; echo err >&2; exit 3"], check=False)
     assert (done.status, done.stdout, done.stderr) == (3, "out\n", "err\n")
