@@ -7,6 +7,7 @@ Source: arch/um/kernel/time.c, Documentation/virt/uml/user_mode_linux_howto_v2.r
 
 from __future__ import annotations
 
+import time
 from functools import cache
 from pathlib import Path
 from typing import Literal
@@ -33,3 +34,12 @@ def waits_are_exact() -> bool:
     others, or from a real-time priority; spinning would only keep the virtual clock from jumping.
     """
     return clock_name() == "virtual"
+
+
+def await_whole_second() -> None:
+    """Where waits are exact, sleep until the next whole second; elsewhere do nothing.
+
+    What follows then does not depend on how often the clock was looked at before, 256 ns each time.
+    """
+    if waits_are_exact():
+        time.sleep((1_000_000_000 - time.time_ns() % 1_000_000_000) / 1e9)

@@ -130,7 +130,7 @@ def _words(place: Place, kernel: str, folder: Path, start: int) -> list[str]:
     return [
         *(sys.executable, "-m", "testbed.kernel.uml", "--clock", place.clock),
         *(("--kernel", name) if name else ()),
-        *("--seed", str(seed), "--patience", str(_PATIENCE), "-w", str(folder), "--"),
+        *("--seed", str(seed), "--patience", str(_PATIENCE), "--plain", "-w", str(folder), "--"),
     ]
 
 
@@ -165,7 +165,7 @@ class _Pool:
 
     def _run_one(self, task: _Task) -> Found:
         processor = self._processors.get()
-        command = [sys.executable, "-m", "testbed.scenarios.portion", str(task.file)]
+        command = [sys.executable, "-P", "-m", "testbed.scenarios.portion", str(task.file)]
         words = list(task.words)
         if words:
             words[-1:-1] = ["--cpu", str(processor)]

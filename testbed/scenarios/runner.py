@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from testbed.errors import ScenarioError, TopologyError
+from testbed.kernel.clock import await_whole_second
 from testbed.scenarios.environment import Environment
 from testbed.scenarios.experiment import Experiment
 from testbed.scenarios.parameters import parse_assignments
@@ -124,6 +125,7 @@ def carry_out(
             folder / "captures" / slug,
             observing=environment is None,
         )
+        await_whole_second()
         runs.append(_run_once(series.scenario, job.cell, experiment, folder))
         environment = environment or experiment.environment
     return runs, environment

@@ -42,6 +42,7 @@ _GRACE_SECONDS = 3.0
 _LAST_WORDS = 15  # lines of the kernel's console
 #: While a pipe of the guest's is full its clock runs on, and that by the speed of this machine.
 _PIPE_BYTES = 1 << 20
+_PLAIN = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/", "LANG": "C.UTF-8"}
 _STACKS_SECONDS = 10.0
 _KICK_SECONDS = 0.5
 # "Ctrl-Alt-Del" in the words of the kernel's management console: magic number, version, length,
@@ -264,6 +265,12 @@ def _end(guest: subprocess.Popen[bytes]) -> None:
         guest.wait()
 
 
+def _plain_environment() -> dict[str, str]:
+    """The same for everybody, so that what happens at the start does not depend on the user."""
+    path = os.environ.get("PYTHONPATH")
+    return {**_PLAIN, "PYTHONPATH": path} if path else _PLAIN
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command inside User-Mode Linux."""
     parser = argparse.ArgumentParser(prog="python -m testbed.kernel.uml", description=main.__doc__)
@@ -273,6 +280,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=1, help="of everything, by the virtual clock")
     parser.add_argument("--patience", type=float, metavar="S", help="end it after silence")
     parser.add_argument("--cpu", type=int, metavar="N", help="the processor that it runs on")
+    parser.add_argument("--plain", action="store_true", help="the same environment for everybody")
     parser.add_argument("command", nargs="+")
     given = parser.parse_args(argv)
     kernel = choose_kernel(given.kernel, given.clock, given.seed)
@@ -280,6 +288,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         given.command,
         kernel=kernel,
         writable=given.w,
+        environment=_plain_environment() if given.plain else None,
         cpu=given.cpu,
         patience=given.patience,
     )

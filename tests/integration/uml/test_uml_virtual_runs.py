@@ -47,10 +47,10 @@ def command(*words: str, status: int = 0, **settings) -> str:
     return done.stdout + done.stderr
 
 
-def docomo(out: Path, *words: str) -> dict:
+def docomo(out: Path, *words: str, **settings) -> dict:
     # One cell, three times.
     cell = ("-p", "proxy=drop", "-p", "handshake=bare", "--repeat", "3")
-    command("run", "docomo", *cell, "--clock", "virtual", "--out", str(out), *words)
+    command("run", "docomo", *cell, "--clock", "virtual", "--out", str(out), *words, **settings)
     return json.loads((out / "result.json").read_text())
 
 
@@ -83,6 +83,12 @@ def test_the_packets_are_the_same_while_every_processor_is_busy(first: Path, tmp
             stack.callback(hog.kill)
         docomo(tmp_path / "busy")
     assert compare(first, tmp_path / "busy").equal
+
+
+def test_the_packets_are_the_same_in_another_folder_and_environment(first: Path, tmp_path: Path):
+    docomo(tmp_path / "out", cwd=tmp_path, env={**os.environ, "SOMETHING": "else" * 1000})
+    found = compare(first, tmp_path / "out")
+    assert found.equal, found.text
 
 
 def test_the_packets_do_not_depend_on_how_many_boots_go_on_at_a_time(tmp_path: Path):
