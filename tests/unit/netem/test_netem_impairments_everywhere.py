@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from msgspec import structs
 
@@ -25,7 +27,7 @@ EXAMPLES = {
     "corrupt": ("1%", {"probability": "1%", "where": "header"}),
 }
 # What has no effect alone.
-BESIDE = {"overhead": {"rate": 1e7}, "queue": {"rate": 1e7}}
+BESIDE: dict[str, dict[str, Any]] = {"overhead": {"rate": 1e7}, "queue": {"rate": 1e7}}
 CASES = [(name, value) for name, values in EXAMPLES.items() for value in values]
 
 
