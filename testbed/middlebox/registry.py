@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
 
+from testbed.discovery import discover
 from testbed.errors import LabError
 from testbed.middlebox.function import Function
 
@@ -68,16 +67,4 @@ def nearest(name: str, known: Mapping[str, Any]) -> str:
 
 @cache
 def _discover() -> None:
-    from importlib.metadata import entry_points  # slow to import
-
-    package = importlib.import_module("testbed.middlebox.functions")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-    for entry_point in entry_points(group=ENTRY_POINTS):
-        try:
-            entry_point.load()
-        except (ImportError, AttributeError) as error:
-            raise LabError(
-                f"the middlebox function '{entry_point.name}' of {entry_point.value} cannot be "
-                f"loaded: {error}; mend or uninstall the distribution that brings it"
-            ) from error
+    discover("testbed.middlebox.functions", ENTRY_POINTS, "middlebox function", LabError)

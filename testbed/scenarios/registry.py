@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import difflib
-import importlib
 import itertools
-import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
-from importlib.metadata import entry_points
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+from testbed.discovery import discover
 from testbed.errors import ScenarioError
 from testbed.loading import load
 from testbed.scenarios.judgement import Judgement, Measurements
@@ -136,12 +134,7 @@ def scenario(
 
 def scenarios() -> dict[str, Scenario]:
     """All scenarios by name: the modules of the catalogue, and those of other distributions."""
-    package = importlib.import_module("testbed.scenarios.catalogue")
-    modules = [
-        importlib.import_module(f"{package.__name__}.{module.name}")
-        for module in pkgutil.iter_modules(package.__path__)
-    ]
-    modules += [point.load() for point in entry_points(group=ENTRY_POINTS)]
+    modules = discover("testbed.scenarios.catalogue", ENTRY_POINTS, "scenario", ScenarioError)
     found = {}
     for module in modules:
         for value in vars(module).values():

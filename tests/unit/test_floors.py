@@ -27,6 +27,7 @@ FLOORS = (
     "kernel",
     "topology",
     "wire",
+    "discovery",
     "errors",
     "lazy",
 )

@@ -13,14 +13,12 @@ it wants to be advanced.
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 import random
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
 
-from testbed.emulator import elements
+from testbed.discovery import modules_of
 from testbed.emulator.counters import Tally
 from testbed.kernel.timer import NEVER, Nanoseconds
 from testbed.topology.model import Impairments
@@ -118,8 +116,7 @@ def element(position: int) -> Callable[[type[E]], type[E]]:
 @cache
 def chain() -> tuple[type[Element], ...]:
     """The elements of all modules of this package, in the order in which frames meet them."""
-    for module in pkgutil.iter_modules(elements.__path__, f"{elements.__name__}."):
-        importlib.import_module(module.name)
+    modules_of("testbed.emulator.elements")
     return tuple(sorted(_REGISTERED, key=lambda kind: kind.position))
 
 

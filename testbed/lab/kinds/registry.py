@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from functools import cache
 from typing import Final, TypeVar
 
+from testbed.discovery import discover
 from testbed.errors import LabError
 from testbed.lab.node_builder import NodeBuilder
 
@@ -42,16 +41,4 @@ def builder_of(kind: str) -> type[NodeBuilder]:
 
 @cache
 def _discover() -> None:
-    from importlib.metadata import entry_points  # slow to import
-
-    package = importlib.import_module("testbed.lab.kinds")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-    for entry_point in entry_points(group=ENTRY_POINTS):
-        try:
-            entry_point.load()
-        except (ImportError, AttributeError) as error:
-            raise LabError(
-                f"the builder of '{entry_point.name}' nodes in {entry_point.value} cannot be "
-                f"loaded: {error}; mend or uninstall the distribution that brings it"
-            ) from error
+    discover("testbed.lab.kinds", ENTRY_POINTS, "builder of nodes", LabError)

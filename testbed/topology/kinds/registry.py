@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
-import pkgutil
 from collections.abc import Callable
 from functools import cache
 from typing import Final, TypeVar
 
+from testbed.discovery import discover
 from testbed.errors import TopologyError
 from testbed.topology.kinds.kind import NodeKind
 from testbed.topology.values.shapes import Key, OneOf
@@ -59,18 +58,6 @@ KIND: Final = OneOf("kind", names)
 
 @cache
 def _discover() -> None:
-    from importlib.metadata import entry_points  # slow to import
-
-    package = importlib.import_module("testbed.topology.kinds")
-    for module in pkgutil.iter_modules(package.__path__):
-        importlib.import_module(f"{package.__name__}.{module.name}")
-    for entry_point in entry_points(group=ENTRY_POINTS):
-        try:
-            entry_point.load()
-        except (ImportError, AttributeError) as error:
-            raise TopologyError(
-                [
-                    f"the node kind '{entry_point.name}' of {entry_point.value} cannot be loaded: "
-                    f"{error}; mend or uninstall the distribution that brings it"
-                ]
-            ) from error
+    discover(
+        "testbed.topology.kinds", ENTRY_POINTS, "node kind", lambda fault: TopologyError([fault])
+    )
