@@ -28,7 +28,7 @@ REUSED: Final = "reused"
 LINGER: Final = 60.0
 """Seconds for which a closed connection is still known, as TIME-WAIT in Linux."""
 
-_CHANGES: Final = SYN | FIN | RST
+_FOLLOWED: Final = SYN | FIN | RST | ACK  # of these, plain segments have ACK only
 _BOTH_FINS: Final = 0b011
 _RESET: Final = 0b100
 _FIRST_WINDOW: Final = 1 << 16  # how far a host may go before it has heard of a window
@@ -352,16 +352,23 @@ class TcpTable(FlowTable[T]):
         translates sequence numbers shows those that come from there before, others after.
         """
         buffer, at = packet.buffer, packet.transport
-        flags = buffer[at + 13]
-        if flags & _CHANGES or flow.state is not _OPEN:
-            flow.follow(packet, flags)
-            phase = self._phase_of[flow.state]
-            if phase != flow.phase:
-                self.move(flow, phase)
-        if flags & (ACK | RST) == ACK or (flags & SYN and flow.state is TcpState.OPENING):
+        if buffer[at + 13] & _FOLLOWED == ACK and flow.state is _OPEN:
             flow.heard[packet.side] = buffer[at + 4 : at + 16]
+        else:
+            self._follow(flow, packet)
         flow.last_used = self._now()
         self._rows[flow.phase].move_to_end(flow)
+
+    def _follow(self, flow: T, packet: Packet) -> None:
+        """Take in a segment that may change the state or the phase."""
+        flags = packet.flags
+        flow.follow(packet, flags)
+        phase = self._phase_of[flow.state]
+        if phase != flow.phase:
+            self.move(flow, phase)
+        if flags & (ACK | RST) == ACK or (flags & SYN and flow.state is TcpState.OPENING):
+            at = packet.transport
+            flow.heard[packet.side] = packet.buffer[at + 4 : at + 16]
 
 
 def tcp_phases(idle_timeout: float) -> tuple[Phase, Phase]:

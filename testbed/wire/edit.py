@@ -7,7 +7,7 @@ import struct
 from testbed.wire.checksum import adjust_checksum, difference_at, ones_complement_sum
 from testbed.wire.options import NOP
 from testbed.wire.packet import Packet
-from testbed.wire.sequence import MODULUS
+from testbed.wire.sequence import MASK
 
 _u16 = struct.Struct("!H")
 _u32 = struct.Struct("!I")
@@ -24,7 +24,7 @@ def replace_bytes(buffer: bytearray, at: int, new: bytes, start: int) -> int:
 def add_to_field(buffer: bytearray, at: int, amount: int, start: int) -> int:
     """Add to a 32-bit field, modulo 2**32; the same as `replace_bytes`."""
     (old,) = _u32.unpack_from(buffer, at)
-    new = (old + amount) % MODULUS
+    new = (old + amount) & MASK
     _u32.pack_into(buffer, at, new)
     return int(new - old) << (8 if (at - start) & 1 else 0)
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Final
 
 MODULUS: Final = 1 << 32
+MASK: Final = MODULUS - 1
+"""`n & MASK` is `n % MODULUS` without a division."""
 _HALF: Final = MODULUS // 2
 
 
 def difference(a: int, b: int) -> int:
     """a - b as a signed distance in [-2**31, 2**31)."""
-    return ((a - b + _HALF) & (MODULUS - 1)) - _HALF
+    return ((a - b + _HALF) & MASK) - _HALF
 
 
 def is_after(a: int, b: int) -> bool:

@@ -27,9 +27,9 @@ from testbed.wire.edit import add_to_field
 from testbed.wire.flags import ACK, opens_connection
 from testbed.wire.icmp import quoted_segment
 from testbed.wire.ip import ICMP, ICMPV6, TCP
-from testbed.wire.options import SACK
+from testbed.wire.options import PLAIN_TIMESTAMPS, SACK
 from testbed.wire.packet import INSIDE, OUTSIDE, Packet
-from testbed.wire.sequence import MODULUS
+from testbed.wire.sequence import MASK
 
 _HAS_OPTIONS = 0x60
 
@@ -117,8 +117,8 @@ class SequenceRandomiser(Function):
         buffer, tcp = packet.buffer, packet.transport
         seq, ack = _numbers.unpack_from(buffer, tcp + 4)
         others = flow.shifts[packet.side.other]
-        moved_seq = (seq + flow.shifts[packet.side]) % MODULUS
-        moved_ack = (ack - others) % MODULUS if flags & ACK else ack
+        moved_seq = (seq + flow.shifts[packet.side]) & MASK
+        moved_ack = (ack - others) & MASK if flags & ACK else ack
         _numbers.pack_into(buffer, tcp + 4, moved_seq, moved_ack)
         delta = moved_seq - seq + moved_ack - ack
         if others and buffer[tcp + 12] >= _HAS_OPTIONS:
@@ -127,7 +127,9 @@ class SequenceRandomiser(Function):
 
     def _translate_blocks(self, packet: Packet, shift: int) -> int:
         """What is added to the checksummed words."""
-        delta = 0
+        start, delta = packet.transport + 20, 0
+        if packet.payload == start + 12 and packet.buffer[start : start + 4] == PLAIN_TIMESTAMPS:
+            return 0  # nearly all segments, without a look at each option
         for kind, at, size in packet.walk_options():
             if kind != SACK:
                 continue

@@ -24,6 +24,7 @@ from testbed.wire.flags import ACK, SYN
 from testbed.wire.icmp import Quote
 from testbed.wire.packet import INSIDE, OUTSIDE, Packet
 
+_ANSWERS: Final = SYN | ACK
 _BAD_CHECKSUM: Final = drop("bad-checksum")
 
 
@@ -88,7 +89,7 @@ class Connections:
         """Make a segment of one leg into one of the other."""
         splice = connection.splice
         if packet.side is INSIDE:
-            if packet.flags & (SYN | ACK) == SYN | ACK:
+            if packet.buffer[packet.transport + 13] & _ANSWERS == _ANSWERS:
                 return self._server_answers(connection, packet)
             splice.to_client(packet)
             self._table.saw(connection, packet)

@@ -19,12 +19,11 @@ import msgspec
 
 from testbed.wire.options import HandshakeOptions
 from testbed.wire.packet import Packet
-from testbed.wire.sequence import MODULUS
+from testbed.wire.sequence import MASK, MODULUS
 
 _PERIOD: Final = 60.0  # seconds for which all cookies for the same SYN are the same
 _PERIODS: Final = 2  # a cookie is good in the one in which it was made and in the next
 LIFETIME: Final = _PERIODS * _PERIOD  # the longest that one may take to come back
-_MASK: Final = MODULUS - 1
 # From above: the number of the period, as far as it fits, a signature, the data.
 _COUNT_AT: Final = 24
 _COUNTS: Final = MODULUS >> _COUNT_AT
@@ -79,7 +78,7 @@ class SynCookies:
             stamp |= _STAMP_SACK if asked.sack else 0
         signature = self._signature(packet.key, packet.seq, count, data)
         content = count << _COUNT_AT | signature << _SIGNATURE_AT | data
-        isn = (content + self._disguise(packet.key)) & _MASK
+        isn = (content + self._disguise(packet.key)) & MASK
         clock = _clock_of(count) | stamp
         client = _remembered(packet.version, data, clock, asked.timestamps)
         return Cookie(isn, clock, packet.seq, client)
@@ -90,14 +89,14 @@ class SynCookies:
         Without payload the segment may also be a probe of the window or of an idle connection,
         whose sequence number is one less (RFC 9293 sections 3.8.4 and 3.8.6.1).
         """
-        found = self._read(packet, (packet.seq - 1) & _MASK)
+        found = self._read(packet, (packet.seq - 1) & MASK)
         if found == "invalid" and packet.payload == packet.end:
             return self._read(packet, packet.seq)
         return found
 
     def _read(self, packet: Packet, client_isn: int) -> Cookie | str:
-        isn = (packet.ack - 1) & _MASK
-        content = (isn - self._disguise(packet.key)) & _MASK
+        isn = (packet.ack - 1) & MASK
+        content = (isn - self._disguise(packet.key)) & MASK
         data = content & _DATA
         age = (self._count() - (content >> _COUNT_AT)) % _COUNTS
         count = self._count() - age
@@ -136,7 +135,7 @@ def _clock_of(count: int) -> int:
     It stands still for a period: a second answer to the same SYN must not look newer, because the
     client would take what the server sends then for old (RFC 7323 section 5.3).
     """
-    return int(count * _PERIOD * 1000) & _MASK & ~_STAMP_BITS
+    return int(count * _PERIOD * 1000) & MASK & ~_STAMP_BITS
 
 
 def _remembered(

@@ -23,9 +23,8 @@ from testbed.wire.options import (
     HandshakeOptions,
 )
 from testbed.wire.packet import Packet
-from testbed.wire.sequence import MODULUS
+from testbed.wire.sequence import MASK, MODULUS
 
-_MASK: Final = MODULUS - 1
 _LARGEST_WINDOW: Final = 0xFFFF
 _NO_OPTIONS: Final = 0x50  # the data offset byte of a header of 20 bytes
 _TIMESTAMPS_ONLY: Final = 0x80
@@ -80,11 +79,11 @@ class Splice:
         self._room = agreed_mss
         self.cuts = offered_mss > agreed_mss
 
-    def to_client(self, packet: Packet) -> int:
-        """Translate a segment of the server in place; its flags."""
+    def to_client(self, packet: Packet) -> None:
+        """Translate a segment of the server in place."""
         buffer, tcp = packet.buffer, packet.transport
         seq, ack, offset, flags, window, checksum = _fields.unpack_from(buffer, tcp + 4)
-        moved = (seq + self.shift) & _MASK
+        moved = (seq + self.shift) & MASK
         delta = moved - seq
         if self._scale_down and not flags & SYN:
             scaled = _scaled(window, self._scale_down)
@@ -96,15 +95,14 @@ class Splice:
                 delta += add_to_field(buffer, at + 2, self._clock_shift, tcp)
         checksum = adjusted(checksum, delta)
         _fields.pack_into(buffer, tcp + 4, moved, ack, offset, flags, window, checksum)
-        return int(flags)
 
-    def to_server(self, packet: Packet) -> int:
-        """Translate a segment of the client in place; its flags."""
+    def to_server(self, packet: Packet) -> None:
+        """Translate a segment of the client in place."""
         buffer, tcp = packet.buffer, packet.transport
         seq, ack, offset, flags, window, checksum = _fields.unpack_from(buffer, tcp + 4)
         delta = 0
         if flags & ACK:
-            moved = (ack - self.shift) & _MASK
+            moved = (ack - self.shift) & MASK
             delta = moved - ack
             ack = moved
         if self._scale_up and not flags & SYN:
@@ -115,7 +113,6 @@ class Splice:
             delta += self._options_to_server(packet, offset, flags)
         checksum = adjusted(checksum, delta)
         _fields.pack_into(buffer, tcp + 4, seq, ack, offset, flags, window, checksum)
-        return int(flags)
 
     def _timestamps_at(self, packet: Packet, offset: int) -> int:
         """Where the timestamps option is; 0 where there is none."""
@@ -173,7 +170,7 @@ def _piece(packet: Packet, start: int, end: int) -> bytearray:
     """The headers of `packet` with the part `buffer[start:end]` of its payload."""
     piece = packet.buffer[: packet.payload] + packet.buffer[start:end]
     tcp = packet.transport
-    _u32.pack_into(piece, tcp + 4, (packet.seq + start - packet.payload) & _MASK)
+    _u32.pack_into(piece, tcp + 4, (packet.seq + start - packet.payload) & MASK)
     if end < packet.end:
         piece[tcp + 13] &= ~(FIN | PSH)
     if piece[tcp + 13] & URG:  # the pointer counts from the sequence number
