@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import os
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
 from testbed.errors import KernelError, PrivilegeError, ReadBackError
+from testbed.wording import suggestion
 
 _ROOT = Path("/proc/sys")
 
@@ -79,10 +79,7 @@ def _unknown(name: str) -> KernelError:
     """An error that names the nearest sysctl there is in the same folder."""
     folder = path_of(name).parent
     known = [entry.name for entry in folder.iterdir()] if folder.is_dir() else []
-    near = difflib.get_close_matches(path_of(name).name, known, n=1)
-    prefix = name.rpartition(".")[0]
-    hint = f" Did you mean {prefix}.{near[0]}?" if near else ""
     return KernelError(
         f"There is no sysctl {name} in a network namespace of this kernel "
-        f"({os.uname().release}).{hint}"
+        f"({os.uname().release}){suggestion(path_of(name).name, known) or '.'}"
     )

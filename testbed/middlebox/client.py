@@ -9,8 +9,9 @@ from testbed.errors import LabError
 from testbed.kernel.processes.control import ControlChannel
 from testbed.middlebox import messages
 from testbed.middlebox.counters import BoxCounters, FunctionState
-from testbed.middlebox.registry import function_options, nearest
+from testbed.middlebox.registry import function_options
 from testbed.topology.yaml.options import read_options
+from testbed.wording import suggestion
 
 
 class MiddleboxClient:
@@ -50,8 +51,8 @@ class MiddleboxClient:
         known = self.functions()
         if name not in known:
             raise LabError(
-                f"{self._channel.name} has no function '{name}'{nearest(name, known)}; "
-                f"it has {', '.join(known) or 'none'}"
+                f"{self._channel.name} has no function '{name}'; it has "
+                f"{', '.join(known) or 'none'}{suggestion(name, known)}"
             )
         return FunctionHandle(self, self._channel, name)
 

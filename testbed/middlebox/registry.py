@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 
 from testbed.discovery import discover
 from testbed.errors import LabError
 from testbed.middlebox.function import Function
+from testbed.wording import suggestion
 
 ENTRY_POINTS = "testbed.middlebox_functions"
 
@@ -53,16 +53,10 @@ def find(name: str) -> type[Function]:
     known = functions()
     if name not in known:
         raise LabError(
-            f"there is no middlebox function '{name}'{nearest(name, known)}; "
-            f"known are {', '.join(known)}"
+            f"there is no middlebox function '{name}'; known are {', '.join(known)}"
+            f"{suggestion(name, known)}"
         )
     return known[name]
-
-
-def nearest(name: str, known: Mapping[str, Any]) -> str:
-    """`; did you mean 'x'?`, or nothing where no name is near."""
-    close = difflib.get_close_matches(name, known, 1)
-    return f"; did you mean '{close[0]}'?" if close else ""
 
 
 @cache

@@ -5,7 +5,6 @@ Terms and layout are those of Junos, `show services service-sets statistics tcp`
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, Literal, TypeAlias
@@ -13,6 +12,7 @@ from typing import Final, Literal, TypeAlias
 import msgspec
 
 from testbed.errors import LabError
+from testbed.wording import suggestion
 
 StatisticsKind: TypeAlias = Literal["tcp"]
 
@@ -85,8 +85,7 @@ def tcp_statistics(
 def check_kind(kind: str) -> None:
     """Raise LabError unless there are statistics of this kind."""
     if kind not in _KINDS:
-        near = difflib.get_close_matches(kind, _KINDS, 1)
         raise LabError(
-            f"There are no '{kind}' statistics{f'; did you mean {near[0]}?' if near else ''}; "
-            f"there are: {', '.join(_KINDS)}."
+            f"There are no '{kind}' statistics; there are: {', '.join(_KINDS)}"
+            f"{suggestion(kind, _KINDS) or '.'}"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import typing
 from collections.abc import Callable, Mapping
@@ -11,6 +10,7 @@ from typing import Any
 import msgspec
 
 from testbed.errors import ScenarioError
+from testbed.wording import suggestion
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -30,11 +30,11 @@ class Parameter(msgspec.Struct, frozen=True):
         try:
             return msgspec.convert(value, self.type, strict=False)
         except msgspec.ValidationError:
-            near = difflib.get_close_matches(str(value), map(str, self.choices), n=1)
-            possible = ", ".join(map(str, self.choices)) or getattr(self.type, "__name__", "text")
+            choices = list(map(str, self.choices))
+            possible = ", ".join(choices) or getattr(self.type, "__name__", "text")
             raise ScenarioError(
-                f"The parameter {self.name} cannot be '{value}'; it takes: {possible}."
-                f"{f' Did you mean {near[0]}?' if near else ''}"
+                f"The parameter {self.name} cannot be '{value}'; it takes: {possible}"
+                f"{suggestion(str(value), choices) or '.'}"
             ) from None
 
 
@@ -55,11 +55,9 @@ def parse_assignments(
     values: dict[str, tuple[Any, ...]] = {}
     for name, text in given.items():
         if name not in known:
-            near = difflib.get_close_matches(name, known, n=1)
             raise ScenarioError(
                 f"The scenario {scenario} has no parameter '{name}'"
-                f"{f'; did you mean {near[0]}?' if near else '.'} "
-                f"It has: {', '.join(known) or 'none'}."
+                f"{suggestion(name, known) or '.'} It has: {', '.join(known) or 'none'}."
             )
         values[name] = tuple(known[name].parse(part) for part in text.split(","))
     return values

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
@@ -18,6 +17,7 @@ from testbed.scenarios.parameters import Parameter, parameters_of
 from testbed.scenarios.presentation import Presentation
 from testbed.scenarios.result import Result
 from testbed.topology.model import Topology
+from testbed.wording import suggestion
 
 ENTRY_POINTS = "testbed.scenarios"
 
@@ -154,9 +154,8 @@ def find(target: str) -> tuple[Scenario, Topology]:
         chosen = known[target]
         return chosen, load(topology_path(chosen.topology))
     if not Path(target).suffix and not Path(target).exists():
-        near = difflib.get_close_matches(target, known, n=1)
         raise ScenarioError(
-            f"There is no scenario '{target}'{f'; did you mean {near[0]}?' if near else '.'} "
+            f"There is no scenario '{target}'{suggestion(target, known) or '.'} "
             f"There are: {', '.join(sorted(known))}. A topology file works too."
         )
     topology = load(target)
@@ -166,10 +165,9 @@ def find(target: str) -> tuple[Scenario, Topology]:
             f"`scenario:` with one of: {', '.join(sorted(known))}."
         )
     if topology.scenario not in known:
-        near = difflib.get_close_matches(topology.scenario, known, n=1)
         raise ScenarioError(
             f"{target} names the scenario '{topology.scenario}', which does not exist"
-            f"{f'; did you mean {near[0]}?' if near else '.'}"
+            f"{suggestion(topology.scenario, known) or '.'}"
         )
     return known[topology.scenario], topology
 

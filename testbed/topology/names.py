@@ -11,8 +11,8 @@ from collections.abc import Iterable
 from typing import Final, TypeAlias
 
 from testbed.errors import InvalidValue
-from testbed.topology.wording import quote, suggestion
 from testbed.wire.flags import FLAGS
+from testbed.wording import quote, suggestion
 
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address

@@ -24,7 +24,7 @@ from typing import Final
 
 from testbed.errors import InvalidValue
 from testbed.topology.model import BitsPerSecond, Probability, QueueLimit, Seconds
-from testbed.topology.wording import quote, suggestion
+from testbed.wording import quote, suggestion
 
 _NUMBER: Final = r"(?:[0-9]{1,15}(?:\.[0-9]{1,15})?|\.[0-9]{1,15})"
 _ZERO: Final = r"(?:0{1,15}(?:\.0{1,15})?|\.0{1,15})"

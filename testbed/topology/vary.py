@@ -9,7 +9,7 @@ import msgspec
 from testbed.errors import TopologyError
 from testbed.topology.model import FunctionSpec, Impairments, Link, Node, Topology
 from testbed.topology.names import unknown_node
-from testbed.topology.wording import join, suggestion
+from testbed.wording import join, suggestion
 
 _IMPAIRMENTS = frozenset(field.name for field in msgspec.structs.fields(Impairments))
 

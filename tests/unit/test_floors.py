@@ -28,6 +28,7 @@ FLOORS = (
     "topology",
     "wire",
     "discovery",
+    "wording",
     "errors",
     "lazy",
 )
@@ -44,7 +45,6 @@ TOPOLOGY_ROOMS = (
     "names",
     "units",
     "problems",
-    "wording",
     "model",
 )
 PURE = {"topology", "wire", "trace", "report"}

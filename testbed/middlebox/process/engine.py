@@ -21,9 +21,10 @@ from testbed.middlebox import messages
 from testbed.middlebox.counters import BoxCounters, FunctionState
 from testbed.middlebox.process.output import Output
 from testbed.middlebox.process.pipeline import Pipeline
-from testbed.middlebox.registry import find, nearest
+from testbed.middlebox.registry import find
 from testbed.middlebox.timers import Timers
 from testbed.wire.packet import Side
+from testbed.wording import suggestion
 
 _BATCH: Final = 64
 
@@ -145,9 +146,9 @@ class Engine:
         pipeline.note("command-queued", f"for {function}")
         if function not in pipeline.functions:
             raise ValueError(
-                f"{self._name} has no function '{function}'"
-                f"{nearest(function, pipeline.functions)}; "
-                f"it has {', '.join(pipeline.functions) or 'none'}"
+                f"{self._name} has no function '{function}'; it has "
+                f"{', '.join(pipeline.functions) or 'none'}"
+                f"{suggestion(function, pipeline.functions)}"
             )
         return pipeline
 

@@ -11,7 +11,7 @@ import msgspec
 from testbed.topology.impairments.declared import DECLARED
 from testbed.topology.model import Impairments, Link, ScheduledChange
 from testbed.topology.problems import Path, Problem
-from testbed.topology.wording import join, quote
+from testbed.wording import join, quote
 
 
 def impairment_problems(path: Path, link: Link) -> Iterator[Problem]:

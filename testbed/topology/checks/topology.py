@@ -32,7 +32,7 @@ from testbed.topology.values.scalars import (
     WINDOW,
 )
 from testbed.topology.values.shapes import Scalar
-from testbed.topology.wording import join, quote, suggestion
+from testbed.wording import join, quote, suggestion
 
 MAX_NODES: Final = 5000
 MAX_LINKS: Final = 10_000

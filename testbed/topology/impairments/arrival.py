@@ -24,7 +24,7 @@ from testbed.topology.problems import Path, Problem
 from testbed.topology.values import scalars
 from testbed.topology.values.scalars import NUMBER, PROBABILITY
 from testbed.topology.values.shapes import Either, Items, Key, Record, Variants
-from testbed.topology.wording import join, quote
+from testbed.wording import join, quote
 
 _COUNTS: Final = ("packet", "data_segment", "retransmission", "flags")
 

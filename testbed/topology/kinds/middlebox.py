@@ -8,7 +8,7 @@ from testbed.topology.kinds.kind import NodeKind
 from testbed.topology.kinds.registry import node_kind
 from testbed.topology.model import Node
 from testbed.topology.problems import Problem
-from testbed.topology.wording import join, quote, suggestion
+from testbed.wording import join, quote, suggestion
 
 
 @node_kind("middlebox")

@@ -22,7 +22,7 @@ from testbed.topology.planning.aggregate import aggregate, build_trie
 from testbed.topology.planning.plan_model import PlannedRoute
 from testbed.topology.planning.routing import Graph, NextHop
 from testbed.topology.problems import Path, Problem
-from testbed.topology.wording import join, quote
+from testbed.wording import join, quote
 
 DEFAULT: Final = {family: Prefix(0, 0, BITS[family]) for family in FAMILIES}
 

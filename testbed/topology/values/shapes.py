@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 from testbed.errors import InvalidValue
-from testbed.topology.wording import join, quote, suggestion
+from testbed.wording import join, quote, suggestion
 
 
 @dataclass(frozen=True)

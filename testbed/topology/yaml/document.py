@@ -16,7 +16,7 @@ from typing import Any, Final, TypeAlias
 import yaml
 
 from testbed.errors import InvalidValue, TopologyError
-from testbed.topology.wording import quote
+from testbed.wording import quote
 
 MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 24

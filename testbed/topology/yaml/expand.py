@@ -25,10 +25,10 @@ from testbed.topology.model import (
 )
 from testbed.topology.problems import Path, Problem
 from testbed.topology.values.files import read_bounded
-from testbed.topology.wording import quote
 from testbed.topology.yaml.impairments import TraceFolder, fields_of
 from testbed.topology.yaml.options import FunctionOptions, read_options
 from testbed.topology.yaml.reading import INVALID
+from testbed.wording import quote
 
 _MAX_RULESET = 1 << 20
 _METRICS = tuple(field.name for field in msgspec.structs.fields(RouteMetrics))

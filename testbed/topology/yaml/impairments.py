@@ -14,9 +14,9 @@ from testbed.topology.model import Impairments, RateTrace
 from testbed.topology.problems import Problem
 from testbed.topology.values.files import read_bounded
 from testbed.topology.values.rate_trace import parse_rate_trace
-from testbed.topology.wording import join, suggestion
 from testbed.topology.yaml.document import tree_of
 from testbed.topology.yaml.reading import INVALID, read
+from testbed.wording import join, suggestion
 
 MAX_TRACE_BYTES: Final = 32 << 20
 _BY_NAME: Final[Mapping[str, Impairment]] = {one.name: one for one in DECLARED}

@@ -21,7 +21,7 @@ from testbed.errors import InvalidValue
 from testbed.topology import units
 from testbed.topology.problems import Path, Problem
 from testbed.topology.values.shapes import described
-from testbed.topology.wording import join, quote, suggestion
+from testbed.wording import join, quote, suggestion
 
 FunctionOptions = Mapping[str, type[msgspec.Struct]]
 

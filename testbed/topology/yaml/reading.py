@@ -22,8 +22,8 @@ from testbed.topology.values.shapes import (
     Variants,
     described,
 )
-from testbed.topology.wording import join, quote, suggestion
 from testbed.topology.yaml.document import MappingNode, ScalarNode, SequenceNode, TreeNode, plain
+from testbed.wording import join, quote, suggestion
 
 
 class Invalid:

@@ -40,7 +40,7 @@ def test_what_is_there_already_is_not_missing(tree):
 @pytest.mark.parametrize(
     ("name", "hint"),
     [
-        ("net.ipv4.tcp_sakc", r"Did you mean net\.ipv4\.tcp_sack\?"),
+        ("net.ipv4.tcp_sakc", r"did you mean 'tcp_sack'\?"),
         ("net.ipv4.tcp_sack.more", "There is no sysctl"),
         ("net.ipv9.nothing", "There is no sysctl"),
         ("net.ipv4", "sysctl net.ipv4"),
