@@ -6,22 +6,29 @@ Every door leads through here: `testbed.load`, `loads`, `Lab`, the command line,
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
 
 import msgspec
 
+from testbed.errors import TopologyError
 from testbed.middlebox.registry import function_options
 from testbed.topology.model import FunctionSpec, Topology
 from testbed.topology.problems import Problem, refuse
 from testbed.topology.yaml import load as yaml_load
 from testbed.topology.yaml.options import read_options
+from testbed.wording import suggestion
+
+_FOLDER = Path("topologies")
 
 
-def load(path: str | os.PathLike[str]) -> Topology:
-    """The topology in a YAML file.
+def load(source: str | os.PathLike[str]) -> Topology:
+    """The topology in a YAML file, given by its path or name (see `topology_path`).
 
     Raises TopologyError with one line for every fault: file, line, key, expected and got.
     """
-    return yaml_load.load(path, functions=function_options())
+    return yaml_load.load(topology_path(source), functions=function_options())
 
 
 def loads(text: str, source: str = "<string>") -> Topology:
@@ -57,3 +64,59 @@ def checked(topology: Topology) -> Topology:
     if problems:
         raise refuse(map(str, problems))
     return msgspec.structs.replace(topology, nodes=nodes)
+
+
+def find_topology(
+    source: str | os.PathLike[str], folders: Sequence[Path] = (Path(),)
+) -> Path | None:
+    """The file that is meant by the path or the name of a topology.
+
+    A name has no folder and no suffix: `docomo` is `topologies/docomo.yaml` of the first folder,
+    or else the topology of that name that comes with testbed.
+
+    folders: where relative paths start from, the first that has the file.
+    None for a name of no topology; a path is the caller's to open, whether it exists or not.
+    """
+    path = Path(source)
+    paths = [folder / path for folder in folders]
+    found = next((one for one in paths if one.is_file()), None)
+    if found is None and _is_name(path):
+        return _data_file(f"{path}.yaml", folders[0])
+    return found or paths[0]
+
+
+def topology_path(source: str | os.PathLike[str], folders: Sequence[Path] = (Path(),)) -> Path:
+    """What `find_topology` finds. Raises TopologyError for a name of no topology."""
+    path = find_topology(source, folders)
+    if path is None:
+        places = _data_folders(folders[0])
+        known = sorted({file.stem for place in places for file in place.glob("*.yaml")})
+        raise TopologyError(
+            [
+                f"There is no topology '{source}' in {' or '.join(map(str, places))}"
+                f"{suggestion(str(source), known)}"
+            ]
+        )
+    return path
+
+
+def ruleset_path(name: str) -> Path:
+    """The file of a ruleset for nftables, of this folder or of testbed. Raises TopologyError."""
+    path = _data_file(f"rulesets/{name}.nft", Path())
+    if path is None:
+        places = " or ".join(map(str, _data_folders(Path())))
+        raise TopologyError([f"There is no ruleset 'rulesets/{name}.nft' in {places}"])
+    return path
+
+
+def _is_name(path: Path) -> bool:
+    return path.name == str(path) and not path.suffix
+
+
+def _data_folders(folder: Path) -> tuple[Path, Path]:
+    return folder / _FOLDER, Path(str(resources.files("testbed"))) / _FOLDER
+
+
+def _data_file(file: str, folder: Path) -> Path | None:
+    paths = (place / file for place in _data_folders(folder))
+    return next((path for path in paths if path.is_file()), None)

@@ -80,7 +80,7 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers",
-        "topology(source): the topology (a path, a name in topologies/, or a Topology) that the "
+        "topology(source): the topology (a path, a name, or a Topology) that the "
         "`lab` fixture builds",
     )
     # The option would swallow the path of a test that follows it.
@@ -148,16 +148,11 @@ def _plan(request: pytest.FixtureRequest) -> Plan:
 def _find(request: pytest.FixtureRequest, source: object) -> Path:
     """The file that a marker means, from pytest's root directory or from the test's own."""
     from testbed.errors import LabError
+    from testbed.loading import topology_path
 
     if not isinstance(source, str | Path):
         raise LabError(f"A topology is a path, a name or a Topology, not {source!r}.")
-    root = request.config.rootpath
-    places = [root / source, request.path.parent / source, root / "topologies" / f"{source}.yaml"]
-    tried = list(dict.fromkeys(places))
-    for path in tried:
-        if path.is_file():
-            return path
-    raise LabError(f"There is no topology '{source}': {', '.join(map(str, tried))} do not exist.")
+    return topology_path(source, (request.config.rootpath, request.path.parent))
 
 
 def _skip_unless_possible(config: pytest.Config, plan: Plan) -> None:

@@ -85,9 +85,6 @@ def schema(
 
 def _plan(path: Path) -> Plan:
     from testbed.loading import load
-    from testbed.scenarios.registry import topology_path
     from testbed.topology.planning.plan import plan
 
-    if not path.suffix and path.name == str(path) and not path.exists():
-        path = topology_path(path.name)
     return plan(load(path))

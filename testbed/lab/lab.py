@@ -39,9 +39,11 @@ def keeps_files(topology: Topology) -> bool:
 class Lab:
     """A running topology, for use in a `with` or `async with` block.
 
-    topology: a `Topology`, a `Plan`, or the path of a YAML file. captures: the directory for
-    pcap files and logs of fates (made when missing); without one, they are files without names
-    that vanish with the lab. Schedules of links begin when all is ready. Everything a lab makes
+    topology: a `Topology`, a `Plan`, or the path or name of a YAML file.
+    captures: the directory for pcap files and logs of fates (made when missing); without one,
+    they are files without names that vanish with the lab.
+
+    Schedules of links begin when all is ready. Everything a lab makes
     belongs to this process and ends with the block, or with the process, however it dies.
 
     Raises a `TestbedError` that says what to do when the topology cannot be built here; nothing

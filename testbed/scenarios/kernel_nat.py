@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from testbed.scenarios.registry import ruleset_path
+from testbed.loading import ruleset_path
 from testbed.topology.model import KernelFunctions, Ruleset, Topology
 from testbed.topology.vary import with_node
 
@@ -20,8 +20,8 @@ def with_kernel_nat(
 ) -> Topology:
     """The topology with the middlebox `node` made a router with the ruleset called `rules`.
 
-    Its interfaces keep their names and addresses. Raises `ScenarioError` where there is no such
-    ruleset, TopologyError where there is no such node.
+    Its interfaces keep their names and addresses. Raises TopologyError where there is no such
+    ruleset or node.
     """
     path = ruleset_path(rules)
     ruleset = Ruleset(str(path), path.read_text(encoding="utf-8"))

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from importlib import resources
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeVar
 
 from testbed.discovery import discover
 from testbed.errors import ScenarioError
-from testbed.loading import load
+from testbed.loading import find_topology, load
 from testbed.scenarios.judgement import Judgement, Measurements
 from testbed.scenarios.parameters import Parameter, parameters_of
 from testbed.scenarios.presentation import Presentation
@@ -145,18 +144,18 @@ def scenarios() -> dict[str, Scenario]:
 
 
 def find(target: str) -> tuple[Scenario, Topology]:
-    """The scenario of a name, or the one that a topology file names, with its topology.
+    """The scenario of a name, or the one that a topology names, with its topology.
 
     Raises `ScenarioError` with the nearest name, and what loading the topology raises.
     """
     known = scenarios()
     if target in known:
         chosen = known[target]
-        return chosen, load(topology_path(chosen.topology))
-    if not Path(target).suffix and not Path(target).exists():
+        return chosen, load(chosen.topology)
+    if find_topology(target) is None:
         raise ScenarioError(
             f"There is no scenario '{target}'{suggestion(target, known) or '.'} "
-            f"There are: {', '.join(sorted(known))}. A topology file works too."
+            f"There are: {', '.join(sorted(known))}. A topology works too, by its file or name."
         )
     topology = load(target)
     if topology.scenario is None:
@@ -170,28 +169,3 @@ def find(target: str) -> tuple[Scenario, Topology]:
             f"{suggestion(topology.scenario, known) or '.'}"
         )
     return known[topology.scenario], topology
-
-
-def topology_folders() -> tuple[Path, ...]:
-    """Where topologies are looked for: in the current folder, then in this package."""
-    return Path("topologies"), Path(str(resources.files("testbed"))) / "topologies"
-
-
-def topology_path(name: str) -> Path:
-    """The file of a topology that comes with testbed. Raises `ScenarioError`."""
-    return _data_path("topology", f"{name}.yaml")
-
-
-def ruleset_path(name: str) -> Path:
-    """The file of a ruleset for nftables that comes with testbed. Raises `ScenarioError`."""
-    return _data_path("ruleset", f"rulesets/{name}.nft")
-
-
-def _data_path(kind: str, file: str) -> Path:
-    for folder in topology_folders():
-        path = folder / file
-        if path.is_file():
-            return path
-    raise ScenarioError(
-        f"There is no {kind} '{file}' in {', '.join(map(str, topology_folders()))}."
-    )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from types import SimpleNamespace
+
 import msgspec
 import pytest
 
-from testbed import Lab, TestbedError, load, loads
+from testbed import Lab, TestbedError, load, loads, pytest_plugin
 from testbed.cli.topologies import _plan
 from testbed.loading import checked
+from testbed.scenarios import registry
 from testbed.topology import FunctionSpec, Topology, plan, with_function
 from testbed.topology.yaml import load as yaml_load
 
@@ -63,3 +67,40 @@ def test_numbers_from_python_are_in_base_units_and_from_yaml_need_a_unit():
 def test_checking_twice_changes_nothing():
     once = checked(from_python("2s"))
     assert msgspec.structs.asdict(checked(once)) == msgspec.structs.asdict(once)
+
+
+def marked(source):
+    """The plan of a test in the current folder that is marked with `source`."""
+    root = Path.cwd()
+    config = SimpleNamespace(rootpath=root)
+    node = SimpleNamespace(get_closest_marker=lambda _: None)
+    request = SimpleNamespace(param=source, config=config, node=node, path=root / "test_it.py")
+    return pytest_plugin._plan(request)
+
+
+NAMING_DOORS = {
+    "load": load,
+    "Lab": lambda source: Lab(source).topology,
+    "check and plan": lambda source: _plan(Path(source)).topology,
+    "run": lambda source: registry.find(source)[1],
+    "pytest": lambda source: marked(source).topology,
+}
+
+
+@pytest.mark.parametrize("source", ["docomo", "mine", "topologies/mine.yaml", "here.yaml"])
+@pytest.mark.parametrize("door", NAMING_DOORS)
+def test_a_name_and_a_path_mean_the_same_through_every_door(door, source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "topologies").mkdir()
+    for path in ("topologies/mine.yaml", "here.yaml"):
+        (tmp_path / path).write_text(
+            f"name: {Path(path).stem}\nscenario: docomo\nnodes: {{a: {{}}}}\n"
+        )
+    assert NAMING_DOORS[door](source).name == Path(source).stem
+
+
+@pytest.mark.parametrize("door", NAMING_DOORS)
+def test_an_unknown_name_is_told_with_the_nearest_through_every_door(door, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(TestbedError, match=r"There is no .* 'docomoo'.*did you mean 'docomo'"):
+        NAMING_DOORS[door]("docomoo")

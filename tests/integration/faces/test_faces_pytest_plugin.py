@@ -222,7 +222,7 @@ def test_number(lab): pass
     text = result.stdout.str()
     assert "Traceback" not in text and "pytest_plugin.py" not in text
     assert "needs to know its topology" in text
-    assert "no topology 'pear'" in text and "topologies/pear.yaml" in text
+    assert "no topology 'pear'" in text and "did you mean 'pair'" in text
     assert "bad.yaml:2: nodes.a.kind" in text
     assert "not 3" in text
 

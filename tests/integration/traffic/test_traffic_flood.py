@@ -11,8 +11,6 @@ import pytest
 from testbed.errors import LabError
 from testbed.kernel.processes.userns import needed
 from testbed.lab import Lab
-from testbed.scenarios.registry import topology_path
-from testbed.topology.yaml.load import load
 from testbed.traffic import SynFlood
 from testbed.wire.flags import SYN
 
@@ -21,7 +19,7 @@ pytestmark = pytest.mark.skipif(needed(), reason="building labs needs privileges
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
-    with Lab(load(topology_path("pair"))) as running:
+    with Lab("pair") as running:
         yield running
 
 
