@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from testbed.discovery import discover
@@ -30,38 +30,45 @@ Present = Callable[[Result, Topology, Path], Presentation]
 RunFunction = TypeVar("RunFunction", bound=Run)
 
 
-class Scenario:
-    """One experiment: a function of an `Experiment` and typed parameters.
+@dataclass(frozen=True, eq=False)
+class Settings:
+    """What the decorator `scenario` is told.
 
-    The attributes are those of the decorator `scenario`, and:
+    name: what `testbed run` calls it.
+    topology: the name of its topology file, without the suffix.
+    grid: the values of the parameters that are varied; their product is the matrix of cells.
+    judge: from parameters and measurements to a `Judgement`.
+    extra: cells beside the matrix; parameters that are not named have their defaults.
+    repeat: how often each cell is run.
+    present: what is shown beside the table; None for nothing.
+    columns: headings of parameters and measurements in the table, in order; empty for all.
+    labels: words for the values of a parameter.
+    """
+
+    name: str
+    _: KW_ONLY
+    topology: str
+    grid: Mapping[str, Sequence[Any]]
+    judge: Judge
+    extra: Sequence[Mapping[str, Any]] = ()
+    repeat: int = 1
+    present: Present | None = None
+    columns: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, Mapping[Any, str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Scenario(Settings):
+    """One experiment: a function of an `Experiment` and typed parameters, with its settings.
+
     parameters: the typed parameters of the function, by name.
     """
 
-    def __init__(
-        self,
-        name: str,
-        function: Run,
-        *,
-        topology: str,
-        grid: Mapping[str, Sequence[Any]],
-        judge: Judge,
-        extra: Sequence[Mapping[str, Any]] = (),
-        repeat: int = 1,
-        present: Present | None = None,
-        columns: Mapping[str, str] = MappingProxyType({}),
-        labels: Mapping[str, Mapping[Any, str]] = MappingProxyType({}),
-    ) -> None:
-        self.name = name
-        self.function = function
-        self.topology = topology
-        self.grid = grid
-        self.judge = judge
-        self.extra = extra
-        self.repeat = repeat
-        self.present = present
-        self.columns = columns
-        self.labels = labels
-        self.parameters: dict[str, Parameter] = parameters_of(function)
+    function: Run = field(kw_only=True)
+    parameters: dict[str, Parameter] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "parameters", parameters_of(self.function))
 
     def __repr__(self) -> str:
         return f"<Scenario {self.name}({', '.join(self.parameters)})>"
@@ -88,47 +95,13 @@ class Scenario:
         return [cell for number, cell in enumerate(cells) if cell not in cells[:number]]
 
 
-def scenario(
-    name: str,
-    *,
-    topology: str,
-    grid: Mapping[str, Sequence[Any]],
-    judge: Judge,
-    extra: Sequence[Mapping[str, Any]] = (),
-    repeat: int = 1,
-    present: Present | None = None,
-    columns: Mapping[str, str] = MappingProxyType({}),
-    labels: Mapping[str, Mapping[Any, str]] = MappingProxyType({}),
-) -> Callable[[RunFunction], RunFunction]:
-    """Register the decorated function as a scenario.
+class scenario(Settings):  # noqa: N801  (a decorator)
+    """Register the decorated function as a scenario with these settings."""
 
-    name: what `testbed run` calls it.
-    topology: the name of its topology file, without the suffix.
-    grid: the values of the parameters that are varied; their product is the matrix of cells.
-    judge: from parameters and measurements to a `Judgement`.
-    extra: cells beside the matrix; parameters that are not named have their defaults.
-    repeat: how often each cell is run.
-    present: what is shown beside the table; None for nothing.
-    columns: headings of parameters and measurements in the table, in order; empty for all.
-    labels: words for the values of a parameter.
-    """
-
-    def register(function: RunFunction) -> RunFunction:
-        function.scenario = Scenario(  # type: ignore[attr-defined]
-            name,
-            function,
-            topology=topology,
-            grid=grid,
-            judge=judge,
-            extra=extra,
-            repeat=repeat,
-            present=present,
-            columns=columns,
-            labels=labels,
-        )
+    def __call__(self, function: RunFunction) -> RunFunction:
+        made = Scenario(**vars(self), function=function)
+        function.scenario = made  # type: ignore[attr-defined]
         return function
-
-    return register
 
 
 def scenarios() -> dict[str, Scenario]:

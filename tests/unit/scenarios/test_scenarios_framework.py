@@ -52,7 +52,7 @@ def good_when_sweet(parameters, measured) -> Judgement:
 
 def make(**settings) -> Scenario:
     defaults = {"topology": "pair", "grid": {"taste": ("sweet", "sour")}, "judge": good_when_sweet}
-    return Scenario("flavours", flavours, **{**defaults, **settings})
+    return Scenario("flavours", function=flavours, **{**defaults, **settings})
 
 
 class TestParameters:
