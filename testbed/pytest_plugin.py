@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from testbed.kernel.clock import USUAL_SEED
+
 if TYPE_CHECKING:
     from testbed.doctor.findings import Feature, Finding
     from testbed.lab import Lab
@@ -54,7 +56,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "`testbed kernel build`: exact times, the same packets in every run.",
     )
     group.addoption(
-        _SEED, type=int, default=1, metavar="N", help="The seed of all that is random there."
+        _SEED,
+        type=int,
+        default=USUAL_SEED,
+        metavar="N",
+        help="The seed of all that is random there.",
     )
     group.addoption(
         _PATIENCE,

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from testbed.errors import KernelError
+from testbed.kernel.clock import USUAL_SEED
 
 if TYPE_CHECKING:
     from testbed.kernel.clock import ClockName
     from testbed.kernel.uml.kernels import Bootable
 
 HOST, UML = "host", "uml"
-USUAL_SEED = 1
 _OPTIONS = ("--kernel", "--clock", "--seed")
 _FILE_OPTIONS = ("--out", "-o", "--svg", "--write")
 #: These commands ask for a kernel and a clock themselves, or need none.

@@ -17,9 +17,6 @@ from testbed.errors import ScenarioError
 if TYPE_CHECKING:
     from testbed.scenarios.runner import Outcome, Progress
 
-#: Where several kernels are compared they are a parameter: -p kernel=6.1,6.12.
-KERNEL_PARAMETER = "kernel"
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
@@ -71,14 +68,15 @@ def run(
 ) -> None:
     """Run a scenario over its matrix; exit status 1 when the matrix does not come out."""
     from testbed.scenarios import registry
+    from testbed.scenarios.parameters import KERNEL
     from testbed.scenarios.show import render
 
     choice = context.obj.overridden_by(Choice(kernel, clock, seed))
     scenario, _ = registry.find(target)
     given = _assignments(parameters or [])
     versions = []
-    if KERNEL_PARAMETER in given and KERNEL_PARAMETER not in scenario.parameters:
-        versions = given.pop(KERNEL_PARAMETER).split(",")
+    if KERNEL in given and KERNEL not in scenario.parameters:
+        versions = given.pop(KERNEL).split(",")
     with _progress(scenario.name) as progress:
         outcome = _run(
             target,
@@ -114,17 +112,17 @@ def _run(
     """Run the scenario here, or in the kernels and at the pace that are chosen."""
     from testbed.kernel.processes import userns
     from testbed.scenarios import registry, runner
-    from testbed.scenarios.elsewhere import Place, run_elsewhere
+    from testbed.scenarios.elsewhere import Execution, run_elsewhere
     from testbed.scenarios.result import Asked
 
     if kernels or (jobs or 1) > 1:
         if jobs is None:
             jobs = len(os.sched_getaffinity(0)) if choice.clock == "virtual" else 1
-        place = Place(
+        execution = Execution(
             clock=choice.clock_name, kernels=kernels, seed=choice.seed_in_force, jobs=jobs
         )
         return run_elsewhere(
-            target, place, parameters=parameters, repeat=repeat, out=out, progress=progress
+            target, execution, parameters=parameters, repeat=repeat, out=out, progress=progress
         )
     scenario, topology = registry.find(target)
     userns.enter_if_needed()

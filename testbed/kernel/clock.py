@@ -10,9 +10,12 @@ from __future__ import annotations
 import time
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 ClockName = Literal["real", "virtual"]
+
+#: The seed of a virtual clock for which none is given.
+USUAL_SEED: Final = 1
 
 _SOURCE = Path("/sys/devices/system/clocksource/clocksource0/current_clocksource")
 _TIME_TRAVEL = "time-travel-clock"

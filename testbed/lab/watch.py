@@ -9,17 +9,17 @@ from collections.abc import Callable
 
 from testbed.kernel.processes.process import Process
 
-_CHORE_SECONDS = 1.0
+_POLL_SECONDS = 1.0
 
 
 class Watch:
     """A thread that sleeps until a watched process ends, then calls back, once for each.
 
-    chore: what the thread does every second, for what no event tells of.
+    poll: called every second and after each event, to check what no event tells of.
     """
 
-    def __init__(self, chore: Callable[[], None]) -> None:
-        self._chore = chore
+    def __init__(self, poll: Callable[[], None]) -> None:
+        self._poll = poll
         self._selector = selectors.DefaultSelector()
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._selector.register(self._wake, selectors.EVENT_READ)
@@ -50,7 +50,7 @@ class Watch:
 
     def _run(self) -> None:
         while True:
-            for key, _ in self._selector.select(_CHORE_SECONDS):
+            for key, _ in self._selector.select(_POLL_SECONDS):
                 if key.fd == self._wake:
                     return
                 with self._lock:
@@ -60,7 +60,7 @@ class Watch:
                     ended = self._drop(key.fd) if mine else None
                 if ended is not None:
                     ended()
-            self._chore()
+            self._poll()
 
     def close(self) -> None:
         """Watch no more: whatever ends from now on ends as intended."""

@@ -19,25 +19,27 @@ from typing import Any, Final
 
 import msgspec
 
-from testbed.kernel.clock import ClockName
+from testbed.kernel.clock import USUAL_SEED, ClockName
 from testbed.scenarios import registry
+from testbed.scenarios.parameters import KERNEL
 from testbed.scenarios.portion import Found, Portion, read_answer
 from testbed.scenarios.result import Asked, RunRecord
-from testbed.scenarios.runner import Outcome, Progress, Series, conclude, fresh_folder, prepare
-from testbed.scenarios.seeds import USUAL_SEED, derived
+from testbed.scenarios.runner import Outcome, Progress, Series, finish, fresh_folder, prepare
+from testbed.scenarios.seeds import derived
 
-#: The parameter that stands for the kernel where several are compared.
-KERNEL: Final = "kernel"
 _RUNS_OF_A_BOOT: Final = 6
 _PATIENCE: Final = 600  # seconds of silence, by the clock of this machine
-_KEPT_WORDS: Final = 4000
+_KEPT_ERRORS: Final = 4000
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
-    """Where a series runs.
+class Execution(msgspec.Struct, frozen=True, kw_only=True):
+    """How a series is run.
 
+    clock: the clock of the kernels.
     kernels: names of built kernels by what the user calls them, "" for Debian's; empty for this
-    machine's own. seed: see `Asked`. jobs: how many portions are run at a time.
+        machine's own.
+    seed: see `Asked`.
+    jobs: how many portions are run at a time.
     """
 
     clock: ClockName
@@ -48,7 +50,7 @@ class Place(msgspec.Struct, frozen=True, kw_only=True):
 
 def run_elsewhere(
     target: str,
-    place: Place,
+    execution: Execution,
     *,
     parameters: Mapping[str, str],
     repeat: int | None = None,
@@ -67,68 +69,69 @@ def run_elsewhere(
         target=target,
         parameters=dict(parameters),
         repeat=series.times,
-        clock=place.clock,
-        kernels=place.kernels,
-        seed=place.seed,
+        clock=execution.clock,
+        kernels=execution.kernels,
+        seed=execution.seed,
     )
-    with tempfile.TemporaryDirectory(prefix=".portions-", dir=folder) as workshop:
-        tasks = list(_tasks(target, series, place, folder, Path(workshop)))
-        found = _Pool(place.jobs, sum(len(one.portion.jobs) for one in tasks), progress).run(tasks)
-    several = len(place.kernels) > 1
+    with tempfile.TemporaryDirectory(prefix=".portions-", dir=folder) as scratch:
+        tasks = list(_tasks(target, series, execution, folder, Path(scratch)))
+        count = sum(len(one.portion.jobs) for one in tasks)
+        found = _Pool(execution.jobs, count, progress).run(tasks)
+    several = len(execution.kernels) > 1
     runs = [
         _with_kernel(task.kernel, record) if several else record
         for task, one in zip(tasks, found, strict=True)
         for record in one.runs
     ]
     if several:
-        cells = [_named(kernel, cell) for kernel in place.kernels for cell in series.cells]
+        cells = [_named(kernel, cell) for kernel in execution.kernels for cell in series.cells]
         series = msgspec.structs.replace(series, cells=cells)
-    return conclude(series, runs, found[0].environment, folder, asked)
+    return finish(series, runs, found[0].environment, folder, asked)
 
 
 class _Task(msgspec.Struct, frozen=True):
-    """A portion, its file, what the user calls its kernel, and the words before its command."""
+    """A portion, its file, what the user calls its kernel, and what boots that kernel."""
 
     portion: Portion
     file: Path
     kernel: str
-    words: list[str]
+    boot_command: list[str]
 
 
 def _tasks(
-    target: str, series: Series, place: Place, folder: Path, workshop: Path
+    target: str, series: Series, execution: Execution, folder: Path, scratch: Path
 ) -> Iterator[_Task]:
     jobs = series.jobs
-    share = -(-len(jobs) // place.jobs)
-    size = _RUNS_OF_A_BOOT if place.clock == "virtual" else share
-    for place_number, kernel in enumerate(place.kernels or ("",)):
+    share = -(-len(jobs) // execution.jobs)
+    size = _RUNS_OF_A_BOOT if execution.clock == "virtual" else share
+    for kernel_number, kernel in enumerate(execution.kernels or ("",)):
         for start in range(0, len(jobs), size):
-            name = f"{place_number}-{start}"
+            name = f"{kernel_number}-{start}"
             own = jobs[start : start + size]
             portion = Portion(
                 target=target,
                 jobs=[
                     msgspec.structs.replace(
-                        job, number=job.number + place_number * len(series.cells)
+                        job, number=job.number + kernel_number * len(series.cells)
                     )
                     for job in own
                 ],
-                seed=place.seed,
+                seed=execution.seed,
                 folder=str(folder.resolve()),
-                answer=str(workshop.resolve() / f"{name}.answer"),
+                answer=str(scratch.resolve() / f"{name}.answer"),
             )
-            file = workshop / f"{name}.json"
+            file = scratch / f"{name}.json"
             file.write_bytes(msgspec.json.encode(portion))
-            yield _Task(portion, file, kernel, _words(place, kernel, folder, start))
+            yield _Task(portion, file, kernel, _boot_command(execution, kernel, folder, start))
 
 
-def _words(place: Place, kernel: str, folder: Path, start: int) -> list[str]:
-    if not place.kernels:
+def _boot_command(execution: Execution, kernel: str, folder: Path, start: int) -> list[str]:
+    if not execution.kernels:
         return []
-    name = place.kernels[kernel]
-    seed = derived(USUAL_SEED if place.seed is None else place.seed, "boot", start)
+    name = execution.kernels[kernel]
+    seed = derived(USUAL_SEED if execution.seed is None else execution.seed, "boot", start)
     return [
-        *(sys.executable, "-m", "testbed.kernel.uml", "--clock", place.clock),
+        *(sys.executable, "-m", "testbed.kernel.uml", "--clock", execution.clock),
         *(("--kernel", name) if name else ()),
         *("--seed", str(seed), "--patience", str(_PATIENCE), "--plain", "-w", str(folder), "--"),
     ]
@@ -166,12 +169,12 @@ class _Pool:
     def _run_one(self, task: _Task) -> Found:
         processor = self._processors.get()
         command = [sys.executable, "-P", "-m", "testbed.scenarios.portion", str(task.file)]
-        words = list(task.words)
-        if words:
-            words[-1:-1] = ["--cpu", str(processor)]
+        boot_command = list(task.boot_command)
+        if boot_command:
+            boot_command[-1:-1] = ["--cpu", str(processor)]
         with tempfile.TemporaryFile("w+") as errors:
             with subprocess.Popen(
-                [*words, *command],
+                [*boot_command, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -180,16 +183,16 @@ class _Pool:
                 self._running.add(process)
                 assert process.stdout is not None
                 for line in process.stdout:
-                    self._tell(line.strip())
+                    self._report(line.strip())
             self._running.discard(process)
             errors.seek(0)
-            said = errors.read()[-_KEPT_WORDS:]
+            error_text = errors.read()[-_KEPT_ERRORS:]
         self._processors.put(processor)
-        return read_answer(task.portion, process.returncode, said)
+        return read_answer(task.portion, process.returncode, error_text)
 
-    def _tell(self, what: str) -> None:
+    def _report(self, line: str) -> None:
         if self._progress is not None:
-            self._progress(self._begun, self._runs, what)
+            self._progress(self._begun, self._runs, line)
         self._begun += 1
 
     def _end(self) -> None:

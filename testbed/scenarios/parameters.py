@@ -5,12 +5,15 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from testbed.errors import ScenarioError
 from testbed.wording import suggestion
+
+#: The parameter that stands for the kernel where several are compared.
+KERNEL: Final = "kernel"
 
 
 class Parameter(msgspec.Struct, frozen=True):

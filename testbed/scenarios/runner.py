@@ -103,7 +103,7 @@ def run(
     series = prepare(scenario, topology, parameters, repeat)
     folder = fresh_folder(out, scenario.name)
     runs, environment = carry_out(series, series.jobs, seed, folder, progress)
-    return conclude(series, runs, environment, folder, asked)
+    return finish(series, runs, environment, folder, asked)
 
 
 def carry_out(
@@ -131,7 +131,7 @@ def carry_out(
     return runs, environment
 
 
-def conclude(
+def finish(
     series: Series,
     runs: list[RunRecord],
     environment: Environment | None,

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import hashlib
 
-#: The seed of those who give none.
-USUAL_SEED = 1
-
 
 def derived(seed: int, *purpose: str | int) -> int:
     """A number from 0 to 2^53 - 1, the same for the same seed and purpose wherever it is asked."""

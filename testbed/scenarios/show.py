@@ -9,6 +9,7 @@ from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from testbed.scenarios.parameters import KERNEL
 from testbed.scenarios.registry import Scenario
 from testbed.scenarios.result import Cell, Result
 from testbed.scenarios.runner import Outcome
@@ -43,8 +44,8 @@ def matrix(scenario: Scenario, outcome: Outcome) -> Table:
         title_justify="left",
         title_style="bold",
     )
-    if "kernel" in cells[0].parameters:
-        headings = {"kernel": "kernel", **headings}
+    if KERNEL in cells[0].parameters:
+        headings = {KERNEL: "kernel", **headings}
     for name, heading in headings.items():
         table.add_column(heading, justify="right" if name in cells[0].medians else "left")
     table.add_column("verdict")

@@ -30,7 +30,7 @@ from typing import get_args
 import msgspec
 
 from testbed.errors import KernelError
-from testbed.kernel.clock import ClockName
+from testbed.kernel.clock import USUAL_SEED, ClockName
 from testbed.kernel.uml import init as uml_init
 from testbed.kernel.uml.kernels import Bootable, choose_kernel, debian_kernel
 
@@ -277,7 +277,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("-w", action="append", default=[], metavar="FOLDER", help="write through")
     parser.add_argument("--kernel", metavar="VERSION", help="a kernel of `testbed kernel build`")
     parser.add_argument("--clock", choices=get_args(ClockName), default="real")
-    parser.add_argument("--seed", type=int, default=1, help="of everything, by the virtual clock")
+    parser.add_argument(
+        "--seed", type=int, default=USUAL_SEED, help="of everything, by the virtual clock"
+    )
     parser.add_argument("--patience", type=float, metavar="S", help="end it after silence")
     parser.add_argument("--cpu", type=int, metavar="N", help="the processor that it runs on")
     parser.add_argument("--plain", action="store_true", help="the same environment for everybody")
