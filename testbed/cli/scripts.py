@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command(
         "exec",
-        epilog=example("testbed exec --clock virtual examples/coexistence.py"),
+        epilog=example("testbed exec --clock virtual examples/first_lab.py"),
         context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     )(execute)
 
