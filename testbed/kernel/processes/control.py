@@ -22,6 +22,7 @@ from testbed.errors import LabError, ProcessDied
 from testbed.kernel.processes.owner import Owner
 
 _LENGTH = struct.Struct("!I")
+_SHOWN = 200  # bytes of a faulty message
 _MAX_FDS = 64
 _MAX_MESSAGE = 64 << 20
 
@@ -221,7 +222,14 @@ class ControlServer:
 
     def _message(self, payload: bytes, fds: list[int]) -> Message:
         self._fds, self._named = fds, set()
-        message: Message = self._decode(payload)
+        try:
+            message: Message = self._decode(payload)
+        except msgspec.ValidationError as fault:
+            known = ", ".join(sorted(str(kind.__struct_config__.tag) for kind in self._handlers))
+            raise ValueError(
+                f"this is no message that is answered here: {payload[:_SHOWN]!r} ({fault}); "
+                f"answered are {known}"
+            ) from None
         if len(self._named) != len(fds):
             raise ValueError(
                 f"a message that names {len(self._named)} descriptors came with {len(fds)}"
