@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -125,6 +126,13 @@ def test_every_folder_and_module_has_a_floor():
         if path.suffix == ".py" or (path / "__init__.py").exists()
     }
     assert found - {"__init__"} == {*FLOORS, *FACES} - {"faces"}
+
+
+def test_the_page_about_the_design_lists_the_floors_in_order():
+    page = (ROOT.parent / "docs" / "design.md").read_text()
+    listed = page.split("## Floors")[1].split("```")[1].strip().splitlines()
+    assert [line.split()[0].removesuffix("/").removesuffix(".py") for line in listed] == [*FLOORS]
+    assert set(re.findall(r"(\w+)(?:/|\.py)", listed[0])) == FACES
 
 
 def test_every_room_of_the_topology_is_listed():
