@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import pytest
@@ -75,7 +76,7 @@ def marked(source):
     config = SimpleNamespace(rootpath=root)
     node = SimpleNamespace(get_closest_marker=lambda _: None)
     request = SimpleNamespace(param=source, config=config, node=node, path=root / "test_it.py")
-    return pytest_plugin._plan(request)
+    return pytest_plugin._plan(cast(pytest.FixtureRequest, request))
 
 
 NAMING_DOORS = {
