@@ -72,7 +72,7 @@ test-latest: ## the unit tests with the newest packages that pyproject.toml allo
 
 coverage: $(VENV)/.dev ## how much of testbed/ its unit tests execute
 	@rm -rf build/coverage && mkdir -p build/coverage
-	$(BIN)/coverage run -m pytest -n 2 tests/unit
+	$(BIN)/coverage run -m pytest -n 2 --timeout 1200 tests/unit
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
 
