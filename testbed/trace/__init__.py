@@ -12,14 +12,14 @@ from testbed.trace.match import (
     match_connections,
     match_segments,
 )
-from testbed.trace.pcap import CaptureFile, Interface
-from testbed.trace.reader import Capture, Trace, read_trace
+from testbed.trace.pcap import CaptureFile, CaptureInterface
+from testbed.trace.reader import CaptureSource, Trace, read_trace
 from testbed.trace.segments import Endpoint, Flow, Segment
 from testbed.wire.options import Options
 from testbed.wire.sequence import difference
 
 __all__ = [
-    "Capture",
+    "CaptureSource",
     "CaptureFile",
     "Clock",
     "Connection",
@@ -33,7 +33,7 @@ __all__ = [
     "Followed",
     "Handshake",
     "HandshakeRtt",
-    "Interface",
+    "CaptureInterface",
     "Journey",
     "Options",
     "Passage",

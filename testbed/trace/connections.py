@@ -84,9 +84,6 @@ class Connection:
         back, outward = self._isns
         return directions_of(self.segments, self.outward, outward, back)
 
-    def direction_of(self, segment: Segment) -> Direction:
-        return self.by_initiator if self.is_outward(segment) else self.by_responder
-
     def relative_seq(self, segment: Segment) -> int:
         """Sequence number from the sender's SYN on (the SYN is 0), modulo 2^32."""
         return segment.seq - self._isn(self.is_outward(segment)) & 0xFFFF_FFFF

@@ -51,7 +51,7 @@ class Malformed(Exception):
     """A packet whose headers contradict each other."""
 
 
-class Cut(Exception):
+class CutOff(Exception):
     """A packet of which the snap length has cut the headers."""
 
 
@@ -59,7 +59,7 @@ def locate_tcp(data: Buffer, link: int, start: int, end: int, wire: int) -> Loca
     """Find the TCP header of the frame `data[start:end]` that had `wire` bytes on the wire.
 
     A name for a packet that is not TCP ("UDP", "later fragment"), beginning with `UNREAD` where
-    it may hold TCP in what is not known here. Raises Malformed or Cut.
+    it may hold TCP in what is not known here. Raises Malformed or CutOff.
     """
     if link == ETHERNET and end - start >= _PLAIN_SIZE:
         found = _plain(data, start, end)
@@ -119,10 +119,10 @@ class _Walk:
 
     def short(self) -> Exception:
         """What it means that something is missing at the end."""
-        return Cut() if self.end < self.wire_end else Malformed()
+        return CutOff() if self.end < self.wire_end else Malformed()
 
     def need(self, at: int) -> None:
-        """All before `at` is there. Raises Malformed or Cut."""
+        """All before `at` is there. Raises Malformed or CutOff."""
         if at > self.end:
             raise self.short()
         self.layers += 1

@@ -48,7 +48,7 @@ _STATISTICS_DROPS = (5, 7)  # by the interface, by the operating system
 _UNKNOWN_DROPS = 0xFFFF  # in an obsolete packet block
 
 
-class Interface(msgspec.Struct, frozen=True):
+class CaptureInterface(msgspec.Struct, frozen=True):
     """Where frames were captured: link type, snap length in bytes (0: unlimited), time unit."""
 
     link_type: int
@@ -80,7 +80,7 @@ class CaptureFile:
         read = read_source(source)
         self.path = path = read.path
         self.data = read.data
-        self.interfaces: list[Interface] = []
+        self.interfaces: list[CaptureInterface] = []
         self.truncated = False
         self._damage = ""
         self._unpacked_badly = read.damage
@@ -166,7 +166,7 @@ class CaptureFile:
         if major != 2:
             self._damaged(4, f"expected pcap version 2.4, found {major}.{minor}")
         link &= 0xFFFF  # the upper bits tell the length of a frame check sequence
-        self.interfaces.append(Interface(link, snap_length, NANOSECONDS // tick))
+        self.interfaces.append(CaptureInterface(link, snap_length, NANOSECONDS // tick))
         return snap_length, link
 
     # -- pcapng ----------------------------------------------------------------------------
@@ -181,7 +181,7 @@ class CaptureFile:
         data = self.data
         size = len(data)
         order: _ByteOrder = "<"
-        section: list[Interface] = []
+        section: list[CaptureInterface] = []
         offset = 0
         time = 0
         while size - offset >= 12:
@@ -212,7 +212,7 @@ class CaptureFile:
         self.truncated = offset < size and not self._unpacked_badly
 
     def _packet(
-        self, section: list[Interface], order: _ByteOrder, kind: int, offset: int, end: int
+        self, section: list[CaptureInterface], order: _ByteOrder, kind: int, offset: int, end: int
     ) -> Frame:
         """An enhanced packet block, or an obsolete packet block."""
         if end - offset < 32:
@@ -271,14 +271,16 @@ class CaptureFile:
             self._damaged(offset + 12, "expected pcapng version 1")
         return order
 
-    def _interface(self, section: list[Interface], index: int, offset: int) -> Interface:
+    def _interface(
+        self, section: list[CaptureInterface], index: int, offset: int
+    ) -> CaptureInterface:
         if index >= len(section):
             self._damaged(
                 offset, f"a packet of interface {index}, but only {len(section)} are described"
             )
         return section[index]
 
-    def _describe(self, order: _ByteOrder, offset: int, end: int) -> Interface:
+    def _describe(self, order: _ByteOrder, offset: int, end: int) -> CaptureInterface:
         """An interface description block."""
         if end - offset < 20:
             self._damaged(offset, "an interface description without link type and snap length")
@@ -292,7 +294,7 @@ class CaptureFile:
                 time_offset = struct.unpack(f"{order}q", value)[0]
             elif code == _OPTION_NAME:
                 name = value.decode("utf-8", "replace")
-        return Interface(link_type, snap_length, ticks, time_offset, name)
+        return CaptureInterface(link_type, snap_length, ticks, time_offset, name)
 
     def _options(self, order: _ByteOrder, offset: int, end: int) -> Iterator[tuple[int, bytes]]:
         """(code, value) of each option; stops where the list ends or a length does not fit."""
@@ -304,7 +306,7 @@ class CaptureFile:
             offset += 4 + (length + 3 & ~3)
 
     def _simple_packet(
-        self, section: list[Interface], order: _ByteOrder, offset: int, end: int, time: int
+        self, section: list[CaptureInterface], order: _ByteOrder, offset: int, end: int, time: int
     ) -> Frame:
         """A simple packet block has no time stamp: it gets that of the packet before it."""
         interface = self._interface(section, 0, offset)
@@ -317,7 +319,7 @@ class CaptureFile:
         return time, interface.link_type, start, start + captured, wire, index
 
 
-def _time(interface: Interface, ticks: int) -> int:
+def _time(interface: CaptureInterface, ticks: int) -> int:
     """`ticks` of the interface's clock as ns since the epoch."""
     unit = interface.ticks_per_second
     if unit == NANOSECONDS:

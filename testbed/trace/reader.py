@@ -14,8 +14,8 @@ import msgspec
 
 from testbed.trace.connections import Connection, connection_of
 from testbed.trace.grouping import Group, Tracks, new_track, put_strays_back
-from testbed.trace.headers import Cut, Malformed, locate_tcp
-from testbed.trace.pcap import CaptureFile, Interface
+from testbed.trace.headers import CutOff, Malformed, locate_tcp
+from testbed.trace.pcap import CaptureFile, CaptureInterface
 from testbed.trace.protocols import UNREAD
 from testbed.trace.segments import Segment
 from testbed.trace.source import Buffer
@@ -33,14 +33,14 @@ _USUAL_DISORDER = 1_000_000  # ns
 _CONTROL = FIN | SYN | RST
 
 
-class Capture(msgspec.Struct, frozen=True):
+class CaptureSource(msgspec.Struct, frozen=True):
     """What a capture file says about itself.
 
     lost: packets that, by the file's own counters, were not captured for want of room.
     """
 
     format: str
-    interfaces: tuple[Interface, ...]
+    interfaces: tuple[CaptureInterface, ...]
     lost: int = 0
 
 
@@ -64,7 +64,7 @@ class Trace:
     """
 
     path: Path
-    capture: Capture
+    capture: CaptureSource
     segments: tuple[Segment, ...]
     connections: tuple[Connection, ...]
     start: int | None
@@ -109,7 +109,7 @@ def read_trace(source: str | os.PathLike[str] | BinaryIO, *, ignore_copies: bool
     )
     trace = Trace(
         path=file.path,
-        capture=Capture(file.format, tuple(file.interfaces), file.lost),
+        capture=CaptureSource(file.format, tuple(file.interfaces), file.lost),
         segments=tuple(reading.segments),
         connections=connections,
         start=reading.start,
@@ -236,7 +236,7 @@ class _Reading:
         except Malformed:
             self.malformed += 1
             return
-        except Cut:
+        except CutOff:
             self.cut += 1
             return
         if isinstance(located, str):

@@ -26,10 +26,10 @@ FACES = {
         with_function with_function_if with_link with_node
     """,
     "testbed.trace": """
-        Capture CaptureFile Clock Connection ConnectionPair Crossing Direction End Endpoint Fate
-        Flow Followed Handshake HandshakeRtt Interface Journey Options Passage Segment Stop Trace
-        Vantage compare_clocks difference follow match_connections match_segments read_fates
-        read_trace
+        CaptureFile CaptureInterface CaptureSource Clock Connection ConnectionPair Crossing
+        Direction End Endpoint Fate Flow Followed Handshake HandshakeRtt Journey Options
+        Passage Segment Stop Trace Vantage compare_clocks difference follow
+        match_connections match_segments read_fates read_trace
     """,
     "testbed.traffic": """
         AfterSilence Exchange Responder Sample Service Stream SynFlood Transfer exchange
