@@ -33,14 +33,21 @@ class RandomEarlyDetection:
     """RED (Floyd and Jacobson 1993, sections 4 and 7; net/sched/sch_red.c), without `gentle`."""
 
     def __init__(self, red: Red, limit: float, generator: random.Random) -> None:
-        """limit: of the queue, in bytes; the thresholds are taken from it where not given."""
+        """limit: see `change`."""
+        self._random = generator.random
+        self._average = 0.0
+        self._since = 0
+        self.change(red, limit)
+
+    def change(self, red: Red, limit: float) -> None:
+        """Take other parameters and keep the average.
+
+        limit: of the queue, in bytes; the thresholds are taken from it where not given.
+        """
         self._minimum = limit / 12 if red.minimum is None else red.minimum
         self._maximum = limit / 4 if red.maximum is None else red.maximum
         self._probability = red.probability
         self._weight = red.weight
-        self._random = generator.random
-        self._average = 0.0
-        self._since = 0
 
     def condemns_arrival(self, now: Nanoseconds, queued: int, idle: float) -> bool:
         if idle:
@@ -73,13 +80,17 @@ class ControlledDelay:
     (MAXPACKET), is no standing queue."""
 
     def __init__(self, codel: Codel) -> None:
-        self._target = round(codel.target * SECOND)
-        self._interval = round(codel.interval * SECOND)
+        self.change(codel)
         self._above_until: Nanoseconds | None = None
         self._dropping = False
         self._drop_next: Nanoseconds = 0
         self._count = 0
         self._last_count = 0
+
+    def change(self, codel: Codel) -> None:
+        """Take other parameters and keep the state (net/sched/sch_codel.c, codel_change)."""
+        self._target = round(codel.target * SECOND)
+        self._interval = round(codel.interval * SECOND)
 
     def condemns_arrival(self, now: Nanoseconds, queued: int, idle: float) -> bool:
         return False

@@ -12,7 +12,7 @@ from testbed.emulator.elements.ecn import marked
 from testbed.emulator.elements.element import Element, Surroundings, element
 from testbed.emulator.elements.service import ConstantRate, Service, TracedRate, Unlimited
 from testbed.kernel.timer import NEVER, Nanoseconds
-from testbed.topology.model import Codel, Impairments, Queue, QueueLimit, RateTrace, Red
+from testbed.topology.model import Codel, Impairments, KernelAqm, Queue, QueueLimit, RateTrace, Red
 
 _FULL_FRAME = 1514
 
@@ -64,11 +64,9 @@ class Bottleneck(Element):
         self._set_service(impairments, now)
         rate = self._mean_rate = self._rate if self._trace is None else _mean_rate(self._trace)
         queue = impairments.queue
-        limits = limits_of(queue.limit, rate, round_trip)
-        if limits != (self._max_packets, self._max_bytes) or queue.aqm != self._queue.aqm:
-            self._discipline = self._new_discipline(queue, *limits)
-        self._max_packets, self._max_bytes = limits
+        self._max_packets, self._max_bytes = limits_of(queue.limit, rate, round_trip)
         self._queue = queue
+        self._set_discipline(queue.aqm)
 
     def _set_service(self, impairments: Impairments, now: Nanoseconds) -> None:
         rate, trace, overhead = impairments.rate, impairments.rate_trace, impairments.overhead
@@ -86,17 +84,20 @@ class Bottleneck(Element):
             self._service = Unlimited()
             self._free_at = min(self._free_at, now)
 
-    def _new_discipline(
-        self, queue: Queue, max_packets: float, max_bytes: float
-    ) -> Discipline | None:
-        match queue.aqm:
-            case Red() as red:
-                limit = min(max_bytes, max_packets * _FULL_FRAME)
-                return RandomEarlyDetection(red, limit, self._generator)
-            case Codel() as codel:
-                return ControlledDelay(codel)
+    def _set_discipline(self, aqm: Codel | Red | KernelAqm | None) -> None:
+        """A discipline of the same kind keeps its state."""
+        limit = min(self._max_bytes, self._max_packets * _FULL_FRAME)
+        match aqm, self._discipline:
+            case Red() as red, RandomEarlyDetection() as present:
+                present.change(red, limit)
+            case Red() as red, _:
+                self._discipline = RandomEarlyDetection(red, limit, self._generator)
+            case Codel() as codel, ControlledDelay() as present:
+                present.change(codel)
+            case Codel() as codel, _:
+                self._discipline = ControlledDelay(codel)
             case _:
-                return None
+                self._discipline = None
 
     def settings(self) -> dict[str, Any]:
         return {

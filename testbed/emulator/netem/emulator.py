@@ -150,7 +150,7 @@ class NetemEmulator:
             state.await_carriers(netlink, wanted)
 
     def set(self, name: str, direction: DirectionName, impairments: Impairments) -> None:
-        """See `Emulator`. What waits in a queue whose discipline is replaced is dropped."""
+        """See `Emulator`. What waits is dropped with a discipline replaced, or a changed red."""
         _refuse(impairments)
         with self._lock:
             link = self._link(name)

@@ -78,8 +78,9 @@ class QdiscState(msgspec.Struct, frozen=True, kw_only=True):
 def put(index: int, qdisc: Qdisc, *, behind: bool = False) -> Request:
     """Give an interface a qdisc at its root, or one behind that.
 
-    One of the same kind that is there is changed and keeps its packets. One of another kind is
-    replaced behind the root, and drops its packets; at the root it must not be there.
+    One of the same kind that is there is changed and keeps its packets, except that red drops
+    them (__red_change) and tbf fills its bucket (tbf_change). One of another kind is replaced
+    behind the root, and drops its packets; at the root it must not be there.
     """
     handle, parent = (_BEHIND[qdisc.kind], _ROOT_CLASS) if behind else (_ROOT, _TC_H_ROOT)
     body = (

@@ -101,6 +101,39 @@ def test_red_forgets_an_overload_whatever_sets_the_rate(line, overload):
     assert busy.dropped("aqm") == dropped
 
 
+@pytest.mark.parametrize("aqm", [Codel(), Red(weight=0.002)])
+@pytest.mark.parametrize(
+    "limit", [QueueLimit(0.5, "seconds"), QueueLimit(2, "bdp"), QueueLimit(330, "packets")]
+)
+def test_a_discipline_remembers_across_changes_of_rate_and_delay(line, aqm, limit):
+    def drops(*, changing: bool) -> int:
+        busy = line(Impairments(), round_trip=0.25)
+        for number in range(6000):
+            now = number * MS * 5 // 6  # 1.2 times what the link carries
+            if number % 60 == 0:
+                share = 1.01 if changing and number % 120 else 1.0
+                busy.round_trip = 0.25 * share
+                busy.set(Impairments(rate=RATE * share, queue=Queue(limit=limit, aqm=aqm)), now)
+            busy.send(FRAME, now)
+            busy.arrivals(now)
+        return busy.dropped("aqm")
+
+    steady = drops(changing=False)
+    assert steady > 100
+    assert drops(changing=True) == pytest.approx(steady, rel=0.15)
+
+
+def test_red_takes_thresholds_from_the_limit_in_force(line):
+    busy = line(Impairments(rate=1e5, queue=Queue(limit=LARGE, aqm=Red(weight=1.0))))
+    for _ in range(50):
+        busy.send(FRAME, 0)
+    assert busy.dropped("aqm") == 0
+    small = Queue(limit=QueueLimit(60_000, "bytes"), aqm=Red(weight=1.0))
+    busy.set(Impairments(rate=1e5, queue=small), 0)
+    busy.send(FRAME, 0)
+    assert busy.dropped("aqm") == 1
+
+
 def test_codel_drops_ever_more_often_until_the_load_is_gone(line):
     busy, _ = overloaded(line, Queue(limit=LARGE, aqm=Codel()), load=1.1, seconds=5)
     _, unmanaged = overloaded(line, Queue(limit=LARGE), load=1.1, seconds=5)
