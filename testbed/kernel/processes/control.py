@@ -174,7 +174,13 @@ class ControlChannel:
         return msgspec.json.decode(reply.value, type=answer)
 
     def close(self) -> None:
-        """Hang up: the child sees end of file and ends itself."""
+        """Hang up: the child sees end of file and ends itself.
+
+        Closing alone would tell the child nothing while a fork of this process has a copy of the
+        socket. In a fork, only that copy is closed.
+        """
+        if self._owner.is_here and self._sock.fileno() >= 0:
+            self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
 
 

@@ -132,6 +132,27 @@ def test_a_message_that_does_not_fit_its_descriptors_is_refused(served, named):
     assert open_files() == before
 
 
+def test_hanging_up_reaches_the_helper_though_a_copy_of_the_socket_lives_on():
+    ours, theirs = socket.socketpair()
+    server = ControlServer(theirs.detach(), {Refuse: refuse, Length: length})
+    with ours.dup():  # as a fork has it
+        channel = ControlChannel(ours, "the helper")
+        channel.close()
+        channel.close()
+        server._sock.settimeout(20)
+        assert not server.serve_one()
+    server._sock.close()
+
+
+def test_a_fork_that_closes_its_copy_does_not_hang_up(served):
+    pid = os.fork()
+    if pid == 0:
+        served.close()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    assert served.request(Add(1, 2), int) == 3
+
+
 def test_requests_from_many_threads_get_their_own_answers(served):
     wrong = []
 
