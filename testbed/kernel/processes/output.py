@@ -17,14 +17,14 @@ _KEPT_IN_MEMORY = 64 << 10
 class OutputFile:
     """A file for a program to write to: it never blocks the program, however much that writes.
 
-    Of a stream longer than `most` bytes the end is kept, by `trim`.
+    Of a stream longer than `most` bytes the end is told. The file itself is longer until `trim`.
     """
 
     def __init__(self, most: int = MOST_KEPT) -> None:
         with tempfile.TemporaryFile() as file:
             self._fd = os.dup(file.fileno())
         self._most = most
-        self._lost = 0
+        self._size = 0
         self._end = b""
         self._close = weakref.finalize(self, os.close, self._fd)
 
@@ -34,31 +34,32 @@ class OutputFile:
     @property
     def lost(self) -> int:
         """Bytes from the beginning that are not kept."""
-        return self._lost
+        if not self._close.alive:
+            return self._size - len(self._end)
+        return max(0, self._written - self._most)
+
+    @property
+    def _written(self) -> int:
+        return os.fstat(self._fd).st_size
 
     def close(self) -> None:
         """Keep no more than the last 64 KiB, in memory."""
         if self._close.alive:
-            size = os.fstat(self._fd).st_size
+            self._size = self._written
             self._end = self.read(_KEPT_IN_MEMORY)
-            self._lost = size - len(self._end)
             self._close()
 
     def trim(self) -> None:
         """Give the room back of all but the last `most` bytes."""
-        if not self._close.alive:
-            return
-        end = (os.fstat(self._fd).st_size - self._most) // _BLOCK * _BLOCK
-        if end > self._lost:
-            punch_hole(self._fd, 0, end)
-            self._lost = end
+        if self._close.alive and self.lost:
+            punch_hole(self._fd, 0, self.lost)
 
     def read(self, most: int | None = None) -> bytes:
         """What is kept, or the last `most` bytes of it."""
         if not self._close.alive:
             return self._end if most is None else self._end[-most:]
-        size = os.fstat(self._fd).st_size
-        start = self._lost if most is None else max(self._lost, size - most)
+        size = self._written
+        start = max(0, size - (self._most if most is None else min(most, self._most)))
         chunks = []
         while start < size and (chunk := os.pread(self._fd, min(_BLOCK, size - start), start)):
             chunks.append(chunk)
@@ -67,5 +68,6 @@ class OutputFile:
 
     def text(self, most: int | None = None) -> str:
         """What is kept, as text; its first line tells of bytes that are not."""
-        told = f"[the first {self._lost} bytes are not kept]\n" if self._lost and not most else ""
+        lost = self.lost
+        told = f"[the first {lost} bytes are not kept]\n" if lost and not most else ""
         return told + self.read(most).decode(errors="replace")

@@ -105,6 +105,7 @@ class Process:
                 self.argv, None, "", self.said_last(), f"still running after {timeout:g} s"
             )
         status = self.popen.wait()
+        self.trim_output()
         self._on_end(self)
         return status
 
@@ -140,7 +141,6 @@ class Process:
             self.kill()
         status = self.wait()
         self.release()
-        self.trim_output()
         lost = any(one is not None and one.lost for one in (self._stdout, self._stderr))
         reason = ""
         if late:

@@ -90,17 +90,29 @@ def test_of_a_long_output_the_end_is_kept_and_it_is_told(node, monkeypatch):
     monkeypatch.setattr(output.OutputFile.__init__, "__defaults__", (4 << 20,))
     script = "yes 0123456 | head -c 20000000; echo last; echo ready >&$TESTBED_READY_FD; sleep 60"
     process = node.start(["bash", "-c", script], ready_fd=True, timeout=LONG)
+    first, _, rest = process.stdout_text().partition("\n")
+    assert first == f"[the first {20_000_005 - (4 << 20)} bytes are not kept]"
+    assert rest.endswith("0123456\nlast\n")
+    assert len(rest) == 4 << 20
     deadline = time.monotonic() + LONG
-    while not process.stdout_text().startswith("["):
+    while room_of(process) > 5 << 20:  # while it runs, once a second
         assert time.monotonic() < deadline
         time.sleep(0.1)
-    text = process.stdout_text()
-    first, _, rest = text.partition("\n")
-    assert first.endswith("bytes are not kept]")
-    assert rest.endswith("0123456\nlast\n")
-    assert 4 << 20 <= len(rest) <= 5 << 20
-    assert os.fstat(process._stdout.fileno()).st_blocks * 512 < 6 << 20
+    assert process.stdout_text() == f"{first}\n{rest}"
     process.kill()
+
+
+def room_of(process) -> int:
+    """Bytes on disk that its standard output takes."""
+    return os.fstat(process._stdout.fileno()).st_blocks * 512
+
+
+def test_of_a_program_that_ends_soon_no_more_is_kept(node, monkeypatch):
+    monkeypatch.setattr(output.OutputFile.__init__, "__defaults__", (4 << 20,))
+    process = node.start(["head", "-c", "20000000", "/dev/zero"])
+    assert process.wait(LONG) == 0
+    assert len(process.output()[0]) == 4 << 20
+    assert room_of(process) <= 5 << 20
 
 
 def test_too_long_an_output_of_a_program_that_is_waited_for_is_an_error(node, monkeypatch):
