@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.inet6 import IPv6
@@ -63,14 +65,14 @@ def test_fewer_hops_left_is_the_same_packet_further_on(talk, only):
     assert (connection.handshake_rtt.total, connection.handshake_rtt.doubt) == (40_000_000, "")
 
 
-def test_the_same_packet_on_another_interface_is_a_copy_however_late(talk, read, pcapng):
+def test_the_same_packet_on_another_interface_is_a_copy_after_a_long_way_too(talk, read, pcapng):
     t = transfer(talk)
     file = pcapng()
     file.interface(resolution=9)
     file.interface(resolution=9)
     for interface, late in ((0, 0), (1, 300_000_000)):
-        for time, frame in t.packets:
-            file.packet(time + late, frame, interface=interface)
+        for at, frame in t.packets:
+            file.packet(at + late, frame, interface=interface)
     (connection,) = read(file.data).connections
     assert connection.retransmissions == ()
     assert numbers(connection.by_initiator.forwarded) == [5, 7, 8]
@@ -88,6 +90,62 @@ def test_without_an_identification_time_stamps_tell(read, stamps, copies):
         sent = (*connection.by_initiator.repeated, *connection.by_responder.repeated)
         assert numbers(sent) == copies
         assert numbers(connection.retransmissions) == [2][: 1 - len(copies)]
+
+
+V4 = IP(src="10.0.0.1", dst="10.0.0.2", id=0)
+V4_NUMBERED = IP(src="10.0.0.1", dst="10.0.0.2", id=7)
+V6 = IPv6(src="fd00::1", dst="fd00::2")
+SECOND = 1_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("network", "stamps", "later", "copies"),
+    [
+        (V6, (None, None), SECOND, 0),
+        (V4, (None, None), 60 * SECOND, 0),
+        (V6, (None, None), SECOND // 100, 1),
+        (V6, ((5, 6), (5, 6)), SECOND // 4, 1),
+        (V4, ((5, 6), (5, 6)), SECOND // 4, 1),
+        (V6, ((5, 6), (6, 6)), SECOND // 100, 0),
+        (V6, ((5, 6), (5, 6)), 300 * SECOND, 0),
+        (V4_NUMBERED, (None, None), SECOND, 1),
+        (V4_NUMBERED, (None, None), 300 * SECOND, 0),
+    ],
+)
+def test_what_is_sent_again_over_another_interface_is_no_copy(
+    read, pcapng, network, stamps, later, copies
+):
+    file = pcapng()
+    for interface, (at, stamp) in enumerate(zip((0, later), stamps, strict=True)):
+        file.interface(resolution=9)
+        options = [("Timestamp", stamp)] if stamp else []
+        header = TCP(sport=2, dport=1, seq=5, flags="PA", options=options) / Raw(b"data")
+        macs = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
+        file.packet(at, bytes(Ether(**macs) / network / header), interface=interface)
+    (connection,) = read(file.data).connections
+    assert len(connection.by_initiator.forwarded) == copies
+    assert len(connection.retransmissions) == 1 - copies
+
+
+@pytest.mark.parametrize("kind", ["numbered", "IPv6", "at one time"])
+def test_many_duplicate_acks_cost_in_proportion(read, kind):
+    macs = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
+    network = V6 if kind == "IPv6" else V4_NUMBERED
+    ack = bytearray(bytes(Ether(**macs) / network / TCP(sport=1, dport=2, flags="A", ack=9)))
+
+    def cost(number):
+        packets = []
+        for index in range(number):
+            if network is V4_NUMBERED:
+                ack[18:20] = (index % 65535 + 1).to_bytes(2, "big")
+            packets.append((0 if kind == "at one time" else 4 * index, bytes(ack)))
+        (connection,) = read(packets).connections
+        began = time.process_time()
+        assert sum(len(one.segments) for one in connection.directions) == number
+        return time.process_time() - began
+
+    least = min(cost(1500) for _ in range(3))
+    assert min(cost(6000) for _ in range(3)) < 9 * least
 
 
 def test_copies_can_be_left_out(talk, read, tmp_path):
