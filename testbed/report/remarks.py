@@ -8,6 +8,8 @@ from testbed.report.wording import are, count
 from testbed.trace import Trace
 
 _NAMED = 4
+_YEAR_10000 = 253_402_300_800_000_000_000
+"""In ns since the epoch."""
 
 
 def remarks(trace: Trace) -> Iterator[str]:
@@ -35,11 +37,22 @@ def _about_the_file(trace: Trace) -> Iterator[str]:
     if trace.capture.lost:
         lost = count(trace.capture.lost, "packet")
         yield f"The capture lost {lost}, by its own counters: what seems missing may not be."
+    if trace.start is not None and trace.end is not None and not _can_be(trace.start, trace.end):
+        yield (
+            "Times in this capture are not between the years 1970 and 9999: a time stamp, or the "
+            "unit or offset of time stamps, is damaged. All packets are read; their times may be "
+            "wrong."
+        )
     if trace.back_in_time is not None:
         yield (
             f"Time goes back in this capture at packet {trace.back_in_time}: it was merged, or a "
             "clock was set. Times across that are not to be trusted."
         )
+
+
+def _can_be(start: int, end: int) -> bool:
+    """Whether packets can have been captured from `start` to `end`, ns since the epoch."""
+    return start >= 0 and end < _YEAR_10000
 
 
 def _about_packets(trace: Trace) -> Iterator[str]:

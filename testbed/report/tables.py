@@ -158,11 +158,20 @@ def trace_table(
 
 
 def iso_time(ns: int) -> str:
-    """ns since the epoch as ISO 8601 in UTC, with nanoseconds."""
+    """ns since the epoch as ISO 8601 in UTC, with nanoseconds.
+
+    A year that has not four digits has a sign, as in the expanded representation: `+36812-02-20`.
+    """
     seconds, rest = divmod(ns, 1_000_000_000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09}Z"
+    cycles, within = divmod(seconds, _CALENDAR_CYCLE)
+    moment = datetime.fromtimestamp(within, UTC)
+    year = moment.year + 400 * cycles
+    digits = f"{year:04}" if 0 <= year <= 9999 else f"{year:+05}"
+    return f"{digits}-{moment:%m-%dT%H:%M:%S}.{rest:09}Z"
 
 
+_CALENDAR_CYCLE: Final = 146_097 * 86_400
+"""s in 400 years, after which the Gregorian calendar repeats."""
 _ANY_WIDTH: Final = 10_000
 _WIDE: Final = (
     ("#", True),

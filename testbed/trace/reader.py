@@ -28,7 +28,7 @@ from testbed.wire.ip import IS_FRAGMENT, TCP
 # and ports; sequence, acknowledgment, data offset, flags, window.
 _COMMON = struct.Struct("!12xH BxHxxHxBxx12s IIBBH")
 _TCP_HEADER = struct.Struct("!4xIIBBH")
-_NEVER = 1 << 80
+_NEVER = 1 << 96  # ns; later than 64 bits of seconds, and an offset of as many, can tell
 _USUAL_DISORDER = 1_000_000  # ns
 _CONTROL = FIN | SYN | RST
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from io import StringIO
 
+import pytest
 from rich.console import Console
 
-from testbed.report.tables import trace_table
+from testbed.report.tables import iso_time, trace_table
 from testbed.trace import read_trace
 
 
@@ -52,3 +53,19 @@ def test_remarks_warn_of_what_the_capture_lacks(recording, tmp_path):
     assert "10.0.0.1:40000*" in text and "who opened is a guess" in text
     assert "stops in the middle of its last packet" in text
     assert "broken[red].pcap" in text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [
+        (0, "1970-01-01T00:00:00"),
+        (-1, "1969-12-31T23:59:59"),
+        (253_402_300_799, "9999-12-31T23:59:59"),
+        (253_402_300_800, "+10000-01-01T00:00:00"),
+        (-62_167_219_200, "0000-01-01T00:00:00"),
+        (-62_167_219_201, "-0001-12-31T23:59:59"),
+        (1 << 40, "+36812-02-20T00:36:16"),
+    ],
+)
+def test_every_time_has_a_date(seconds, told):
+    assert iso_time(seconds * 10**9 + 5) == f"{told}.000000005Z"
