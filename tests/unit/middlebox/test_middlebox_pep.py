@@ -110,8 +110,25 @@ def test_losses_behind_the_box_are_its_own(key):
     assert repeated.side is INSIDE and split.position(repeated) == 1000
     assert split.back(got=1000, options=block(2000, 5000)) == []  # not again so soon
     assert split.counters["repeated"] == 1
-    # What nobody speaks of is repeated in the end, what has arrived is not.
-    assert [split.position(seen) for seen in split.bench.wait(0.5)] == [1000, 5000]
+    mss = 1460 if len(key) == 12 else 1440
+    all_of_it = [1000 + mss * number for number in range(4)]
+    assert [split.position(seen) for seen in split.bench.wait(0.5)] == all_of_it  # timed out
+
+
+def test_what_a_receiver_has_reneged_on_is_repeated_after_a_time_out(key):
+    """RFC 2018 section 8: SACKed data may be discarded, at the left edge and beyond."""
+    split = Split(key).open()
+    for number in range(5):
+        split.out(at=1000 * number, payload=bytes(1000))
+    split.back(options=block(1000, 2000))
+    split.back(options=block(3000, 5000))
+    split.back(got=1000)  # no more than the hole was filled
+    first, *_ = split.bench.wait(1)
+    assert split.position(first) == 1000
+    split.back(got=2000, options=block(4000, 5000))
+    assert all(split.position(seen) < 4000 for seen in split.back(got=3000))
+    first, *_ = split.bench.wait(3)
+    assert split.position(first) == 3000
 
 
 def without_sack(key: bytes, **options: object) -> Split:
@@ -244,6 +261,28 @@ def test_a_closed_window_is_probed(key):
         assert split.bench.wait(61)
     (data,) = split.back(got=65_160, window=500)
     assert split.position(data) == 65_160
+
+
+@pytest.mark.parametrize("shrunk", [0, 160], ids=["kept", "shrunk"])
+@pytest.mark.parametrize("window", [1, 500], ids=["a little", "all"])
+def test_when_a_window_opens_the_time_out_is_that_of_any_segment(key, shrunk, window):
+    """RFC 6298 section 5.1. Shrunk: data that was sent into the window is refused."""
+    split = Split(key).open()
+    split.out(payload=bytes(1000))
+    split.bench.now += 0.02
+    split.back(got=1000)
+    for number in range(1, 80):
+        split.out(at=1000 * number, payload=bytes(1000))
+    split.back(got=65_000, window=0)
+    split.bench.wait(0.3)  # the last 160 bytes of the window are filled
+    taken = 65_160 - shrunk
+    for _ in range(200):
+        split.back(got=taken, window=0)
+        split.bench.wait(1)
+    assert split.counters["now-split"] == 1
+    sent = split.back(got=taken, window=window)
+    sent += split.bench.wait(0.7)
+    assert [split.position(seen) for seen in sent].count(taken) >= 2 - bool(shrunk)
 
 
 def test_the_sender_is_stopped_by_a_full_buffer_and_called_when_it_empties(key):

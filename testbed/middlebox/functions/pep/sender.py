@@ -69,6 +69,7 @@ class Sender:
         self._data = bytearray()  # from `una` on
         self._fin: int | None = None
         self._edge = self._widest = edge
+        self._closed = False  # whether the window was when last heard of
         # What is known of losses
         self._sacked: list[tuple[int, int]] = []  # beyond `una`, in order
         self._duplicates = 0
@@ -118,14 +119,17 @@ class Sender:
         blocks: what is SACKed. bare: whether it carries nothing else, and may be a duplicate.
         """
         edge = position + window
+        opens, self._closed = self._closed and window > 0, window == 0
         repeats = bare and position == self.una < self.nxt and edge == self._edge
         self._edge, self._widest = max(self._edge, edge), max(self._widest, window)
         if position > self.una:
             self._advance(position)
         elif repeats:
             self._duplicates += 1
-        elif self.una == self.nxt:  # who answers a probe is there, however long it takes
+        elif self.una == self.nxt or self._closed:  # who answers a probe is there, however long
             self._tries = 0
+        if opens:
+            self._forget_probes()
         for left, right in blocks:
             self._take_block(max(left, self.una), min(right, self.nxt))
         self.push(at_once=self._look_for_losses())
@@ -264,9 +268,7 @@ class Sender:
                 piece = self._next_new()
                 if piece is None:
                     break
-                self.nxt = piece[1]
-                if self._timed is None:
-                    self._timed = piece[1], self._box.now()
+                self._extend(piece[1])
             under_way += piece[1] - piece[0]
             self._put(*piece)
         self._arm()
@@ -282,6 +284,14 @@ class Sender:
             return start, stop  # with the FIN, which needs no room
         worth = size >= self.mss or start + size == end or 2 * size >= self._widest
         return (start, start + size) if size > 0 and worth else None
+
+    def _extend(self, stop: int) -> None:
+        """Count what is sent for the first time, up to `stop`."""
+        if self.una == self.nxt:  # the timer, if it runs, is of probes (RFC 6298 section 5.1)
+            self._forget_probes()
+        self.nxt = stop
+        if self._timed is None:
+            self._timed = stop, self._box.now()
 
     def _put(self, start: int, stop: int) -> None:
         payload = bytes(self._data[start - self.una : stop - self.una])
@@ -333,11 +343,16 @@ class Sender:
         else:
             self._time_out()
 
+    def _forget_probes(self) -> None:
+        """Begin to wait anew, and no longer than for any segment [`tcp_ack_probe` of Linux]."""
+        self._deadline = None
+        self._tries = self._backoff = 0
+
     def _probe(self) -> None:
         """The window is closed, or too small for a good segment (RFC 9293 section 3.8.6.1)."""
         size = min(self.mss, self._edge - self.una, len(self._data))
         if size > 0:
-            self.nxt += size
+            self._extend(self.nxt + size)
             self._put(self.una, self.nxt)
         else:
             self._counters["probes"] += 1
@@ -345,11 +360,15 @@ class Sender:
         self._arm()
 
     def _time_out(self) -> None:
-        """RFC 5681 section 3.1: all that was not SACKed is lost, and is repeated in slow start."""
+        """All that was sent is lost, and is repeated in slow start (RFC 5681 section 3.1).
+
+        What was SACKed too: the receiver may have discarded it again (RFC 2018 section 8).
+        """
         if self._tries == 1:
             self._slow_down()
         self._cwnd = self.mss if self._controls else _INITIAL_WINDOW * self.mss
         self._lost_to, self._repeated_to = self.nxt, self.una
         self._recover, self._recovering = self.nxt, False
+        self._sacked = []
         self._duplicates = 0
         self.push()
