@@ -385,6 +385,26 @@ def test_reno_begins_with_ten_segments_and_slows_down():
     assert len(split.back(got=14600, options=block(16060, 33580))) == 2  # ten are, from now on
 
 
+def test_a_partial_acknowledgement_has_the_next_lost_segment_repeated_at_once():
+    """RFC 6582 section 3.2: whatever is under way."""
+    split = without_sack(IPV4_KEY, congestion_control="reno")
+    for number in range(10):
+        split.out(at=1440 * number, payload=bytes(1440), window=64240)
+    assert [len(split.back(window=65160)) for _ in range(3)] == [0, 0, 1]
+    (repeated,) = split.back(got=2880, window=65160)  # seven are under way, and five are allowed
+    assert split.position(repeated) == 2880
+
+
+@pytest.mark.parametrize("size", [900, 1000, 1460])
+@pytest.mark.parametrize("options", [{"congestion_control": "reno"}, {"in_flight": 14_600}])
+def test_no_segment_exceeds_what_may_be_under_way(options, size):
+    """RFC 5681 section 2."""
+    split = Split(IPV4_KEY, **options).open()
+    seen = [one for at in range(0, 40_000, size) for one in split.out(at=at, payload=bytes(size))]
+    flight = sum(len(one.payload) for one in seen if one.side is INSIDE)
+    assert 14_600 - size < flight <= 14_600
+
+
 def test_a_repeated_syn_ack_is_acknowledged_again(key):
     split = Split(key).open()
     (ack,) = split.back(SYN | ACK, seq=SERVER_ISN)

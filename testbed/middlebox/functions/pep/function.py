@@ -69,7 +69,8 @@ class Pep(Function):
 
         buffer: bytes kept per direction of a connection, for new connections; they are
         acknowledged to their sender, and its window is what is left of the buffer.
-        in_flight: the most bytes under way to a receiver, within its window.
+        in_flight: the most bytes under way to a receiver, within its window; one segment always may
+        be.
         congestion_control: with `none`, losses do not lower what is under way: that is what makes
         it fast on a lossy path, and unfair. `reno` begins with ten segments and obeys RFC 5681.
         connection_limit: connections split; beyond, the least recently used one is forgotten (and

@@ -122,8 +122,9 @@ class Sender:
         opens, self._closed = self._closed and window > 0, window == 0
         repeats = bare and position == self.una < self.nxt and edge == self._edge
         self._edge, self._widest = max(self._edge, edge), max(self._widest, window)
+        partial = False
         if position > self.una:
-            self._advance(position)
+            partial = self._advance(position)
         elif repeats:
             self._duplicates += 1
         elif self.una == self.nxt or self._closed:  # who answers a probe is there, however long
@@ -132,7 +133,7 @@ class Sender:
             self._forget_probes()
         for left, right in blocks:
             self._take_block(max(left, self.una), min(right, self.nxt))
-        self.push(at_once=self._look_for_losses())
+        self.push(at_once=self._look_for_losses() or partial)
 
     def narrow(self, mss: int) -> None:
         """The path carries less than was thought: cut what is under way anew (RFC 1191)."""
@@ -141,7 +142,8 @@ class Sender:
             self._lost_to, self._repeated_to = self.nxt, self.una
             self.push()
 
-    def _advance(self, position: int) -> None:
+    def _advance(self, position: int) -> bool:
+        """Forget what was acknowledged; whether the first piece behind is lost (RFC 6582)."""
         acknowledged = position - self.una
         del self._data[:acknowledged]
         self.una = position
@@ -152,16 +154,18 @@ class Sender:
             self._measure(self._box.now() - self._timed[1])
             self._timed = None
         self._duplicates = self._tries = self._backoff = 0
+        self._deadline = None
         if self._recovering and position >= self._recover:
             self._recovering = False
         elif self._recovering and not self._sacked:  # a partial one (RFC 6582 section 3.2)
             self._repeated_to = position
             self._lost_to = min(position + self.mss, self.nxt)
+            return True
         elif self._cwnd < self._ssthresh:
             self._cwnd += min(acknowledged, self.mss)
         else:
             self._cwnd += max(self.mss * self.mss // self._cwnd, 1)
-        self._deadline = None
+        return False
 
     def _measure(self, sample: float) -> None:
         """RFC 6298 section 2."""
@@ -254,22 +258,28 @@ class Sender:
     # Sending
 
     def push(self, *, at_once: bool = False) -> None:
-        """Send what is lost and what is new, as far as both windows allow; a piece at once."""
+        """Send what is lost and what is new, as far as both windows allow.
+
+        at_once: the first piece goes out in any case, as it does when nothing is under way.
+        """
         most = min(self._cwnd, self._policy().in_flight)
         under_way = self._under_way()
-        while under_way < most or at_once:
+        while True:
+            lost = self._next_lost()
+            piece = lost or self._next_new()
+            if piece is None:
+                break
+            size = piece[1] - piece[0]
+            if under_way + size > most and under_way and not at_once:
+                break
             at_once = False
-            piece = self._next_lost()
-            if piece is not None:
+            under_way += size
+            if lost is None:
+                self._extend(piece[1])
+            else:
                 self._counters["repeated"] += 1
                 self._timed = None  # Karn's algorithm (RFC 6298 section 3)
                 self._repeated_to = piece[1]
-            else:
-                piece = self._next_new()
-                if piece is None:
-                    break
-                self._extend(piece[1])
-            under_way += piece[1] - piece[0]
             self._put(*piece)
         self._arm()
 
