@@ -210,8 +210,61 @@ def test_the_window_moves_with_what_is_acknowledged_and_is_scaled(key):
 
 def test_a_stray_syn_does_not_move_the_window(key):
     wall = strict(key)
-    assert wall.out(SYN, seq=1 << 30, ack=0) == []
-    assert wall.out(payload=b"as before")
+    assert wall.out(SYN, seq=1 << 30, ack=0)  # the server has to be asked
+    assert wall.out(payload=b"as before") and wall.back(payload=b"as before")
+    assert wall.out(seq=(1 << 30) + 1) == [] and wall.back(SYN | ACK, seq=9, ack=1 << 30) == []
+
+
+REBORN, AGAIN = 0x70000000, 0x31000000  # numbers of the client and the server after a loss of state
+
+
+@pytest.mark.parametrize("strict", [False, True])
+@pytest.mark.parametrize("idle", [0, 100])
+def test_a_half_open_connection_is_discovered_and_replaced(key, strict, idle):
+    """RFC 9293 section 3.5.1, figure 9, whether the firewall knows the old connection or not."""
+    wall = Wall(key, strict_windows=strict, idle_timeout=60.0)
+    wall.open()
+    wall.bench.wait(idle)
+    assert wall.out(SYN, seq=REBORN, ack=0)
+    assert wall.back()  # the challenge ACK, of the old connection
+    assert wall.out(RST, seq=FIRST, ack=0)
+    assert wall.out(SYN, seq=REBORN, ack=0) and wall.counters["now-half-open"] == 1
+    assert wall.back(SYN | ACK, seq=AGAIN, ack=REBORN + 1)
+    assert wall.out(seq=REBORN + 1, ack=AGAIN + 1, payload=b"request")
+    assert wall.back(seq=AGAIN + 1, ack=REBORN + 8, payload=b"response")
+    assert wall.counters["now-open"] == 1 and wall.bench.dropped == {}
+
+
+def test_a_reset_that_answers_no_challenge_leaves_the_opening(key):
+    wall = Wall(key)
+    assert wall.syn() and wall.back(ack=77) and wall.out(RST, seq=78 + (1 << 30), ack=0)
+    assert wall.counters["now-half-open"] == 1
+    assert wall.out(RST, seq=77, ack=0) and wall.counters["now-half-open"] == 0
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_server_that_has_lost_its_state_accepts_or_refuses_the_next_connection(key, strict):
+    wall = Wall(key, strict_windows=strict)
+    wall.open()
+    assert wall.out(SYN, seq=REBORN, ack=0) and wall.back(RST | ACK, seq=0, ack=REBORN + 1)
+    assert wall.out(SYN, seq=REBORN, ack=0)
+    assert wall.back(SYN | ACK, seq=AGAIN, ack=REBORN + 1)
+    assert wall.out(seq=REBORN + 1, ack=AGAIN + 1, payload=b"request")
+    assert wall.back(seq=AGAIN + 1, ack=REBORN + 8, payload=b"response")
+    assert wall.bench.dropped == {}
+
+
+def test_strict_windows_let_a_refusal_pass(key):
+    wall = Wall(key, strict_windows=True)
+    assert wall.syn() and wall.back(RST | ACK, seq=0, ack=FIRST - 100_000) == []
+    assert wall.back(RST | ACK, seq=0)
+    assert wall.counters["now-half-open"] == 0
+
+
+def test_sack_blocks_count_only_where_they_were_permitted(key):
+    wall = Wall(key, strict_windows=True)
+    assert wall.out(SYN, seq=CLIENT_ISN, ack=0) and wall.back(SYN | ACK, seq=SERVER_ISN)
+    assert wall.out(ack=ANSWER, options=_block(ANSWER, ANSWER + 999))
 
 
 def test_switched_off_it_lets_all_pass_and_set_it_obeys(key):
@@ -231,7 +284,7 @@ def test_where_the_answer_takes_another_way_nothing_gets_through(key, strict):
     wall = Wall(key, strict_windows=strict)
     assert wall.syn()
     assert wall.out() == [] and wall.out(payload=b"request") == []
-    assert wall.back(payload=b"answer") == []
+    assert wall.back(FIN | ACK) == []
     assert wall.bench.dropped == {"unanswered": 3}
     assert wall.syn() and wall.syn_ack() and wall.out()  # the way may come back
 

@@ -27,7 +27,7 @@ from testbed.middlebox import (
 )
 from testbed.middlebox.functions.firewall.windows import Windows
 from testbed.wire.craft import reset_for
-from testbed.wire.flags import RST, SYN, opens_connection
+from testbed.wire.flags import ACK, FIN, RST, SYN, opens_connection
 from testbed.wire.icmp import PROHIBITED, error_about
 from testbed.wire.ip import TCP
 from testbed.wire.packet import Packet
@@ -42,9 +42,14 @@ _OUT_OF_WINDOW = drop("out-of-window")
 
 @dataclass(eq=False, slots=True, kw_only=True)
 class _Known(TcpFlow):
-    """One connection that was let open, and the windows of its ends."""
+    """One connection that was let open.
+
+    windows: of its ends.
+    challenge: what the other side has acknowledged instead of answering the SYN, None for nothing.
+    """
 
     windows: Windows = field(default_factory=Windows)
+    challenge: int | None = None
 
 
 @function("firewall")
@@ -106,8 +111,10 @@ class Firewall(Function):
             if opens_connection(packet.flags):
                 return self._opens(packet)
             return self._refuse(packet, _NO_CONNECTION)
-        if not flow.answered and not packet.flags & (SYN | RST):
-            return self._refuse(packet, _UNANSWERED)  # as in state SYN_SENT of nf_conntrack
+        if not flow.answered and not packet.flags & SYN:
+            verdict = self._unanswered(flow, packet)
+            if verdict is not None:
+                return verdict
         if not flow.windows.accepts(packet) and self.options.strict_windows:
             return _OUT_OF_WINDOW
         established = flow.established
@@ -116,6 +123,24 @@ class Firewall(Function):
             self.counters["established"] += 1
         if flow.closed and not flow.established:  # refused: it is half open no longer
             self._flows.remove(flow)
+        return PASS
+
+    def _unanswered(self, flow: _Known, packet: Packet) -> Verdict | None:
+        """What becomes of a segment without SYN before the SYN/ACK; None for a reset to be judged.
+
+        As in state SYN_SENT of the kernel's nf_conntrack_proto_tcp.c: an acknowledgement of the
+        other side may belong to a connection that the opener has lost, and the opener resets that
+        (RFC 9293 section 3.5.1, figure 9).
+        """
+        from_opener = packet.side is flow.opener
+        if packet.flags & RST:
+            if from_opener and packet.seq == flow.challenge:
+                self._flows.remove(flow)
+                return PASS
+            return None
+        if from_opener or packet.flags & (ACK | FIN) != ACK:
+            return self._refuse(packet, _UNANSWERED)
+        flow.challenge = packet.ack
         return PASS
 
     def _opens(self, packet: Packet) -> Verdict:

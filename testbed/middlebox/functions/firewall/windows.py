@@ -4,6 +4,16 @@ Source: G. van Rooij, Real Stateful TCP Packet Filtering in IP Filter (2000), as
 nf_conntrack_proto_tcp.c, tcp_in_window(); the names there are in brackets. A segment may begin no
 further than the window that was announced and end no further back than a window, and it
 acknowledges nothing that was not sent and nothing that is long past.
+
+A SYN on a known connection passes untested, since the client may have lost its state (RFC 9293
+section 3.5.1): the answer tells which end is wrong. A SYN/ACK or reset that acknowledges the SYN
+passes too, and the SYN/ACK begins the windows anew.
+
+Different from the kernel on purpose: what the kernel since 6.1 lets pass without taking it in
+(data up to one window too far, segments and acknowledgements that are too old) is dropped, as by
+kernels before; another SYN before the first data begins anew whatever its number; connections
+whose handshake was not seen do not get here; resets are tested like other segments, and not
+against the highest acknowledgement [td_maxack].
 """
 
 from __future__ import annotations
@@ -12,7 +22,7 @@ from typing import Final
 
 from testbed.wire.flags import ACK, FIN, RST, SYN
 from testbed.wire.options import PLAIN_TIMESTAMPS, SACK, HandshakeOptions, sack_blocks
-from testbed.wire.packet import Packet
+from testbed.wire.packet import Packet, Side
 from testbed.wire.sequence import MODULUS, is_after
 
 _LEAST_ACK_WINDOW: Final = 66000  # how far back an old acknowledgement may lie (MAXACKWINCONST)
@@ -27,44 +37,64 @@ class _Sender:
     most: where the window ends that it may fill [td_maxend].
     widest: the widest window that it has announced itself, in bytes [td_maxwin].
     scale: its window scale, None where it named none [td_scale].
+    takes_sack: whether it permits SACK [IP_CT_TCP_FLAG_SACK_PERM].
     """
 
-    __slots__ = ("begun", "end", "known", "most", "scale", "widest")
+    __slots__ = ("begun", "end", "known", "most", "scale", "takes_sack", "widest")
 
     def __init__(self) -> None:
         self.known = self.begun = False
         self.end = self.most = 0
         self.widest = 1
         self.scale: int | None = None
+        self.takes_sack = False
+
+    def begin(self, packet: Packet, end: int) -> None:
+        """Start with a SYN that ends before the sequence number `end` [tcp_init_sender]."""
+        options = HandshakeOptions.of(packet.options())
+        self.known, self.end, self.most = True, end, end
+        self.widest = max(packet.window, 1)
+        self.scale, self.takes_sack = options.window_scale, options.sack
 
 
 class Windows:
-    """The windows of one connection, both ways. Every segment must be shown, in order."""
+    """The windows of one connection, both ways. Every segment must be shown, in order.
 
-    __slots__ = ("_senders",)
+    _renewed: a sender as its newest untested SYN describes it, and its side.
+    """
+
+    __slots__ = ("_renewed", "_senders")
 
     def __init__(self) -> None:
-        self._senders = (_Sender(), _Sender())
+        self._senders = [_Sender(), _Sender()]
+        self._renewed: tuple[Side, _Sender] | None = None
 
     def accepts(self, packet: Packet) -> bool:
         """Whether a TCP segment may be; what it says is taken in if so."""
-        sender, receiver = self._senders[packet.side], self._senders[packet.side.other]
         flags, seq = packet.flags, packet.seq
+        if flags & (SYN | RST) and self._answers_renewal(packet, flags):
+            return True
+        sender, receiver = self._senders[packet.side], self._senders[packet.side.other]
         size = packet.end - packet.payload + bool(flags & SYN) + bool(flags & FIN)
         end = (seq + size) % MODULUS
         if flags & SYN and not sender.begun:
-            sender.known, sender.end, sender.most = True, end, end
-            sender.widest = max(packet.window, 1)
-            sender.scale = HandshakeOptions.of(packet.options()).window_scale
+            sender.begin(packet, end)
+        elif flags & (SYN | ACK) == SYN:
+            renewed = _Sender()
+            renewed.begin(packet, end)
+            self._renewed = packet.side, renewed
+            return True
         elif not sender.known:
-            return False
+            if not flags & RST:
+                return False
+            sender.end = sender.most = end  # a refusal is as good as what it acknowledges
         if not receiver.known:
             return True
         if not flags & ACK or (flags & RST and not packet.ack):
             latest = acked = receiver.end
         else:
             acked = packet.ack
-            latest = _latest(packet, acked)
+            latest = _latest(packet, acked) if receiver.takes_sack else acked
         if (
             is_after(seq, sender.most)
             or is_after(latest, receiver.end)
@@ -84,6 +114,22 @@ class Windows:
         most = (latest + max(window, 1)) % MODULUS
         if is_after(most, receiver.most):
             receiver.most = most
+        return True
+
+    def _answers_renewal(self, packet: Packet, flags: int) -> bool:
+        """Whether the untested SYN is acknowledged; if by a SYN/ACK, the windows begin anew."""
+        if self._renewed is None or not flags & ACK:
+            return False
+        side, renewed = self._renewed
+        if packet.side is side or packet.ack != renewed.end:
+            return False
+        if flags & RST:
+            return True
+        self._renewed = None
+        self._senders[side] = renewed
+        self._senders[side.other] = answering = _Sender()
+        answering.begin(packet, (packet.seq + 1 + packet.end - packet.payload) % MODULUS)
+        renewed.most = (renewed.end + max(packet.window, 1)) % MODULUS
         return True
 
 
