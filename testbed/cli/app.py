@@ -8,7 +8,7 @@ import typer
 
 from testbed import __version__
 from testbed.cli import kernels, machine, scenarios, scripts, topologies, traces
-from testbed.cli.kernel import Choice, ClockOption, KernelOption, SeedOption, rerun
+from testbed.cli.kernel import ClockOption, KernelChoice, KernelOption, SeedOption, rerun
 
 app = typer.Typer(
     help="Small networks of real Linux TCP, lossy links and misbehaving middleboxes, with the "
@@ -41,7 +41,7 @@ def _options(
     ] = False,
 ) -> None:
     """Options that come before the command."""
-    context.obj = Choice(kernel, clock, seed)
+    context.obj = KernelChoice(kernel, clock, seed)
     status = rerun(context.obj, context.invoked_subcommand)
     if status is not None:
         raise typer.Exit(status)

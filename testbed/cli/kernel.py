@@ -54,18 +54,18 @@ SeedOption = Annotated[
 
 
 @dataclass(frozen=True)
-class Choice:
+class KernelChoice:
     """What the command line says of kernel, clock and seed; None where it says nothing."""
 
     kernel: str | None = None
     clock: Literal["real", "virtual"] | None = None
     seed: int | None = None
 
-    def overridden_by(self, later: Choice) -> Choice:
+    def overridden_by(self, later: KernelChoice) -> KernelChoice:
         """This choice with what the options of the command itself say instead."""
         kernel = self.kernel if later.kernel is None else later.kernel
         seed = self.seed if later.seed is None else later.seed
-        return Choice(kernel, later.clock or self.clock, seed)
+        return KernelChoice(kernel, later.clock or self.clock, seed)
 
     @property
     def clock_name(self) -> ClockName:
@@ -109,7 +109,7 @@ class Choice:
         return None
 
 
-def rerun(choice: Choice, command: str | None) -> int | None:
+def rerun(choice: KernelChoice, command: str | None) -> int | None:
     """Run this very command line in the kernel and return its status; None to go on here.
 
     What the command is told to write arrives. Commands that do not run labs ask for no clock.

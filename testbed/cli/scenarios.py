@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from testbed.cli.kernel import Choice, ClockOption, KernelOption, SeedOption
+from testbed.cli.kernel import ClockOption, KernelChoice, KernelOption, SeedOption
 from testbed.cli.output import JsonOption, example, print_json, stdout_console
 from testbed.errors import ScenarioError
 
@@ -71,7 +71,7 @@ def run(
     from testbed.scenarios.parameters import KERNEL
     from testbed.scenarios.show import render
 
-    choice = context.obj.overridden_by(Choice(kernel, clock, seed))
+    choice = context.obj.overridden_by(KernelChoice(kernel, clock, seed))
     scenario, _ = registry.find(target)
     given = _assignments(parameters or [])
     versions = []
@@ -100,7 +100,7 @@ def run(
 
 def _run(
     target: str,
-    choice: Choice,
+    choice: KernelChoice,
     kernels: dict[str, str],
     jobs: int | None,
     *,
@@ -167,7 +167,7 @@ def replay(
         with _progress(asked.target) as progress:
             _run(
                 asked.target,
-                Choice(clock=asked.clock, seed=asked.seed),
+                KernelChoice(clock=asked.clock, seed=asked.seed),
                 asked.kernels,
                 jobs,
                 parameters=asked.parameters,

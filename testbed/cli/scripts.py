@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 from testbed.cli.kernel import (
-    Choice,
     ClockOption,
+    KernelChoice,
     KernelOption,
     SeedOption,
     writable,
@@ -48,7 +48,7 @@ def execute(
     from testbed.kernel.uml import boot as uml
 
     command = [sys.executable, str(script), *(arguments or [])]
-    bootable = context.obj.overridden_by(Choice(kernel, clock, seed)).bootable()
+    bootable = context.obj.overridden_by(KernelChoice(kernel, clock, seed)).bootable()
     if bootable is None:
         userns.enter_if_needed()
         os.execv(command[0], command)

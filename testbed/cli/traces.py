@@ -44,7 +44,7 @@ class Sort(StrEnum):
     RETRANSMISSIONS = "retransmissions"
 
 
-class Ending(StrEnum):
+class ConnectionEnding(StrEnum):
     """How a connection ended, as the table says it."""
 
     FIN = "FIN"
@@ -80,7 +80,9 @@ def trace(
     port: Annotated[
         int | None, typer.Option(min=0, max=65535, help="Only connections of a port.")
     ] = None,
-    end: Annotated[Ending | None, typer.Option(help="Only connections that ended so.")] = None,
+    end: Annotated[
+        ConnectionEnding | None, typer.Option(help="Only connections that ended so.")
+    ] = None,
     sort: Annotated[
         Sort | None, typer.Option(help="Largest first; `start`: earliest first.")
     ] = None,
@@ -111,7 +113,7 @@ def trace(
 
 
 def _wanted(
-    host: str | None, port: int | None, end: Ending | None
+    host: str | None, port: int | None, end: ConnectionEnding | None
 ) -> Callable[[Connection], bool] | None:
     """Whether to show a connection; None for all of them."""
     from ipaddress import ip_address, ip_network

@@ -34,7 +34,7 @@ class Workshop(NamedTuple):
     directory: Path | None
 
 
-class End(NamedTuple):
+class LinkEndInNode(NamedTuple):
     """One end of a link that is still to be made.
 
     namespace: of the node.
@@ -72,7 +72,9 @@ class EmulatorBuilder(Protocol):
     def place(self, placements: Mapping[str, Placement | None]) -> None:
         """Tell which processors each of its processes may use under load, by its name."""
 
-    def add_link(self, name: str, link: PlannedLink, a: End, b: End) -> MadeLink:
+    def add_link(
+        self, name: str, link: PlannedLink, a: LinkEndInNode, b: LinkEndInNode
+    ) -> MadeLink:
         """Make both ends of a link, still down, and what is between them.
 
         Raises `LabError` for impairments that the emulator cannot do, `KernelError` for what the

@@ -7,7 +7,7 @@ import resource
 import time
 from pathlib import Path
 
-from testbed.emulator.builder import EmulatorBuilder, End, Workshop
+from testbed.emulator.builder import EmulatorBuilder, LinkEndInNode, Workshop
 from testbed.emulator.choice import emulator_builder
 from testbed.errors import CaptureError, LabError, blame
 from testbed.kernel.netlink.socket import Netlink
@@ -145,7 +145,7 @@ class Construction:
         cables = build.cable_ends(link, self._builders, has_offloads=self.emulation.has_offloads)
         nodes = (self._builders[end.node] for end in (link.a, link.b))
         a, b = (
-            End(node.namespace, node.netlink, cable)
+            LinkEndInNode(node.namespace, node.netlink, cable)
             for node, cable in zip(nodes, cables, strict=True)
         )
         with blame(f"link {name}"):

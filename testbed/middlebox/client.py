@@ -24,10 +24,6 @@ class MiddleboxClient:
     def __init__(self, channel: ControlChannel) -> None:
         self._channel = channel
 
-    def ready(self) -> None:
-        """Return when the process is up."""
-        self._channel.request(messages.Ready())
-
     def start(self, box: messages.Start) -> None:
         """Have packets carried. The middlebox gets descriptors of its own: the caller may close
         those in the message afterwards, and should."""
@@ -35,7 +31,7 @@ class MiddleboxClient:
 
     def counters(self) -> BoxCounters:
         """What became of every packet up to now."""
-        return self._channel.request(messages.Counters(), BoxCounters)
+        return self._channel.request(messages.CountBox(), BoxCounters)
 
     def functions(self) -> Mapping[str, FunctionState]:
         """Every function of the box by name, as it is now, the outermost first."""
@@ -70,11 +66,11 @@ class FunctionHandle:
 
     def enable(self) -> None:
         """Let it act on packets again."""
-        self._channel.request(messages.Switch(self.name, enabled=True))
+        self._channel.request(messages.SetEnabled(self.name, enabled=True))
 
     def disable(self) -> None:
         """Let packets pass it by; connections that it has begun are carried on to their end."""
-        self._channel.request(messages.Switch(self.name, enabled=False))
+        self._channel.request(messages.SetEnabled(self.name, enabled=False))
 
     def set(self, **options: Any) -> None:
         """Change some options; they hold from the next packet on.

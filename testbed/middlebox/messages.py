@@ -11,10 +11,6 @@ from testbed.kernel.processes.control import Descriptor, Message
 from testbed.topology.model import FunctionSpec
 
 
-class Ready(Message, frozen=True):
-    """Answered when the process is up."""
-
-
 class SideDevices(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One side of a box.
 
@@ -48,7 +44,7 @@ class Start(Message, frozen=True, kw_only=True):
     log_directory: Descriptor | None = None
 
 
-class Switch(Message, frozen=True):
+class SetEnabled(Message, frozen=True):
     """Let a function act on packets, or let packets pass it by."""
 
     function: str
@@ -62,7 +58,7 @@ class SetOptions(Message, frozen=True):
     options: dict[str, Any]
 
 
-class Counters(Message, frozen=True):
+class CountBox(Message, frozen=True):
     """What became of every packet, as `BoxCounters`."""
 
 

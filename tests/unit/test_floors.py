@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,12 @@ FUNCTIONS = "testbed.middlebox.functions"
 BELOW_THE_FACE = {"lab", "loading", "middlebox", "emulator", "kernel", "topology", "wire", "trace"}
 KERNEL_ONLY = {"pyroute2", "ctypes", "fcntl"}
 MODULES = sorted(ROOT.rglob("*.py"))
+# Names that may stand for several public classes, and why.
+HOMONYMS = {
+    "Options": "of a TCP segment, and nested in each middlebox function",
+    "Endpoint": "of a topology an address on a link, of a trace an address and a port",
+    "Flow": "of a trace two endpoints, for authors of middlebox functions what a table remembers",
+}
 LONGEST = 420
 
 
@@ -143,6 +150,24 @@ def test_every_room_of_the_topology_is_listed():
 @pytest.mark.parametrize("path", MODULES, ids=name_of)
 def test_imports_point_down(path):
     assert faults(name_of(path), path.read_text()) == []
+
+
+def repeated(sources: Iterable[str]) -> set[str]:
+    """The names of public classes that stand in more than one place."""
+    names = Counter(
+        node.name
+        for source in sources
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    return {name for name, count in names.items() if count > 1}
+
+
+def test_one_name_stands_for_one_class():
+    assert repeated(path.read_text() for path in MODULES) == HOMONYMS.keys()
+    assert repeated(
+        ["class A: ...\nclass _C: ...", "class B:\n  class A: ...", "class _C: ..."]
+    ) == {"A"}
 
 
 def circles(imports: dict[str, set[str]]) -> list[set[str]]:

@@ -75,7 +75,7 @@ class RandomEarlyDetection:
         return False
 
 
-class ControlledDelay:
+class CodelDiscipline:
     """CoDel as RFC 8289, section 5 has it: no more than one frame, the largest there has been
     (MAXPACKET), is no standing queue."""
 

@@ -7,10 +7,10 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
-from testbed.emulator.elements.aqm import ControlledDelay, Discipline, RandomEarlyDetection
+from testbed.emulator.elements.aqm import CodelDiscipline, Discipline, RandomEarlyDetection
 from testbed.emulator.elements.ecn import marked
 from testbed.emulator.elements.element import Element, Surroundings, element
-from testbed.emulator.elements.service import ConstantRate, Service, TracedRate, Unlimited
+from testbed.emulator.elements.service import ConstantRate, TracedRate, Transmitter, Unlimited
 from testbed.kernel.timer import NEVER, Nanoseconds
 from testbed.topology.model import Codel, Impairments, KernelAqm, Queue, QueueLimit, RateTrace, Red
 
@@ -39,7 +39,7 @@ class Bottleneck(Element):
         self._trace: RateTrace | None = None
         self._mean_rate: float | None = None
         self._overhead = 0
-        self._service: Service = Unlimited()
+        self._service: Transmitter = Unlimited()
         self._queue = Queue()
         self._max_packets: float = math.inf
         self._max_bytes: float = math.inf
@@ -92,10 +92,10 @@ class Bottleneck(Element):
                 present.change(red, limit)
             case Red() as red, _:
                 self._discipline = RandomEarlyDetection(red, limit, self._generator)
-            case Codel() as codel, ControlledDelay() as present:
+            case Codel() as codel, CodelDiscipline() as present:
                 present.change(codel)
             case Codel() as codel, _:
-                self._discipline = ControlledDelay(codel)
+                self._discipline = CodelDiscipline(codel)
             case _:
                 self._discipline = None
 

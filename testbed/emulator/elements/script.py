@@ -22,7 +22,7 @@ _numbers = struct.Struct("!4xI5xB").unpack_from  # sequence number and flags
 Key: TypeAlias = tuple[bytes, bytes]
 
 
-class Connection:
+class _Progress:
     """One direction of a TCP connection: its number, and how far its sequence numbers went."""
 
     __slots__ = ("first", "highest", "number")
@@ -33,7 +33,7 @@ class Connection:
         self.highest = first
 
 
-class Segment(NamedTuple):
+class _Segment(NamedTuple):
     """What the rules want to know about a TCP segment."""
 
     connection: int
@@ -42,14 +42,14 @@ class Segment(NamedTuple):
     retransmission: bool
 
 
-class Connections:
+class ConnectionTracker:
     """Tells connections apart and new data from old, from one direction's segments alone."""
 
     def __init__(self) -> None:
-        self._known: OrderedDict[Key, Connection] = OrderedDict()
+        self._known: OrderedDict[Key, _Progress] = OrderedDict()
         self._count = 0
 
-    def read(self, frame: bytes, headers: IpHeaders) -> Segment | None:
+    def read(self, frame: bytes, headers: IpHeaders) -> _Segment | None:
         """Take note of a segment, None for what is none; to be called for each once, in order."""
         at, payload_at = headers.transport, payload_of(frame, headers)
         if headers.protocol != TCP or payload_at == at:
@@ -62,23 +62,21 @@ class Connections:
         advances = is_after(end, connection.highest)
         if advances:
             connection.highest = end
-        return Segment(
+        return _Segment(
             connection=connection.number,
             flags=flags,
             new_data=payload > 0 and advances,
             retransmission=length > 0 and not advances,
         )
 
-    def _connection(
-        self, frame: bytes, headers: IpHeaders, sequence: int, flags: int
-    ) -> Connection:
+    def _connection(self, frame: bytes, headers: IpHeaders, sequence: int, flags: int) -> _Progress:
         key = _key(frame, headers)
         known = self._known.get(key)
         if known is not None and not (flags & SYN and sequence != known.first):
             self._known.move_to_end(key)
             return known
         self._count += 1
-        known = self._known[key] = Connection(self._count, sequence)
+        known = self._known[key] = _Progress(self._count, sequence)
         self._known.move_to_end(key)
         if len(self._known) > MOST_CONNECTIONS:
             self._known.popitem(last=False)
@@ -105,14 +103,14 @@ class Rule:
         self._mask = self._flags | (ACK if self._flags & SYN else 0)
         self._seen = 0
 
-    def hits(self, segment: Segment | None) -> bool:
+    def hits(self, segment: _Segment | None) -> bool:
         """Whether this packet is the one; segment: None for what is not TCP."""
         if not self._is_about(segment):
             return False
         self._seen += 1
         return self._seen == self._wanted
 
-    def _is_about(self, segment: Segment | None) -> bool:
+    def _is_about(self, segment: _Segment | None) -> bool:
         if segment is None:
             return self._kind == "packet" and self._connection is None
         if self._connection not in (None, segment.connection):
@@ -139,7 +137,7 @@ class ScriptedLoss(Element):
         super().__init__(surroundings)
         self._asked: tuple[DropRule, ...] = ()
         self._rules: list[Rule] = []
-        self._connections = Connections()
+        self._connections = ConnectionTracker()
 
     @property
     def neutral(self) -> bool:
@@ -150,7 +148,7 @@ class ScriptedLoss(Element):
             return
         self._asked = impairments.drop
         self._rules = [Rule(rule) for rule in impairments.drop]
-        self._connections = Connections()
+        self._connections = ConnectionTracker()
 
     def settings(self) -> dict[str, Any]:
         return {"drop": self._asked}

@@ -13,7 +13,7 @@ OPPORTUNITY_BYTES = 1514
 _MILLISECOND = SECOND // 1000
 
 
-class Service(Protocol):
+class Transmitter(Protocol):
     """The transmitter's speed; each frame counts `overhead` bytes more than it has."""
 
     overhead: int

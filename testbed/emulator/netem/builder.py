@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from testbed.emulator.builder import End, MadeLink, Workshop
+from testbed.emulator.builder import LinkEndInNode, MadeLink, Workshop
 from testbed.emulator.netem.emulator import NetemEmulator
 from testbed.emulator.netem.probe import NetemSupport
 from testbed.kernel.placement import Placement
@@ -33,7 +33,9 @@ class NetemBuilder:
     def place(self, placements: Mapping[str, Placement | None]) -> None:
         """It has no processes."""
 
-    def add_link(self, name: str, link: PlannedLink, a: End, b: End) -> MadeLink:
+    def add_link(
+        self, name: str, link: PlannedLink, a: LinkEndInNode, b: LinkEndInNode
+    ) -> MadeLink:
         self._emulator.add_link(
             name,
             a.interface,

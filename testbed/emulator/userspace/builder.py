@@ -7,7 +7,7 @@ import itertools
 import os
 from collections.abc import Mapping, Sequence
 
-from testbed.emulator.builder import End, MadeLink, Workshop
+from testbed.emulator.builder import LinkEndInNode, MadeLink, Workshop
 from testbed.emulator.fate_file import FateFile
 from testbed.emulator.userspace.client import UserspaceEmulator
 from testbed.emulator.userspace.messages import AddLink
@@ -68,7 +68,9 @@ class UserspaceBuilder:
                 in_words(placement) if placement is None else _NO_FAST_LINK
             )
 
-    def add_link(self, name: str, link: PlannedLink, a: End, b: End) -> MadeLink:
+    def add_link(
+        self, name: str, link: PlannedLink, a: LinkEndInNode, b: LinkEndInNode
+    ) -> MadeLink:
         emulator = next(self._turn)
         fates = None
         with contextlib.ExitStack() as stack:
@@ -97,7 +99,7 @@ class UserspaceBuilder:
         self,
         emulator: UserspaceEmulator,
         link: PlannedLink,
-        end: End,
+        end: LinkEndInNode,
         stack: contextlib.ExitStack,
     ) -> int:
         """A TAP with all that a cable's end is born with; `stack` closes it.

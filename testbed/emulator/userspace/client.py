@@ -32,10 +32,6 @@ class UserspaceEmulator:
         #: What error messages call the process.
         self.process = channel.name
 
-    def ready(self) -> None:
-        """Return when the emulator is up."""
-        self._channel.request(messages.Ready())
-
     def steer(self, placement: Placement) -> None:
         """Tell it which processors take in what it hands over."""
         self._channel.request(messages.Steer(placement))
@@ -51,10 +47,10 @@ class UserspaceEmulator:
         self._channel.request(messages.SetImpairments(name, direction, impairments))
 
     def cut(self, name: str, direction: DirectionName | None = None) -> None:
-        self._channel.request(messages.Cut(name, direction, engaged=True))
+        self._channel.request(messages.SetCut(name, direction, engaged=True))
 
     def restore(self, name: str, direction: DirectionName | None = None) -> None:
-        self._channel.request(messages.Cut(name, direction, engaged=False))
+        self._channel.request(messages.SetCut(name, direction, engaged=False))
 
     def schedule(self, name: str, changes: Sequence[ScheduledChange]) -> None:
         self._channel.request(messages.SetSchedule(name, tuple(changes)))
@@ -63,7 +59,7 @@ class UserspaceEmulator:
         return self._channel.request(messages.Journal(name), tuple[AppliedChange, ...])
 
     def counters(self, name: str) -> LinkCounters:
-        counted = self._channel.request(messages.Counters(name), LinkCounters)
+        counted = self._channel.request(messages.CountLink(name), LinkCounters)
         return counted if self._overflows is None else self._overflows.added_to(name, counted)
 
     def read_back(self, name: str) -> tuple[Impairments, Impairments]:

@@ -1,4 +1,4 @@
-"""A link in the emulator: two frame descriptors and a pipeline from each to the other."""
+"""A link in the emulator: two frame descriptors and a chain of elements from each to the other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from testbed.emulator.changes import BothDirections, after, directions_of
 from testbed.emulator.counters import LatenessHistogram
-from testbed.emulator.elements.pipeline import Pipeline
+from testbed.emulator.elements.chain import Chain
 from testbed.emulator.fate import FateLog, LogFile
 from testbed.emulator.limits import refuse_impossible
 from testbed.kernel.devices.arrival_stamps import ArrivalStamps
@@ -35,7 +35,7 @@ class Workspace(NamedTuple):
 
 
 class EmulatedDirection:
-    """Reads frames from `source`, takes them through the pipeline, writes them to `target`.
+    """Reads frames from `source`, takes them through the chain, writes them to `target`.
 
     workspace: what it shares with others. stamps: when the frames came; without them, they came
     when they are read.
@@ -43,13 +43,13 @@ class EmulatedDirection:
 
     def __init__(
         self,
-        pipeline: Pipeline,
+        chain: Chain,
         source: int,
         target: int,
         workspace: Workspace,
         stamps: ArrivalStamps | None = None,
     ) -> None:
-        self.pipeline = pipeline
+        self.chain = chain
         self.source = source
         self.target = target
         self._lateness, self._load = workspace
@@ -61,7 +61,7 @@ class EmulatedDirection:
     @property
     def wake(self) -> Nanoseconds:
         """When `release` must be called next."""
-        return self.pipeline.wake
+        return self.chain.wake
 
     def receive(self) -> bool:
         """Read up to BATCH frames; False when the source will never give one again."""
@@ -90,26 +90,26 @@ class EmulatedDirection:
         return found
 
     def _take(self, frames: Sequence[bytes], arrivals: Sequence[Nanoseconds]) -> None:
-        tally = self.pipeline.tally
+        tally = self.chain.tally
         tally.packets_in += len(frames)
         tally.bytes_in += sum(map(len, frames))
         if tally.log is None:
-            self.pipeline.take_all(frames, arrivals)
+            self.chain.take_all(frames, arrivals)
             return
         for frame, arrival in zip(frames, arrivals, strict=True):
-            waiting = self.pipeline.waiting(arrival)
-            self.pipeline.take(tally.log.number(frame, arrival, waiting), arrival)
+            waiting = self.chain.waiting(arrival)
+            self.chain.take(tally.log.number(frame, arrival, waiting), arrival)
 
     def release(self, now: Nanoseconds) -> None:
         """Write up to BATCH frames that are due by `now`."""
-        pipeline = self.pipeline
-        pipeline.advance(now)
-        departing = pipeline.departures.pop_due(now, self._load.room(BATCH))
+        chain = self.chain
+        chain.advance(now)
+        departing = chain.departures.pop_due(now, self._load.room(BATCH))
         if not departing:
             return
         self._load.handed_over(len(departing))
         write, clock, target = os.write, time.monotonic_ns, self.target
-        tally, log = pipeline.tally, pipeline.tally.log
+        tally, log = chain.tally, chain.tally.log
         latenesses: list[Nanoseconds] = []
         sent = size = 0
         for due, frame in departing:
@@ -152,15 +152,13 @@ class EmulatedLink:
         self._asked: BothDirections = {"forward": forward, "reverse": reverse}
         there, back = stamps
         self.directions: dict[DirectionName, EmulatedDirection] = {
-            "forward": EmulatedDirection(Pipeline(seed, name, "forward"), *fds, workspace, there),
-            "reverse": EmulatedDirection(
-                Pipeline(seed, name, "reverse"), *fds[::-1], workspace, back
-            ),
+            "forward": EmulatedDirection(Chain(seed, name, "forward"), *fds, workspace, there),
+            "reverse": EmulatedDirection(Chain(seed, name, "reverse"), *fds[::-1], workspace, back),
         }
         self._configure(self._asked)
         if log is not None:
             for direction, carried in self.directions.items():
-                carried.pipeline.tally.log = FateLog(log, direction)
+                carried.chain.tally.log = FateLog(log, direction)
         for fd in fds:
             os.set_blocking(fd, False)
 
@@ -174,7 +172,7 @@ class EmulatedLink:
     def cut(self, direction: DirectionName | None, engaged: bool) -> None:
         """Pull the cable out, or put it back, in one direction or both."""
         for name in directions_of(direction):
-            self.directions[name].pipeline.cut(engaged)
+            self.directions[name].chain.cut(engaged)
 
     def apply(self, change: ScheduledChange) -> None:
         """Do what a schedule asks for. Raises `ValueError` as `set` does."""
@@ -196,5 +194,5 @@ class EmulatedLink:
             refuse_impossible(impairments)
         both = asked["forward"].delay + asked["reverse"].delay
         for name, direction in self.directions.items():
-            direction.pipeline.configure(asked[name], both, time.monotonic_ns())
+            direction.chain.configure(asked[name], both, time.monotonic_ns())
         self._asked = asked

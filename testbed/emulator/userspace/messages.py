@@ -7,10 +7,6 @@ from testbed.kernel.processes.control import Descriptor, Message
 from testbed.topology.model import DirectionName, Impairments, ScheduledChange
 
 
-class Ready(Message, frozen=True):
-    """Answered when the emulator is up."""
-
-
 class Steer(Message, frozen=True):
     """Frames are steered to the receivers of this placement: keep to the own processor under
     load, and hand over no more than the receivers have room for."""
@@ -27,7 +23,7 @@ class AddLink(Message, frozen=True, kw_only=True):
     stamps_a, stamps_b: what `stamp_arrivals` gave for the ends. Without, a frame is taken to have
         come when the emulator reads it.
     log: a file that gets a line for every frame (`testbed.emulator.fate` has the columns). It is
-        up to date after `Counters`, and complete when the emulator has ended.
+        up to date after `CountLink`, and complete when the emulator has ended.
     """
 
     name: str
@@ -49,7 +45,7 @@ class SetImpairments(Message, frozen=True):
     impairments: Impairments
 
 
-class Cut(Message, frozen=True):
+class SetCut(Message, frozen=True):
     """Drop every frame that enters the link, or (not `engaged`) no longer; in one direction or
     both."""
 
@@ -71,7 +67,7 @@ class Journal(Message, frozen=True):
     name: str
 
 
-class Counters(Message, frozen=True):
+class CountLink(Message, frozen=True):
     """What the link has counted, as `LinkCounters`."""
 
     name: str

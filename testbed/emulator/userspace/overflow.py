@@ -10,7 +10,7 @@ import threading
 
 import msgspec
 
-from testbed.emulator.builder import End
+from testbed.emulator.builder import LinkEndInNode
 from testbed.emulator.counters import DirectionCounters, LinkCounters
 from testbed.errors import KernelError
 from testbed.kernel.namespace import Namespace
@@ -22,12 +22,12 @@ class Overflows:
     """Asks the interfaces of links, in one conversation for each node. Usable from any thread."""
 
     def __init__(self) -> None:
-        self._ends: dict[str, tuple[End, End]] = {}
+        self._ends: dict[str, tuple[LinkEndInNode, LinkEndInNode]] = {}
         self._netlinks: dict[Namespace, Netlink] = {}
         self._dropped: dict[int, int] = {}
         self._lock = threading.Lock()
 
-    def add_link(self, name: str, a: End, b: End) -> None:
+    def add_link(self, name: str, a: LinkEndInNode, b: LinkEndInNode) -> None:
         self._ends[name] = (a, b)
 
     def added_to(self, name: str, counted: LinkCounters) -> LinkCounters:
@@ -39,7 +39,7 @@ class Overflows:
             reverse=_with_overflow(counted.reverse, reverse),
         )
 
-    def _dropped_by(self, end: End) -> int:
+    def _dropped_by(self, end: LinkEndInNode) -> int:
         with self._lock:
             if end.namespace not in self._netlinks:
                 self._netlinks[end.namespace] = end.namespace.call(Netlink)

@@ -36,19 +36,15 @@ class Operations:
         self.loop = LinkLoop(self._workspace.load)
         self._schedules: dict[str, Schedule] = {}
         self.handlers: dict[type[Message], Handler] = {
-            messages.Ready: self.ready,
             messages.Steer: self.steer,
             messages.AddLink: self.add_link,
             messages.SetImpairments: self.set,
-            messages.Cut: self.cut,
+            messages.SetCut: self.cut,
             messages.SetSchedule: self.schedule,
             messages.Journal: self.journal,
-            messages.Counters: self.counters,
+            messages.CountLink: self.counters,
             messages.ReadBack: self.read_back,
         }
-
-    def ready(self, asked: messages.Ready) -> None:
-        """The answer is all that is asked for."""
 
     def steer(self, asked: messages.Steer) -> None:
         self._workspace.load.begin(asked.placement)
@@ -76,7 +72,7 @@ class Operations:
         link.set(asked.direction, asked.impairments)
         self.loop.reschedule(link)
 
-    def cut(self, asked: messages.Cut) -> None:
+    def cut(self, asked: messages.SetCut) -> None:
         self._link(asked.name).cut(asked.direction, asked.engaged)
 
     def schedule(self, asked: messages.SetSchedule) -> None:
@@ -97,12 +93,10 @@ class Operations:
         schedule = self._schedules.get(self._link(asked.name).name)
         return schedule.journal if schedule else []
 
-    def counters(self, asked: messages.Counters) -> LinkCounters:
+    def counters(self, asked: messages.CountLink) -> LinkCounters:
         link = self._link(asked.name)
         now = time.monotonic_ns()
-        forward, reverse = (
-            direction.pipeline.counters(now) for direction in link.directions.values()
-        )
+        forward, reverse = (direction.chain.counters(now) for direction in link.directions.values())
         self.loop.reschedule(link)
         if link.log is not None:
             link.log.flush()
@@ -116,7 +110,7 @@ class Operations:
 
     def read_back(self, asked: messages.ReadBack) -> list[Impairments]:
         directions = self._link(asked.name).directions.values()
-        return [direction.pipeline.in_force for direction in directions]
+        return [direction.chain.in_force for direction in directions]
 
     def _link(self, name: str) -> EmulatedLink:
         if name not in self.loop:

@@ -41,19 +41,15 @@ class Engine:
         self._output = Output(())
         self._name = "middlebox"
         self.handlers: dict[type[Message], Handler] = {
-            messages.Ready: self.ready,
             messages.Start: self.start,
-            messages.Switch: self.switch,
+            messages.SetEnabled: self.switch,
             messages.SetOptions: self.set,
-            messages.Counters: self.counters,
+            messages.CountBox: self.counters,
             messages.Functions: self.functions,
             messages.Log: self.log,
         }
 
     # Operations
-
-    def ready(self, asked: messages.Ready) -> None:
-        """The answer is all that is asked for."""
 
     def start(self, asked: messages.Start) -> list[FunctionState]:
         """Begin to carry packets, without privileges from here on; the functions in force."""
@@ -92,7 +88,7 @@ class Engine:
             pipeline.note("interfaces", text)
         return self._states()
 
-    def switch(self, asked: messages.Switch) -> None:
+    def switch(self, asked: messages.SetEnabled) -> None:
         pipeline = self._having(asked.function)
         pipeline.switch(asked.function, asked.enabled)
         word = "enable" if asked.enabled else "disable"
@@ -106,7 +102,7 @@ class Engine:
         options: dict[str, Any] = msgspec.to_builtins(pipeline.functions[asked.function].options)
         return options
 
-    def counters(self, asked: messages.Counters) -> BoxCounters:
+    def counters(self, asked: messages.CountBox) -> BoxCounters:
         self._started().note("mib", "counters")
         return self._started().counters()
 

@@ -27,7 +27,7 @@ from testbed.wording import join, quote
 DEFAULT: Final = {family: Prefix(0, 0, BITS[family]) for family in FAMILIES}
 
 
-class Hop(NamedTuple):
+class _Hop(NamedTuple):
     """Where a route leads: out of an interface, to a next hop or (None) straight to the target."""
 
     interface: str
@@ -69,7 +69,7 @@ class RoutePlanner:
 
     def routes(self, node: Node, problems: list[Problem]) -> tuple[PlannedRoute, ...]:
         """All routes that a plan lists for a node; faults of its own routes go to `problems`."""
-        asked: dict[Prefix, tuple[Hop, RouteMetrics]] = {}
+        asked: dict[Prefix, tuple[_Hop, RouteMetrics]] = {}
         first: dict[Prefix, int] = {}
         for index, route in enumerate(node.routes):
             path: Path = ("nodes", node.name, "routes", index)
@@ -80,7 +80,7 @@ class RoutePlanner:
                 problems.append(Problem(path, f"{text}; put both into one"))
             asked |= {destination: (hop, route.metrics) for destination, hop in mine.items()}
             first |= dict.fromkeys(mine, index)
-        planned: dict[Prefix, tuple[Hop, RouteMetrics]] = {}
+        planned: dict[Prefix, tuple[_Hop, RouteMetrics]] = {}
         for family in FAMILIES:
             if node.congestion_control is not None:
                 connected = self._connected(node.name, family)
@@ -93,14 +93,14 @@ class RoutePlanner:
             for destination in sorted(every, key=lambda prefix: _order(prefix, every[prefix][0]))
         )
 
-    def _connected(self, name: str, family: int) -> dict[Prefix, Hop]:
+    def _connected(self, name: str, family: int) -> dict[Prefix, _Hop]:
         subnets = self._addressing.subnets[family]
-        found: dict[Prefix, Hop] = {}
+        found: dict[Prefix, _Hop] = {}
         for interface, domain in self._graphs[family].attached(name):
-            found.setdefault(subnets[domain], Hop(interface, None))
+            found.setdefault(subnets[domain], _Hop(interface, None))
         return found
 
-    def _beyond(self, node: Node, family: int) -> dict[Prefix, Hop]:
+    def _beyond(self, node: Node, family: int) -> dict[Prefix, _Hop]:
         """Routes to what is not connected: a default route for a host with a single exit, else
         as few prefixes as tell the next hops apart."""
         graph = self._graphs[family]
@@ -118,12 +118,12 @@ class RoutePlanner:
             for prefix, number in aggregate(trie, reach.hops, reach.connected).items()
         }
 
-    def _hop(self, exit_: NextHop, family: int) -> Hop:
-        return Hop(exit_.interface, self._addressing.addresses[exit_.neighbour][family][0])
+    def _hop(self, exit_: NextHop, family: int) -> _Hop:
+        return _Hop(exit_.interface, self._addressing.addresses[exit_.neighbour][family][0])
 
     def _asked(
         self, node: Node, route: Route, path: Path, problems: list[Problem]
-    ) -> Iterator[tuple[Prefix, Hop]]:
+    ) -> Iterator[tuple[Prefix, _Hop]]:
         """The routes that one `routes:` entry stands for, in each family that it concerns."""
         found = 0
         whys: list[str] = []
@@ -134,12 +134,12 @@ class RoutePlanner:
             return
         for destination in self._destinations(route.to):
             family = 4 if destination.bits == 32 else 6
-            hop: Hop | str | None
+            hop: _Hop | str | None
             if hops is not None:
                 hop = hops.get(family)
             else:
                 hop = self._planned_hop(node, destination, family)
-            if isinstance(hop, Hop):
+            if isinstance(hop, _Hop):
                 found += 1
                 yield destination, hop
             elif hop:
@@ -160,13 +160,13 @@ class RoutePlanner:
             for number in self._addressing.addresses[end][family]
         ]
 
-    def _via(self, name: str, via: str) -> dict[int, Hop]:
+    def _via(self, name: str, via: str) -> dict[int, _Hop]:
         """The next hop that `via` names, by family; empty if it is no neighbour."""
         if names.looks_like_address(via):
             address = ipaddress.ip_address(via)
             for prefix, hop in self._connected(name, address.version).items():
                 if int(address) in prefix:
-                    return {address.version: Hop(hop.interface, int(address))}
+                    return {address.version: _Hop(hop.interface, int(address))}
             return {}
         hops = {}
         for family in FAMILIES:
@@ -174,10 +174,10 @@ class RoutePlanner:
             for interface, domain in self._graphs[family].attached(via):
                 if domain in own and family not in hops:
                     address_of = self._addressing.addresses[Endpoint(via, interface)][family]
-                    hops[family] = Hop(own[domain], address_of[0])
+                    hops[family] = _Hop(own[domain], address_of[0])
         return hops
 
-    def _planned_hop(self, node: Node, destination: Prefix, family: int) -> Hop | str:
+    def _planned_hop(self, node: Node, destination: Prefix, family: int) -> _Hop | str:
         """The hop that the plan has for all of a destination, or why there is no such hop."""
         exits = self._graphs[family].exits(node.name)
         if destination.length == 0:
@@ -202,13 +202,13 @@ def _covers(prefix: Prefix, other: Prefix) -> bool:
     return prefix.length <= other.length and other.base in prefix
 
 
-def _order(destination: Prefix, hop: Hop) -> tuple[int, bool, int, int]:
+def _order(destination: Prefix, hop: _Hop) -> tuple[int, bool, int, int]:
     """IPv4 first; connected prefixes before those whose next hops they lead to."""
     return destination.bits, hop.via is not None, destination.base, destination.length
 
 
 def _planned(
-    destination: Prefix, hop: Hop, metrics: RouteMetrics, congestion_control: str | None
+    destination: Prefix, hop: _Hop, metrics: RouteMetrics, congestion_control: str | None
 ) -> PlannedRoute:
     if metrics.congestion_control is None and congestion_control is not None:
         given = {name: getattr(metrics, name) for name in metrics.__struct_fields__}

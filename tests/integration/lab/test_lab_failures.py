@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from lab_topologies import boxed, pair
 
-from testbed.emulator.userspace.messages import Counters
+from testbed.emulator.userspace.messages import CountLink
 from testbed.errors import CaptureError, PrivilegeError, ProcessDied
 from testbed.kernel.processes.helper import start_helper
 from testbed.kernel.processes.process import await_readable
@@ -176,8 +176,8 @@ def test_an_emulator_that_hangs_is_told_and_not_asked_again():
         await_stopped(pid)
         emulator: Any = lab.link("a", "b")._emulator
         channel = emulator._channel
-        with pytest.raises(ProcessDied, match=r"did not answer 'counters' within 0.2 s"):
-            channel.request(Counters("a:eth0-b:eth0"), timeout=0.2)
+        with pytest.raises(ProcessDied, match=r"did not answer 'count_link' within 0.2 s"):
+            channel.request(CountLink("a:eth0-b:eth0"), timeout=0.2)
         os.kill(pid, signal.SIGCONT)
         # Its late reply must not be taken for the one to another question.
         with pytest.raises(ProcessDied, match=r"an earlier request to it was broken off"):

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from emulator_process import Started, attach
 
-from testbed.emulator.elements.pipeline import Pipeline
+from testbed.emulator.elements.chain import Chain
 from testbed.topology.model import Impairments
 
 MS = 1_000_000
@@ -17,28 +17,28 @@ class VirtualLine:
     """A pipeline under a clock that only the test moves; frames are sent and come out by hand."""
 
     def __init__(self, impairments: Impairments, round_trip: float = 0.0, seed: int = 1) -> None:
-        self.pipeline = Pipeline(seed, "link", "forward")
+        self.chain = Chain(seed, "link", "forward")
         self.round_trip = round_trip
-        self.pipeline.configure(impairments, round_trip, 0)
+        self.chain.configure(impairments, round_trip, 0)
 
     def set(self, impairments: Impairments, now: int) -> None:
-        self.pipeline.configure(impairments, self.round_trip, now)
+        self.chain.configure(impairments, self.round_trip, now)
 
     def send(self, frame: bytes, time: int) -> None:
-        self.pipeline.take(frame, time)
+        self.chain.take(frame, time)
 
     def arrivals(self, until: int = 1 << 61) -> list[tuple[int, bytes]]:
         """(time, frame) of all that comes out by `until`, taking a step at every wake-up."""
         out = []
-        while (wake := self.pipeline.wake) <= until:
-            self.pipeline.advance(wake)
-            departed = self.pipeline.departures.pop_due(wake, 1 << 30)
+        while (wake := self.chain.wake) <= until:
+            self.chain.advance(wake)
+            departed = self.chain.departures.pop_due(wake, 1 << 30)
             assert all(due == wake for due, _ in departed), "woken too late"
             out += departed
         return out
 
     def dropped(self, cause: str) -> int:
-        return self.pipeline.tally.dropped[cause]
+        return self.chain.tally.dropped[cause]
 
 
 @pytest.fixture

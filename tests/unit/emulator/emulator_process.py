@@ -10,9 +10,12 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 from testbed.emulator.counters import DirectionCounters
 from testbed.emulator.userspace.client import UserspaceEmulator
 from testbed.emulator.userspace.messages import AddLink
+from testbed.errors import LabError
 from testbed.kernel.processes.control import ControlChannel, Descriptor
 from testbed.topology.model import Impairments
 
@@ -38,7 +41,12 @@ class Started:
             )
         self.channel = ControlChannel(ours, "emulator")
         self.client = UserspaceEmulator(self.channel)
-        self.client.ready()
+        self.await_answer()
+
+    def await_answer(self) -> None:
+        """Return when it answers, if only that a link is unknown."""
+        with pytest.raises(LabError, match="no link"):
+            self.client.counters("unknown")
 
     def proc(self, name: str) -> str:
         return Path(f"/proc/{self.process.pid}/{name}").read_text()

@@ -15,7 +15,7 @@ def test_duplicates_follow_their_original(line):
     twice.send(b"a", 0)
     twice.send(b"b", 5)
     assert [frame for _, frame in twice.arrivals()] == [b"a", b"a", b"b", b"b"]
-    assert twice.pipeline.tally.duplicated == 2
+    assert twice.chain.tally.duplicated == 2
 
 
 def test_duplicates_have_their_probability(line):
@@ -43,9 +43,9 @@ def test_correlation_bunches_events_together(line):
         some = line(Impairments(duplicate=Chance(probability=0.4, correlation=correlation)))
         twice = []
         for number in range(10_000):
-            before = some.pipeline.tally.duplicated
+            before = some.chain.tally.duplicated
             some.send(b"x", number)
-            twice.append(some.pipeline.tally.duplicated > before)
+            twice.append(some.chain.tally.duplicated > before)
         after_one = [later for earlier, later in pairwise(twice) if earlier]
         return sum(after_one) / len(after_one)
 
@@ -74,7 +74,7 @@ def test_corruption_flips_one_bit_where_it_is_asked_to(line, where, low, high):
         assert len(bits) == 1
         hit.update(bits)
     assert hit == set(range(low, high))
-    assert broken.pipeline.tally.corrupted == 2000
+    assert broken.chain.tally.corrupted == 2000
 
 
 def test_corruption_has_its_probability(line):
@@ -100,4 +100,4 @@ def test_a_frame_without_that_part_passes_as_it_is(line, where, frame):
     broken = line(Impairments(corrupt=Corrupt(probability=1.0, where=where)))
     broken.send(frame, 0)
     assert [arrived for _, arrived in broken.arrivals()] == [frame]
-    assert broken.pipeline.tally.corrupted == 0
+    assert broken.chain.tally.corrupted == 0

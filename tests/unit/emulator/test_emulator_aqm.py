@@ -7,7 +7,7 @@ import random
 import pytest
 from emulator_frames import ethernet, internet_checksum, ipv4, tcp
 
-from testbed.emulator.elements.aqm import ControlledDelay, RandomEarlyDetection
+from testbed.emulator.elements.aqm import CodelDiscipline, RandomEarlyDetection
 from testbed.topology.model import (
     Codel,
     Impairments,
@@ -45,7 +45,7 @@ def test_codel_leaves_a_short_queue_alone(line):
 
 
 def test_codel_waits_for_an_interval_before_the_first_drop():
-    codel = ControlledDelay(Codel(target=0.005, interval=0.1))
+    codel = CodelDiscipline(Codel(target=0.005, interval=0.1))
     verdicts = [
         now
         for now in range(0, 300 * MS, MS)
@@ -58,7 +58,7 @@ def test_codel_waits_for_an_interval_before_the_first_drop():
 
 
 def test_codel_forgives_when_the_delay_falls_below_the_target():
-    codel = ControlledDelay(Codel())
+    codel = CodelDiscipline(Codel())
     for now in range(0, 90 * MS, MS):
         assert not codel.condemns_departure(now - 20 * MS, now, 50_000, 1514)
     assert not codel.condemns_departure(90 * MS - MS, 90 * MS, 50_000, 1514)
@@ -67,7 +67,7 @@ def test_codel_forgives_when_the_delay_falls_below_the_target():
 
 
 def test_codel_never_drops_the_last_frame_of_a_queue():
-    codel = ControlledDelay(Codel())
+    codel = CodelDiscipline(Codel())
     assert not any(
         codel.condemns_departure(now - 500 * MS, now, 1000, 1514) for now in range(0, SECOND, MS)
     )
@@ -188,7 +188,7 @@ def test_ecn_marks_instead_of_dropping(line, aqm):
     capable = ethernet(ipv4(tcp(payload=bytes(946)), tos=2))
     queue = Queue(limit=LARGE, aqm=aqm, ecn=True)
     busy, delays = overloaded(line, queue, load=1.2, seconds=3, frame=capable)
-    assert busy.pipeline.tally.marked > 0
+    assert busy.chain.tally.marked > 0
     assert busy.dropped("aqm") == 0
     assert len(delays) == int(3 * SECOND / int(MS / 1.2))
 
@@ -197,7 +197,7 @@ def test_ecn_drops_what_is_not_capable(line):
     plain = ethernet(ipv4(tcp(payload=bytes(946))))
     queue = Queue(limit=LARGE, aqm=Codel(), ecn=True)
     busy, _ = overloaded(line, queue, load=1.2, seconds=3, frame=plain)
-    assert busy.pipeline.tally.marked == 0
+    assert busy.chain.tally.marked == 0
     assert busy.dropped("aqm") > 0
 
 
@@ -208,7 +208,7 @@ def test_marked_frames_have_a_right_checksum(line):
         busy.send(capable, number * 800_000)
     seen = [frame for _, frame in busy.arrivals()]
     marks = [frame for frame in seen if frame[15] & 3 == 3]
-    assert len(marks) == busy.pipeline.tally.marked > 0
+    assert len(marks) == busy.chain.tally.marked > 0
     assert all(internet_checksum(frame[14:34]) == 0 for frame in marks)
 
 

@@ -67,7 +67,7 @@ def test_a_late_wake_up_changes_no_departure(line):
     slow = line(Impairments(rate=8_000_000, delay=0.010))
     for frame in frames(4):
         slow.send(frame, 0)
-    slow.pipeline.advance(50 * MS)
+    slow.chain.advance(50 * MS)
     assert [time for time, _ in slow.arrivals()] == [11 * MS, 12 * MS, 13 * MS, 14 * MS]
 
 
@@ -97,7 +97,7 @@ def test_queue_limit_counts_what_waits_and_not_what_is_being_sent(
     arrived = slow.arrivals()
     assert [frame for _, frame in arrived] == frames(1 + admitted)
     assert slow.dropped("queue") == 20 - len(arrived)
-    assert slow.pipeline.tally.queue_high_water == admitted
+    assert slow.chain.tally.queue_high_water == admitted
 
 
 def test_packets_in_flight_do_not_fill_the_queue(line):
@@ -107,7 +107,7 @@ def test_packets_in_flight_do_not_fill_the_queue(line):
     for number, frame in enumerate(frames(500)):
         long.send(frame, number * gap)
     assert len(long.arrivals()) == 500
-    assert long.pipeline.tally.queue_high_water == 0
+    assert long.chain.tally.queue_high_water == 0
 
 
 def test_a_queue_that_has_drained_admits_again(line):
@@ -240,9 +240,9 @@ def test_a_shorter_delay_is_noticed_by_what_still_waits(line):
 def test_a_cut_drops_what_comes_and_delivers_what_is_under_way(line):
     cable = line(Impairments(delay=0.010))
     cable.send(b"before", 0)
-    cable.pipeline.cut(True)
+    cable.chain.cut(True)
     cable.send(b"during", 1 * MS)
-    cable.pipeline.cut(False)
+    cable.chain.cut(False)
     cable.send(b"after", 2 * MS)
     assert [frame for _, frame in cable.arrivals()] == [b"before", b"after"]
     assert cable.dropped("cut") == 1
@@ -250,7 +250,7 @@ def test_a_cut_drops_what_comes_and_delivers_what_is_under_way(line):
 
 def test_a_cut_outlives_a_change_of_impairments(line):
     cable = line(Impairments())
-    cable.pipeline.cut(True)
+    cable.chain.cut(True)
     cable.set(Impairments(delay=0.001), 0)
     cable.send(b"x", 1)
     assert cable.arrivals() == []
@@ -258,10 +258,10 @@ def test_a_cut_outlives_a_change_of_impairments(line):
 
 def test_what_is_in_force_is_read_from_the_elements(line):
     asked = Impairments(rate=5e6, delay=0.0125, loss=0.02, queue=limited(7, "packets"))
-    assert line(asked).pipeline.in_force == asked
+    assert line(asked).chain.in_force == asked
     changed = line(asked)
     changed.set(Impairments(delay=0.003), 0)
-    assert changed.pipeline.in_force == Impairments(delay=0.003)
+    assert changed.chain.in_force == Impairments(delay=0.003)
 
 
 @pytest.mark.parametrize(
@@ -285,15 +285,15 @@ def test_impossible_impairments_are_refused_and_change_nothing(line, impossible)
     steady = line(Impairments(delay=0.001, loss=0.5))
     with pytest.raises(ValueError, match="expected"):
         steady.set(Impairments(**impossible), 0)
-    assert steady.pipeline.in_force == Impairments(delay=0.001, loss=0.5)
+    assert steady.chain.in_force == Impairments(delay=0.001, loss=0.5)
 
 
 def test_everything_is_accounted_for(line):
     busy = line(Impairments(rate=8_000_000, loss=0.2, delay=0.005, queue=limited(5, "packets")))
     for number, frame in enumerate(frames(100)):
-        busy.pipeline.tally.packets_in += 1
+        busy.chain.tally.packets_in += 1
         busy.send(frame, number * 400_000)
-    counted = busy.pipeline.counters(100 * 400_000)
+    counted = busy.chain.counters(100 * 400_000)
     assert counted.waiting > 0
     assert counted.in_flight > 0
     assert counted.packets_in == counted.waiting + counted.in_flight + sum(counted.dropped.values())

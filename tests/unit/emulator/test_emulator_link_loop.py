@@ -76,7 +76,7 @@ def test_frames_wait_for_room_and_keep_their_order():
             forward.release(now)
             while len(arrived) < 5 - waiting:
                 arrived.append(outer_b.recv(10)[0])
-            assert forward.pipeline.counters(now).in_flight == waiting
+            assert forward.chain.counters(now).in_flight == waiting
             assert (forward.wake <= now) == (waiting > 0)
         assert arrived == [0, 1, 2, 3, 4]
 

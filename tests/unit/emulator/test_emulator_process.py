@@ -181,12 +181,12 @@ def test_malformed_requests_are_refused(emulator):
         messages.AddLink(name="x", tap_a=None, tap_b=None, forward=plain, reverse=plain),
         messages.SetImpairments(wrong, wrong, plain),
         messages.SetImpairments("x", "forward", slow),
-        messages.Cut("x", wrong, engaged=True),
+        messages.SetCut("x", wrong, engaged=True),
         Fly(),
     ):
         with pytest.raises(LabError):
             emulator.channel.request(message)
-    emulator.client.ready()
+    emulator.await_answer()
 
 
 def test_it_has_no_privileges_left(emulator):
@@ -211,7 +211,7 @@ def test_an_idle_emulator_sleeps(emulator, cable, used):
             cable[0].send(bytes(100))
         for _ in range(3):
             cable[1].recv(200)
-        emulator.client.ready()
+        emulator.await_answer()
     # It may still have been on its way back to sleep when it was first looked at.
     assert any(slept_through(emulator, 0.5) for _ in range(4))
 
@@ -262,13 +262,13 @@ def test_a_hang_up_ends_it_at_once(emulator, cable):
 
 def test_it_ignores_the_terminals_interrupt(emulator):
     emulator.process.send_signal(signal.SIGINT)
-    emulator.client.ready()
+    emulator.await_answer()
 
 
 def test_a_dead_emulator_is_reported(emulator):
     emulator.process.kill()
     with pytest.raises(ProcessDied, match="emulator"):
-        emulator.client.ready()
+        emulator.client.counters("unknown")
 
 
 def test_five_hundred_links_in_one_process(emulator):

@@ -7,7 +7,7 @@ from emulator_frames import MULTICAST, UNICAST, ethernet, ipv4, segment, tcp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from testbed.emulator.elements.script import MOST_CONNECTIONS, Connections
+from testbed.emulator.elements.script import MOST_CONNECTIONS, ConnectionTracker
 from testbed.topology.model import DropRule, Impairments
 from testbed.wire.frame import ip_of_frame
 
@@ -137,7 +137,7 @@ def test_counting_starts_anew_with_new_rules_and_goes_on_with_the_same(line):
 
 
 def test_memory_is_bounded_however_many_connections_come():
-    connections = Connections()
+    connections = ConnectionTracker()
     for number in range(MOST_CONNECTIONS + 500):
         frame = ethernet(ipv4(tcp(flags=SYN, port=number % 65536), source=f"10.{number >> 16}.0.1"))
         headers = ip_of_frame(frame)

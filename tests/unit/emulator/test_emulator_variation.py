@@ -104,7 +104,7 @@ def test_reordered_frames_go_without_the_delay(line):
     took = [arrived[n.to_bytes(4, "big")] - n * MS for n in range(count)]
     assert set(took) == {0, 10 * MS}
     overtaking = took.count(0)
-    assert shuffled.pipeline.tally.reordered == overtaking
+    assert shuffled.chain.tally.reordered == overtaking
     assert abs(overtaking - count / 4) < 5 * (count * 0.25 * 0.75) ** 0.5
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from msgspec import structs
 
-from testbed.emulator.elements.pipeline import Pipeline
+from testbed.emulator.elements.chain import Chain
 from testbed.emulator.netem import description as netem
 from testbed.topology.impairments.declared import DECLARED
 from testbed.topology.model import Impairments
@@ -49,9 +49,9 @@ def test_each_field_of_the_model_belongs_to_one_declaration():
 @pytest.mark.parametrize(("name", "value"), CASES, ids=str)
 def test_the_userspace_emulator_has_an_element_for_it(name, value):
     _, given = impaired(name, value)
-    pipeline = Pipeline(1, "link", "forward")
-    pipeline.configure(given, 0.0, 0)
-    assert pipeline.in_force == given
+    chain = Chain(1, "link", "forward")
+    chain.configure(given, 0.0, 0)
+    assert chain.in_force == given
 
 
 @pytest.mark.parametrize(("name", "value"), CASES, ids=str)

@@ -30,7 +30,7 @@ class SessionPhase(IntEnum):
     TCP = 3
 
 
-class Endpoint(NamedTuple):
+class AddressAndPort(NamedTuple):
     """An address and a port, as they stand in a packet; an ICMP identifier is a port, too."""
 
     address: bytes
@@ -94,8 +94,8 @@ class Session(TcpFlow):
     hairpins: whether it goes to a public endpoint of somebody inside.
     """
 
-    private: Endpoint
-    public: Endpoint
+    private: AddressAndPort
+    public: AddressAndPort
     remote: bytes
     outward: Translation
     inward: Translation
@@ -110,8 +110,8 @@ def new_session(protocol: int, key: bytes, mapping: Binding, pair: Binding | Non
     """The session of packets from inside with this key, an ICMP identifier as ports."""
     width = (len(key) - 4) // 2
     has_ports = protocol in HAVE_PORTS
-    private = Endpoint(key[:width], key[-4:-2])
-    public = Endpoint(mapping.address, _u16.pack(mapping.port))
+    private = AddressAndPort(key[:width], key[-4:-2])
+    public = AddressAndPort(mapping.address, _u16.pack(mapping.port))
     remote_port = key[-2:] if has_ports else public.port
     inward_key = key[width : 2 * width] + public.address + remote_port + public.port
     length = None if has_ports else -4  # of ICMP, `Packet.key` has the addresses only

@@ -20,7 +20,7 @@ class Greeting(NamedTuple):
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class End:
+class Half:
     """One end of a connection that is split.
 
     key: of its packets.
@@ -60,5 +60,5 @@ class Split(Flow):
     opener: Side
     buffer: int
     greetings: list[Greeting | None] = field(default_factory=lambda: [None, None])
-    ends: tuple[End, End] | None = None
+    ends: tuple[Half, Half] | None = None
     sack: bool = False

@@ -25,7 +25,7 @@ from testbed.middlebox import (
     function,
     tcp_phases,
 )
-from testbed.middlebox.functions.pep.connection import End, Greeting, Split
+from testbed.middlebox.functions.pep.connection import Greeting, Half, Split
 from testbed.middlebox.functions.pep.receiver import Receiver
 from testbed.middlebox.functions.pep.sender import Sender
 from testbed.wire.craft import reset, tcp_segment
@@ -160,13 +160,13 @@ class Pep(Function):
         if packet.window > flow.buffer:  # no more is promised than there is room for
             overwrite(packet, packet.transport + 14, _u16.pack(flow.buffer))
 
-    def _end(self, flow: Split, packet: Packet, side: Side) -> End:
+    def _end(self, flow: Split, packet: Packet, side: Side) -> Half:
         mine, others = flow.greetings[side], flow.greetings[side.other]
         assert mine is not None and others is not None
         scaled = mine.options.window_scale is not None and others.options.window_scale is not None
         version = packet.version
         mss = min(mine.options.mss or ASSUMED_MSS[version], mss_of(self.box.mtu, version))
-        return End(
+        return Half(
             key=packet.key if packet.side is side else reverse_key(packet.key),
             first=mine.first,
             scale=(mine.options.window_scale or 0) if scaled else 0,
@@ -184,7 +184,7 @@ class Pep(Function):
 
     # Segments
 
-    def _exchange(self, flow: Split, ends: tuple[End, End], packet: Packet) -> Verdict:
+    def _exchange(self, flow: Split, ends: tuple[Half, Half], packet: Packet) -> Verdict:
         """Take in a segment, in the order of RFC 9293 section 3.10.7.4."""
         flags, side = packet.flags, packet.side
         end, peer = ends[side], ends[side.other]
@@ -231,7 +231,7 @@ class Pep(Function):
             for left, right in sack_blocks(packet.buffer, at, size)
         ]
 
-    def _open_window(self, flow: Split, ends: tuple[End, End], side: Side) -> None:
+    def _open_window(self, flow: Split, ends: tuple[Half, Half], side: Side) -> None:
         """Give an end the room that the other one has made (RFC 9293 section 3.8.6.2.2)."""
         end, sender = ends[side], ends[side.other].sender
         edge = sender.una + flow.buffer
@@ -247,7 +247,7 @@ class Pep(Function):
         assert flow.ends is not None
         self._emit(flow.ends, side, position, ACK | flags | (PSH if payload else 0), payload)
 
-    def _acknowledge(self, flow: Split, ends: tuple[End, End], side: Side) -> None:
+    def _acknowledge(self, flow: Split, ends: tuple[Half, Half], side: Side) -> None:
         """Tell an end what was taken over."""
         end = ends[side]
         self.counters["acknowledged"] += 1
@@ -259,7 +259,7 @@ class Pep(Function):
 
     def _emit(
         self,
-        ends: tuple[End, End],
+        ends: tuple[Half, Half],
         side: Side,
         position: int,
         flags: int,
@@ -283,7 +283,7 @@ class Pep(Function):
 
     # The end
 
-    def _reset(self, flow: Split, ends: tuple[End, End], side: Side, position: int) -> Verdict:
+    def _reset(self, flow: Split, ends: tuple[Half, Half], side: Side, position: int) -> Verdict:
         """A reset ends both halves exactly where it is due, and else is asked back (RFC 5961)."""
         receiver = ends[side].receiver
         if position == receiver.taken:
@@ -296,12 +296,12 @@ class Pep(Function):
             return ABSORB
         return _UNBELIEVABLE
 
-    def _reset_end(self, ends: tuple[End, End], side: Side) -> None:
+    def _reset_end(self, ends: tuple[Half, Half], side: Side) -> None:
         peer = ends[side.other]
         seq = peer.first + ends[side].sender.nxt
         self.box.emit(reset(peer.key, seq=seq), side)
 
-    def _use_again(self, flow: Split, ends: tuple[End, End], side: Side) -> None:
+    def _use_again(self, flow: Split, ends: tuple[Half, Half], side: Side) -> None:
         """An end that has finished uses its port again: nobody waits for the old data any more."""
         if not ends[side.other].finished:
             self._reset_end(ends, side.other)

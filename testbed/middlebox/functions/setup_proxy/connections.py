@@ -29,7 +29,7 @@ _BAD_CHECKSUM: Final = drop("bad-checksum")
 
 
 @dataclass(eq=False, slots=True, kw_only=True)
-class Connection(TcpFlow):
+class Splicing(TcpFlow):
     """One spliced connection, followed with the numbers that the client sees.
 
     splice: what translates its segments.
@@ -42,13 +42,13 @@ class Connection(TcpFlow):
     acknowledgement: bytearray
 
 
-class Connections:
+class Splicings:
     """At most `limit` connections; silent ones are forgotten after `idle_timeout` seconds."""
 
     def __init__(self, box: Box, counters: Counter[str], limit: int, idle_timeout: float) -> None:
         self._box = box
         self._counters = counters
-        self._table: TcpTable[Connection] = TcpTable(
+        self._table: TcpTable[Splicing] = TcpTable(
             box,
             tcp_phases(idle_timeout),
             limit=limit,
@@ -65,10 +65,10 @@ class Connections:
         """Other limits hold from now on."""
         self._table.configure(tcp_phases(idle_timeout), limit=limit)
 
-    def add(self, opening: Opening) -> Connection:
+    def add(self, opening: Opening) -> Splicing:
         """A connection whose legs are both up, and what the client has sent meanwhile."""
         assert opening.splice is not None and opening.server_isn is not None
-        connection = Connection(
+        connection = Splicing(
             splice=opening.splice,
             server_isn=opening.server_isn,
             acknowledgement=opening.acknowledgement(),
@@ -85,7 +85,7 @@ class Connections:
             self._release(connection, held)
         return connection
 
-    def translate(self, connection: Connection, packet: Packet) -> Verdict:
+    def translate(self, connection: Splicing, packet: Packet) -> Verdict:
         """Make a segment of one leg into one of the other."""
         splice = connection.splice
         if packet.side is INSIDE:
@@ -106,7 +106,7 @@ class Connections:
                 return ABSORB
         return PASS
 
-    def _server_answers(self, connection: Connection, packet: Packet) -> Verdict:
+    def _server_answers(self, connection: Splicing, packet: Packet) -> Verdict:
         """A SYN/ACK: our acknowledgement was lost, or the server has forgotten the connection and
         answers a new SYN of the client, which had passed; theirs is a connection without us.
         """
@@ -116,7 +116,7 @@ class Connections:
         self._table.remove(connection)
         return PASS
 
-    def _release(self, connection: Connection, held: bytearray) -> None:
+    def _release(self, connection: Splicing, held: bytearray) -> None:
         """Translate and send on a segment of the client that was held."""
         packet = Packet()
         packet.load(held, len(held), OUTSIDE)
@@ -127,7 +127,7 @@ class Connections:
         for piece in others:
             self._box.emit(piece, INSIDE)
 
-    def translate_error(self, connection: Connection, packet: Packet, quoted: Quote) -> None:
+    def translate_error(self, connection: Splicing, packet: Packet, quoted: Quote) -> None:
         """Make an ICMP error about one leg into one about the other.
 
         A host takes an error for its own only if the sequence number quoted is one that it has

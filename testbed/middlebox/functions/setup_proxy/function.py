@@ -22,7 +22,7 @@ from testbed.middlebox import (
     function,
     tcp_phases,
 )
-from testbed.middlebox.functions.setup_proxy.connections import Connections
+from testbed.middlebox.functions.setup_proxy.connections import Splicings
 from testbed.middlebox.functions.setup_proxy.cookies import LIFETIME, Cookie, SynCookies
 from testbed.middlebox.functions.setup_proxy.openings import Openings
 from testbed.middlebox.functions.setup_proxy.options import ProxyOptions
@@ -50,7 +50,7 @@ class SetupProxy(Function):
     def __init__(self, box: Box, options: ProxyOptions) -> None:
         super().__init__(box, options)
         limits = (options.connection_limit, options.idle_timeout)
-        self._spliced = Connections(box, self.counters, *limits)
+        self._spliced = Splicings(box, self.counters, *limits)
         self._openings = Openings(box, self.counters, options, self._spliced)
         self._cookies = SynCookies(box.now)
         self._cookies_end = 0.0  # until when one that was given out may come back

@@ -17,7 +17,7 @@ from testbed.middlebox import (
     Verdict,
     drop,
 )
-from testbed.middlebox.functions.setup_proxy.connections import Connection, Connections
+from testbed.middlebox.functions.setup_proxy.connections import Splicing, Splicings
 from testbed.middlebox.functions.setup_proxy.cookies import Cookie
 from testbed.middlebox.functions.setup_proxy.opening import ANSWER_WINDOW, Opening
 from testbed.middlebox.functions.setup_proxy.options import ProxyOptions
@@ -47,7 +47,7 @@ class Openings:
     """
 
     def __init__(
-        self, box: Box, counters: Counter[str], options: ProxyOptions, spliced: Connections
+        self, box: Box, counters: Counter[str], options: ProxyOptions, spliced: Splicings
     ) -> None:
         self._box = box
         self._counters = counters
@@ -336,7 +336,7 @@ class Openings:
             self._box.abandon(len(opening.held), cause)
             self.held_bytes -= opening.held_bytes
 
-    def _join(self, opening: Opening) -> Connection:
+    def _join(self, opening: Opening) -> Splicing:
         """Both handshakes are done: one connection from here on."""
         if opening.timer is not None:
             opening.timer.cancel()

@@ -18,7 +18,7 @@ from testbed.topology.model import Impairments
 _CHAIN = chain()
 
 
-class Pipeline:
+class Chain:
     """cut -> script -> duplication -> loss -> corruption -> queue and rate -> reordering
     -> delay -> departures.
 
