@@ -45,7 +45,6 @@ class Inside(msgspec.Struct, kw_only=True):
     arrival_stamps: bool = False
     qdiscs: dict[str, bool] = {}
     congestion_controls: tuple[str, ...] = ()
-    allowed_congestion_controls: tuple[str, ...] = ()
     default_congestion_control: str = ""
     route_congestion_control: str | None = None
     realtime: bool = False

@@ -54,7 +54,6 @@ def _refusal(namespace: int) -> str | None:
 
 def _read_congestion_controls(found: Inside) -> None:
     found.congestion_controls = tuple(_words("net.ipv4.tcp_available_congestion_control"))
-    found.allowed_congestion_controls = tuple(_words("net.ipv4.tcp_allowed_congestion_control"))
     found.default_congestion_control = " ".join(_words("net.ipv4.tcp_congestion_control"))
 
 

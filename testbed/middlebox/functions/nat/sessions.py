@@ -88,8 +88,8 @@ class Session(TcpFlow):
     private, public: these two endpoints.
     remote: the address of the endpoint outside, or what stands for it there.
     outward, inward: how its packets are translated.
-    outward_key, inward_key: of packets that come from inside, and from outside, as they come; an
-    ICMP identifier stands for both ports.
+    inward_key: of packets that come from outside, as they come; an ICMP identifier stands for both
+    ports.
     mapping, pair: the bindings that it uses.
     hairpins: whether it goes to a public endpoint of somebody inside.
     """
@@ -99,7 +99,6 @@ class Session(TcpFlow):
     remote: bytes
     outward: Translation
     inward: Translation
-    outward_key: bytes
     inward_key: bytes
     mapping: Binding
     pair: Binding | None
@@ -126,7 +125,6 @@ def new_session(protocol: int, key: bytes, mapping: Binding, pair: Binding | Non
         remote=key[width : 2 * width],
         outward=Translation(reverse_key(inward_key)[:length], public.port, address_delta, delta),
         inward=Translation(reverse_key(key)[:length], private.port, -address_delta, -delta),
-        outward_key=key,
         inward_key=inward_key,
         mapping=mapping,
         pair=pair,
