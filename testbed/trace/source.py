@@ -75,6 +75,11 @@ def _read_all(file: io.FileIO) -> Buffer:
 
 
 def _decompressed(path: Path, file: IO[bytes], data: Buffer) -> Source:
+    if not data:
+        raise TraceError(
+            f"{path}: nothing is in it yet. A running capture writes late: `capture.flush()` "
+            "completes its file, and so does the end of the lab."
+        )
     opener = _OPENERS.get(data[:4]) or _OPENERS.get(data[:2])
     if opener is None:
         return Source(path, data)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import mmap
 import os
 import re
@@ -209,7 +211,7 @@ def test_pcap_header_faults(read, pcap):
 
 
 def test_files_that_are_no_captures(read, tmp_path):
-    for content in (b"", b"abc", b"#!/bin/sh\n"):
+    for content in (gzip.compress(b""), b"abc", b"#!/bin/sh\n"):
         with pytest.raises(TraceError, match="not a capture file"):
             read(content)
     with pytest.raises(TraceError, match="cannot be read: No such file"):
@@ -236,5 +238,7 @@ def test_a_large_file_is_mapped_and_reads_the_same(read, pcap, monkeypatch):
 
 def test_an_empty_file_is_refused_whichever_way_it_is_read(read, monkeypatch):
     monkeypatch.setattr("testbed.trace.source._MAPPED_FROM", 0)
-    with pytest.raises(TraceError):
+    with pytest.raises(TraceError, match=r"nothing is in it yet.*capture\.flush\(\)"):
         read(b"")
+    with pytest.raises(TraceError, match="nothing is in it yet"):
+        read_trace(io.BytesIO())
