@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from ipaddress import ip_address
 
+from testbed.trace.protocols import VLAN
 from testbed.trace.segments import Endpoint, Flow, Segment
 from testbed.wire.flags import ACK, FIN, RST, SYN
 
@@ -132,6 +133,61 @@ def new_track(
         track.opposite, back.opposite = back, track
     track.begin()
     return track
+
+
+def join_halves(groups: list[Group]) -> list[Group]:
+    """The groups, with connections joined of which the two directions have other VLAN tags.
+
+    A mirror port may tag what comes in and not what goes out. Halves belong together where each
+    has one direction only and no other half would suit; two VLANs with both directions each are
+    two connections.
+    """
+    if not any(_untagged(group.track.flow) != group.track.flow for group in groups):
+        return groups
+    directions: dict[frozenset[Flow], set[Flow]] = {}
+    of_pair: dict[frozenset[Flow], list[Group]] = {}
+    for group in groups:
+        pair = frozenset((group.track.flow, group.track.opposite.flow))
+        directions.setdefault(pair, set()).update(one.flow for one in group.segments)
+        of_pair.setdefault(pair, []).append(group)
+    halves: dict[Flow, list[tuple[Flow, list[Group]]]] = {}
+    for pair, flows in directions.items():
+        if len(pair) == 2 and len(flows) == 1:
+            (flow,) = flows
+            halves.setdefault(_untagged(flow), []).append((flow, of_pair[pair]))
+    joined: list[Group] = []
+    parts: set[Group] = set()
+    for plain, found in halves.items():
+        others = halves.get(Flow(plain.destination, plain.source, plain.around), [])
+        if len(found) == len(others) == 1 and found[0][1][0] not in parts:
+            one, other = found[0], others[0]
+            parts.update(one[1], other[1])
+            joined += _grouped_anew(one[0], other[0], [*one[1], *other[1]])
+    kept = [group for group in groups if group not in parts]
+    return sorted(kept + joined, key=lambda group: group.segments[0].number)
+
+
+def _untagged(flow: Flow) -> Flow:
+    """The flow without the VLANs that it is in."""
+    around = tuple(layer for layer in flow.around if not layer.startswith(f"{VLAN} "))
+    return flow if around == flow.around else Flow(flow.source, flow.destination, around)
+
+
+def _grouped_anew(there: Flow, back: Flow, parts: list[Group]) -> list[Group]:
+    """The connections that the segments of two directions make together."""
+    groups: list[Group] = []
+    segments = sorted((s for part in parts for s in part.segments), key=lambda s: s.number)
+    if segments[0].flow is back:
+        there, back = back, there
+    track, opposite = Track(there, groups), Track(back, groups)
+    track.opposite, opposite.opposite = opposite, track
+    track.begin()
+    for segment in segments:
+        sender = track if segment.flow is there else opposite
+        if segment.flags & (FIN | SYN | RST):
+            sender.control(segment)
+        sender.append(segment)
+    return groups
 
 
 def put_strays_back(groups: list[Group]) -> list[Group]:

@@ -14,7 +14,7 @@ from ipaddress import ip_address
 from typing import Literal, NamedTuple
 
 from testbed.trace import protocols
-from testbed.trace.protocols import unread
+from testbed.trace.protocols import VLAN, unread
 from testbed.trace.source import Buffer
 from testbed.wire.frame import ETHERNET, IPV4, IPV6, LINUX_SLL, LINUX_SLL2, network_layer
 from testbed.wire.ip import IS_FRAGMENT, OPAQUE, TCP, UDP, IpHeaders, read_ip
@@ -36,7 +36,7 @@ class Located(NamedTuple):
     header: offset of the TCP header.
     end: offset where the IP packet ends on the wire, which may be beyond what was captured.
     fragment: more fragments of this IP packet follow.
-    around: VLANs and tunnels that it is in, from the outside in: the same both ways.
+    around: VLANs and tunnels that it is in, from the outside in: the same both ways mostly.
     """
 
     key: bytes
@@ -99,7 +99,7 @@ def _plain(data: Buffer, start: int, end: int) -> Located | None:
 
 @lru_cache(4096)
 def _in_vlan(vlan: int) -> tuple[str, ...]:
-    return (f"VLAN {vlan}",)
+    return (f"{VLAN} {vlan}",)
 
 
 class _Walk:
@@ -163,7 +163,7 @@ class _Walk:
         first = start + _TAGS_FROM.get(link, at - start)
         for tag in range(first, at, 4):
             if vlan := self.u16(tag) & _VLAN_ID:  # 0: a priority, and no VLAN
-                self.around += (f"VLAN {vlan}",)
+                self.around += (f"{VLAN} {vlan}",)
         if kind == 0 and link not in _TAGS_FROM:
             return unread(name) if at == start else "another address family"
         return self.ethertype(kind, at)

@@ -16,6 +16,7 @@ CISCO_HDLC: Final = 104
 NFLOG: Final = 239
 
 # EtherTypes
+VLAN: Final = "VLAN"  # its name, before its number, among what a flow is in
 LARGEST_LENGTH: Final = 1500  # up to here the field is a length, and LLC follows
 TRANSPARENT_ETHERNET: Final = 0x6558
 PPPOE_SESSION: Final = 0x8864

@@ -13,7 +13,7 @@ from typing import BinaryIO
 import msgspec
 
 from testbed.trace.connections import Connection, connection_of
-from testbed.trace.grouping import Group, Tracks, new_track, put_strays_back
+from testbed.trace.grouping import Group, Tracks, join_halves, new_track, put_strays_back
 from testbed.trace.headers import CutOff, Malformed, locate_tcp
 from testbed.trace.pcap import CaptureFile, CaptureInterface
 from testbed.trace.protocols import UNREAD
@@ -102,7 +102,7 @@ def read_trace(source: str | os.PathLike[str] | BinaryIO, *, ignore_copies: bool
     file = CaptureFile(source)
     reading = _Reading(file.data)
     reading.run(file)
-    groups = put_strays_back(reading.groups)
+    groups = put_strays_back(join_halves(reading.groups))
     connections = tuple(
         connection_of(number, group, ordered=reading.ordered)
         for number, group in enumerate(groups, 1)

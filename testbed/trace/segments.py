@@ -23,7 +23,8 @@ class Endpoint(msgspec.Struct, frozen=True, order=True):
 class Flow(msgspec.Struct, frozen=True):
     """One direction between two endpoints; all its segments share the one object.
 
-    around: the VLANs and tunnels that it is in, from the outside in; the same both ways.
+    around: the VLANs and tunnels that it is in, from the outside in; the same both ways,
+    save for VLANs where only one direction has tags.
     """
 
     source: Endpoint

@@ -222,6 +222,47 @@ def test_the_same_endpoints_in_two_vlans_are_two_connections(read, pcap):
     ]
 
 
+def tagged(packet, *vlans: int):
+    for vlan in reversed(vlans):
+        packet = Dot1Q(vlan=vlan) / packet
+    return E / packet
+
+
+@pytest.mark.parametrize(("there", "back"), [((5,), ()), ((), (5,)), ((5,), (6,)), ((5, 6), (5,))])
+@pytest.mark.parametrize("answer_first", [False, True])
+def test_a_tag_in_one_direction_only_parts_no_connection(read, pcap, there, back, answer_first):
+    """Connections are those that they are without tags; the ports are used twice."""
+
+    def connections(there, back):
+        frames = []
+        for isn in (10, 5000):
+            syn = v4() / TCP(sport=40001, dport=2, flags="S", seq=isn)
+            answer = v4(False) / TCP(sport=2, dport=40001, flags="SA", seq=isn + 90, ack=isn + 1)
+            sent = [tagged(syn, *there), tagged(answer, *back)]
+            frames += reversed(sent) if answer_first else sent
+        frames.insert(1, tagged(v4() / TCP(sport=40001, dport=3, flags="S", seq=7), 5))
+        trace = read(pcap([(number, bytes(frame)) for number, frame in enumerate(frames)]))
+        return [
+            (
+                one.number,
+                one.initiator,
+                one.guessed,
+                [s.number for s in one.segments],
+                [len(direction.segments) for direction in one.directions],
+            )
+            for one in trace.connections
+        ]
+
+    assert connections(there, back) == connections((), ())
+
+
+def test_halves_that_may_belong_to_several_connections_are_left_apart(read, pcap):
+    syn, answer = (packet for _, packet in both_ways(lambda packet, _: packet))
+    frames = [E / Dot1Q(vlan=5) / IP(syn), E / Dot1Q(vlan=6) / IP(syn), E / IP(answer)]
+    trace = read(pcap([(number, bytes(frame)) for number, frame in enumerate(frames)]))
+    assert [len(connection.segments) for connection in trace.connections] == [1, 1, 1]
+
+
 @pytest.mark.parametrize(
     ("link", "frame", "others", "unread"),
     [
