@@ -18,6 +18,9 @@ KERNEL_PACKAGES := gcc libc6-dev make flex bison bc xz-utils patch
 LOCK := requirements.lock
 DEVELOPMENT := \# -- development --
 PIP_INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check
+# `compat` puts the clone itself on Python's path. The usual way, a finder, comes after the path:
+# beside a clone named testbed, `import testbed` would take the clone's folder for the package.
+EDITABLE := --config-settings editable_mode=compat -e
 UV := build/uv/bin/uv
 UV_COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 \
     --generate-hashes --no-header --no-annotate pyproject.toml build/backend.in
@@ -67,7 +70,7 @@ test-uml: $(VENV)/.dev ## the tests of the netem emulator, inside User-Mode Linu
 
 test-latest: ## the unit tests with the newest packages that pyproject.toml allows
 	@$(PYTHON) -m venv --clear build/latest
-	@build/latest/bin/pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@build/latest/bin/pip install --quiet --disable-pip-version-check $(EDITABLE) '.[dev]'
 	build/latest/bin/pytest tests/unit
 
 coverage: $(VENV)/.dev ## how much of testbed/ its unit tests execute
@@ -132,7 +135,7 @@ $(VENV)/.run: pyproject.toml $(LOCK)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing testbed into $(VENV)"
 	@$(PIP_INSTALL) --require-hashes -r <(sed '/^$(DEVELOPMENT)/,$$d' $(LOCK))
-	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@$(PIP_INSTALL) --no-deps --no-build-isolation $(EDITABLE) .
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(LOCK)
@@ -145,5 +148,5 @@ $(VENV)/.dev: pyproject.toml $(LOCK)
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing testbed and its development tools into $(VENV)"
 	@$(PIP_INSTALL) --require-hashes -r $(LOCK)
-	@$(PIP_INSTALL) --no-deps --no-build-isolation -e .
+	@$(PIP_INSTALL) --no-deps --no-build-isolation $(EDITABLE) .
 	@touch $@ $(VENV)/.run
