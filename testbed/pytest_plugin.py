@@ -173,7 +173,8 @@ def _skip_unless_possible(config: pytest.Config, plan: Plan) -> None:
     findings = config.stash[_findings]
     for finding in obstacles(findings, *_features(plan)):
         told = f"{finding.what}: {finding.found}. {finding.meaning}"
-        _skip(config, f"{told} Mend it: {finding.cure}" if finding.cure else told)
+        ways = f" {finding.elsewhere}." if finding.elsewhere else ""
+        _skip(config, told + ways + (f" Mend it: {finding.cure}" if finding.cure else ""))
     try:
         userns.enter_if_needed()
     except PrivilegeError as error:

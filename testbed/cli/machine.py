@@ -56,15 +56,25 @@ def _verdict(findings: Sequence[Finding]) -> Text:
 
     if stopped := obstacles(findings):
         reasons = ", ".join(finding.what for finding in stopped)
-        return Text(f"Labs cannot be built here: {reasons}.", style="bold red")
-    without = ", ".join(
-        f"{means} ({finding.what})"
+        told = f"Labs cannot be built here: {reasons}.{_instead(stopped)}"
+        return Text(told, style="bold red")
+    lacking = [
+        (means, finding)
         for feature, means in _FEATURES.items()
         for finding in obstacles(findings, feature)
-    )
-    if without:
-        return Text(f"Labs can be built here, but not with {without}.", style="bold yellow")
+    ]
+    if lacking:
+        without = ", ".join(f"{means} ({finding.what})" for means, finding in lacking)
+        instead = _instead([finding for _, finding in lacking])
+        told = f"Labs can be built here, but not with {without}.{instead}"
+        return Text(told, style="bold yellow")
     return Text("Labs can be built here.", style="bold green")
+
+
+def _instead(findings: Sequence[Finding]) -> str:
+    """A sentence for each way around what is lacking, with a space before it."""
+    ways = dict.fromkeys(finding.elsewhere for finding in findings if finding.elsewhere)
+    return "".join(f" {way}." for way in ways)
 
 
 def _table(findings: Sequence[Finding]) -> Table:

@@ -25,6 +25,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
     found: what is there; meaning: what follows for labs; cure: the command (or change) that mends
     it, empty where nothing is to be mended. stops: what cannot be done at all without it.
+    elsewhere: what to do instead of mending it, where another kernel has it.
     """
 
     what: str
@@ -33,6 +34,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     meaning: str = ""
     cure: str = ""
     stops: Feature | None = None
+    elsewhere: str = ""
 
 
 def judge(machine: Machine) -> tuple[Finding, ...]:
@@ -55,11 +57,20 @@ def _weigh(
     meaning: str,
     cure: str,
     stops: Feature | None = None,
+    elsewhere: str = "",
 ) -> Finding:
-    """A finding whose meaning and cure are told only when it is not good."""
+    """A finding whose meaning and ways out are told only when it is not good."""
     if good:
         return Finding(what=what, state="ok", found=found, stops=stops)
-    return Finding(what=what, state=otherwise, found=found, meaning=meaning, cure=cure, stops=stops)
+    return Finding(
+        what=what,
+        state=otherwise,
+        found=found,
+        meaning=meaning,
+        cure=cure,
+        stops=stops,
+        elsewhere=elsewhere,
+    )
 
 
 def _system(machine: Machine) -> Iterator[Finding]:
@@ -86,6 +97,7 @@ def _privileges(machine: Machine) -> Iterator[Finding]:
             meaning=inside.user_namespace,
             cure=userns.cure(machine.forbidding) if machine.forbidding else _AS_ROOT,
             stops="labs",
+            elsewhere=userns.ANOTHER_KERNEL,
         )
     elif inside.rootless:
         yield Finding(
@@ -115,6 +127,7 @@ def _namespaces(machine: Machine) -> Iterator[Finding]:
             meaning="No lab can be built.",
             cure=userns.cure(machine.forbidding) if machine.forbidding else by_limit,
             stops="labs",
+            elsewhere=userns.ANOTHER_KERNEL,
         )
 
 
@@ -149,11 +162,12 @@ def _tun(machine: Machine) -> Iterator[Finding]:
     yield _weigh(
         "/dev/net/tun",
         error is None,
-        "usable" if error is None else "not usable",
+        "usable" if error is None else error.partition(". ")[0],
         otherwise="missing",
-        meaning=error or "",
+        meaning="There can be no emulated links and no middleboxes.",
         cure="sudo modprobe tun && sudo chmod 0666 /dev/net/tun",
         stops="emulation",
+        elsewhere=userns.ANOTHER_KERNEL,
     )
 
 
@@ -228,6 +242,7 @@ def _congestion_controls(machine: Machine) -> Iterator[Finding]:
         meaning="`congestion_control:` of a node cannot be had.",
         cure="use a kernel from 4.0 on with CONFIG_CHECKPOINT_RESTORE",
         stops="congestion-control",
+        elsewhere=userns.ANOTHER_KERNEL,
     )
 
 
@@ -267,14 +282,6 @@ def _optional(machine: Machine) -> Iterator[Finding]:
         otherwise="missing",
         meaning="Some of testbed's own tests are skipped.",
         cure="apt-get install tshark",
-    )
-    yield _weigh(
-        "docker (optional)",
-        machine.docker is None,
-        machine.docker or "answers",
-        otherwise="missing",
-        meaning="Only container nodes need it.",
-        cure="start an engine, or set DOCKER_HOST to a unix:// address",
     )
     yield _weigh(
         "virtual clock (optional)",

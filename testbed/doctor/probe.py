@@ -10,8 +10,6 @@ from __future__ import annotations
 import os
 import platform
 import resource
-import shutil
-import socket
 import subprocess
 
 import msgspec
@@ -25,7 +23,6 @@ from testbed.kernel.uml.store import built_kernels
 QDISCS = ("netem", "tbf", "htb", "fq", "fq_codel", "codel", "red", "pie", "cake")
 
 _SECONDS = 30.0
-_DOCKER_SOCKET = "/var/run/docker.sock"
 
 
 class Inside(msgspec.Struct, kw_only=True):
@@ -54,9 +51,9 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     """What was found on this machine, for this user.
 
     programs: name and version (or path), None where it is not installed. forbidding: sysctls that
-    keep ordinary users from labs, see `userns.forbidding_settings`. docker: None when an engine
-    answers, else why not. open_files: the hard limit, None for no limit. virtual_kernels: the
-    kernels with a virtual clock that this user has built, for this testbed.
+    keep ordinary users from labs, see `userns.forbidding_settings`. open_files: the hard limit,
+    None for no limit. virtual_kernels: the kernels with a virtual clock that this user has built,
+    for this testbed.
     """
 
     kernel: str
@@ -66,7 +63,6 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     inside: Inside
     programs: dict[str, str | None]
     forbidding: dict[str, tuple[str, str]]
-    docker: str | None
     open_files: int | None
     virtual_kernels: tuple[str, ...] = ()
 
@@ -89,7 +85,6 @@ def probe() -> Machine:
             "tshark": _path("tshark"),
         },
         forbidding=userns.forbidding_settings(),
-        docker=_ask_docker(),
         open_files=None if hard == resource.RLIM_INFINITY else hard,
         virtual_kernels=tuple(one.name for one in built_kernels() if one.current),
     )
@@ -141,20 +136,3 @@ def _version(name: str) -> str | None:
         return path
     first, _, _ = told.stdout.decode(errors="replace").partition("\n")
     return first.strip() or path
-
-
-def _ask_docker() -> str | None:
-    """None when the engine answers a ping, else why not."""
-    address = os.environ.get("DOCKER_HOST", f"unix://{_DOCKER_SOCKET}")
-    if not address.startswith("unix://"):
-        return f"not asked: DOCKER_HOST is {address}"
-    with socket.socket(socket.AF_UNIX) as sock:
-        sock.settimeout(2.0)
-        try:
-            sock.connect(address.removeprefix("unix://"))
-            sock.sendall(b"GET /_ping HTTP/1.0\r\nHost: docker\r\n\r\n")
-            answer = sock.recv(64)
-        except OSError as error:
-            client = "" if shutil.which("docker") else "not installed; "
-            return f"{client}{address}: {error.strerror or error}"
-    return None if b" 200 " in answer else f"{address}: answers {answer[:32]!r}"

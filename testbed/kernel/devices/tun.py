@@ -12,6 +12,7 @@ import struct
 from pathlib import Path
 
 from testbed.errors import KernelError, PrivilegeError
+from testbed.kernel.processes.userns import ANOTHER_KERNEL
 
 DEVICE = Path("/dev/net/tun")
 
@@ -43,14 +44,14 @@ def _open(name: str, index: int, kind: int) -> int:
         raise KernelError(
             f"{DEVICE} does not exist, and emulated links and middleboxes need it. "
             "Load the module (`modprobe tun`), or make the node: "
-            f"`mkdir -p {DEVICE.parent} && mknod {DEVICE} c 10 200`."
+            f"`mkdir -p {DEVICE.parent} && mknod {DEVICE} c 10 200`. {ANOTHER_KERNEL}."
         ) from None
     except PermissionError:
         mode = DEVICE.stat().st_mode & 0o777
         raise PrivilegeError(
             f"{DEVICE} (mode {mode:04o}) may not be opened by this user, and emulated links and "
-            f"middleboxes need it. Ask the administrator for `chmod 0666 {DEVICE}` (the mode that "
-            "udev gives it), or run as root."
+            f"middleboxes need it. {ANOTHER_KERNEL}. Or ask the administrator for "
+            f"`chmod 0666 {DEVICE}` (the mode that udev gives it), or run as root."
         ) from None
     try:
         fcntl.ioctl(fd, _TUNSETIFINDEX, struct.pack("I", index))

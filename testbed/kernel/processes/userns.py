@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 from pathlib import Path
+from typing import Final
 
 from testbed.errors import PrivilegeError
 from testbed.kernel.processes import capabilities
@@ -18,6 +19,12 @@ from testbed.kernel.syscalls import CLONE_NEWUSER, unshare
 
 BY_HAND = "unshare --user --map-current-user --keep-caps"
 """The command (util-linux) that starts another one the way `enter` leaves this process."""
+
+ANOTHER_KERNEL: Final = (
+    "`--clock virtual` (pytest: `--testbed-clock=virtual`) and `--kernel uml` need neither root "
+    "nor anything of this kernel"
+)
+"""The way out of whatever this kernel denies to an ordinary user; a sentence without its stop."""
 
 # (setting, value that forbids, value that permits): Debian's and Arch's own switch, the kernel's
 # limits, Ubuntu's restriction. What a kernel does not have does not forbid.
@@ -58,7 +65,7 @@ def enter() -> None:
     except OSError as error:
         raise PrivilegeError(
             f"Labs need privileges that this process does not have ({lacking}), and it cannot "
-            f"get them in a user namespace either: {_reason(error)}"
+            f"get them in a user namespace either: {_reason(error)} {ANOTHER_KERNEL}."
         ) from None
 
 

@@ -334,3 +334,4 @@ def test_an_ordinary_user_gets_labs(ordinary_user: OrdinaryUser) -> None:
     assert "1 passed" in done.stdout, done.stdout + done.stderr
     done = ordinary_user.run(*arguments, environment=_NO_OTHERS, tun_mode="0600")
     assert "1 skipped" in done.stdout and "chmod 0666 /dev/net/tun" in done.stdout
+    assert "--testbed-clock=virtual" in done.stdout

@@ -83,6 +83,7 @@ def test_without_a_usable_tun_device_the_way_out_is_told(ordinary_user: Ordinary
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "chmod 0666 /dev/net/tun" in done.stderr
+    assert "`--clock virtual`" in done.stderr and "`--kernel uml`" in done.stderr
 
 
 def test_doctor_tells_rootless_and_the_tun_device(ordinary_user: OrdinaryUser) -> None:
@@ -94,6 +95,9 @@ def test_doctor_tells_rootless_and_the_tun_device(ordinary_user: OrdinaryUser) -
         assert told["labs"] is True
         assert "in a user namespace" in findings["privileges"]["found"]
         assert findings["/dev/net/tun"]["state"] == state
+    done = ordinary_user.run("-m", "testbed", "doctor", tun_mode="0600")
+    assert "`--clock virtual`" in " ".join(done.stdout.partition("Labs can be built")[2].split())
+    assert done.stdout.count("chmod") == 1
 
 
 def test_root_of_a_bare_user_namespace_can_capture(ordinary_user: OrdinaryUser) -> None:

@@ -32,7 +32,6 @@ def _machine(*, inside: dict[str, Any] | None = None, **changes: Any) -> Machine
             "tshark": "/usr/bin/tshark",
         },
         "forbidding": {},
-        "docker": None,
         "open_files": None,
         "virtual_kernels": ("6.12.117-0123abcd",),
     }
@@ -55,7 +54,6 @@ def test_a_good_machine_has_nothing_to_mend() -> None:
     [
         ({"processors": 1}, "processors", "degraded"),
         ({"open_files": 1024}, "open files", "degraded"),
-        ({"docker": "no such file"}, "docker (optional)", "missing"),
         ({"virtual_kernels": ()}, "virtual clock (optional)", "missing"),
         ({"inside": {"tun": "mode 0600"}}, "/dev/net/tun", "missing"),
         ({"inside": {"steering": "not permitted"}}, "packet steering", "degraded"),
@@ -95,6 +93,20 @@ def test_obstacles_are_those_of_the_features_asked_for() -> None:
     assert [one.what for one in obstacles(findings, "emulation")] == ["/dev/net/tun"]
     blocked = judge(_machine(inside={"pid_namespace": "refused"}))
     assert [one.what for one in obstacles(blocked)] == ["pid namespaces"]
+
+
+@pytest.mark.parametrize(
+    ("inside", "feature"),
+    [
+        ({"tun": "mode 0600"}, "emulation"),
+        ({"user_namespace": "it is forbidden"}, "labs"),
+        ({"network_namespace": "refused"}, "labs"),
+        ({"route_congestion_control": "gives bbr"}, "congestion-control"),
+    ],
+)
+def test_what_the_kernel_denies_another_kernel_has(inside: dict[str, Any], feature: Any) -> None:
+    (finding,) = obstacles(judge(_machine(inside=inside)), feature)
+    assert "--clock virtual" in finding.elsewhere and "--kernel uml" in finding.elsewhere
 
 
 def test_no_user_namespace_is_the_only_thing_told_of_the_kernel() -> None:
