@@ -7,7 +7,7 @@ import sys
 import pytest
 
 
-def run_inside(config: pytest.Config, seed: int, patience: float) -> int:
+def run_inside(config: pytest.Config, seed: int | None, patience: float) -> int:
     """Run this command line of pytest in the kernel and return its exit status.
 
     What the tests write below pytest's root directory is kept. Time-outs of pytest-timeout would

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from testbed.kernel.clock import USUAL_SEED
+from testbed.kernel.seeds import SEED_VARIABLE
 
 if TYPE_CHECKING:
     from testbed.doctor.findings import Feature, Finding
@@ -58,9 +59,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption(
         _SEED,
         type=int,
-        default=USUAL_SEED,
         metavar="N",
-        help="The seed of all that is random there.",
+        help=f"The seed of all that is random by the virtual clock ({USUAL_SEED} by default), or "
+        "of the links alone by the real one.",
     )
     group.addoption(
         _PATIENCE,
@@ -89,6 +90,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "topology(source): the topology (a path, a name, or a Topology) that the "
         "`lab` fixture builds",
     )
+    if config.getoption(_SEED) is not None:
+        os.environ[SEED_VARIABLE] = str(config.getoption(_SEED))
     # The option would swallow the path of a test that follows it.
     if _KEEP in config.invocation_params.args and config.getoption(_KEEP) != _DIRECTORY:
         raise pytest.UsageError(f"give the directory as {_KEEP}=DIR, or put {_KEEP} last")

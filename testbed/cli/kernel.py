@@ -93,7 +93,12 @@ class KernelChoice:
                 "The clock of this machine's own kernel is real. Leave out `--kernel host`, or "
                 "use `--clock real`."
             )
-        if self.clock == "virtual" and self.kernel in (None, UML):
+        if self.clock == "virtual" and self.kernel == UML:
+            raise KernelError(
+                "The clock of Debian's User-Mode Linux is real. Leave out `--kernel uml`, or use "
+                "`--clock real`."
+            )
+        if self.clock == "virtual" and self.kernel is None:
             found = find_kernel()
             return {found.version: found.name}
         if self.kernel in (None, HOST):
@@ -105,7 +110,7 @@ class KernelChoice:
         from testbed.kernel.uml.kernels import choose_kernel
 
         for name in self.kernels().values():
-            return choose_kernel(name or None, self.clock_name, self.seed_in_force or 0)
+            return choose_kernel(name or None, self.clock_name, self.seed_in_force)
         return None
 
 

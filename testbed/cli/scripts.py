@@ -9,14 +9,9 @@ from typing import Annotated
 
 import typer
 
-from testbed.cli.kernel import (
-    ClockOption,
-    KernelChoice,
-    KernelOption,
-    SeedOption,
-    writable,
-)
+from testbed.cli.kernel import ClockOption, KernelChoice, KernelOption, SeedOption
 from testbed.cli.output import example
+from testbed.kernel.seeds import SEED_VARIABLE
 
 
 def register(app: typer.Typer) -> None:
@@ -36,7 +31,10 @@ def execute(
         list[Path] | None,
         typer.Option(
             metavar="FOLDER",
-            help="A folder that the script writes to: in another kernel nothing else is kept.",
+            exists=True,
+            file_okay=False,
+            help="A folder, already there, that the script writes to. In another kernel, what it "
+            "writes elsewhere vanishes with that kernel.",
         ),
     ] = None,
     kernel: KernelOption = None,
@@ -48,10 +46,11 @@ def execute(
     from testbed.kernel.uml import boot as uml
 
     command = [sys.executable, str(script), *(arguments or [])]
-    bootable = context.obj.overridden_by(KernelChoice(kernel, clock, seed)).bootable()
+    choice = context.obj.overridden_by(KernelChoice(kernel, clock, seed))
+    bootable = choice.bootable()
     if bootable is None:
+        if choice.seed is not None:
+            os.environ[SEED_VARIABLE] = str(choice.seed)
         userns.enter_if_needed()
         os.execv(command[0], command)
-    with writable(write or []) as folders:
-        status = uml.run_in_uml(command, kernel=bootable, writable=folders)
-    raise typer.Exit(status)
+    raise typer.Exit(uml.run_in_uml(command, kernel=bootable, writable=write or []))

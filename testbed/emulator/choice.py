@@ -14,7 +14,9 @@ from testbed.emulator.netem.description import link_refusals, needed_kinds, stag
 from testbed.emulator.netem.probe import NetemSupport, probe_netem
 from testbed.emulator.userspace.builder import UserspaceBuilder
 from testbed.errors import TopologyError
+from testbed.kernel.clock import waits_are_exact
 from testbed.kernel.namespace import Namespace
+from testbed.kernel.seeds import seed_of_links
 from testbed.topology.model import Link, Topology
 
 _OTHER_KERNEL = "or another kernel: `testbed --kernel uml ...`"
@@ -55,22 +57,25 @@ def emulator_builder(
 ) -> EmulatorBuilder:
     """What makes the links of the emulator that `choose` takes; raises what it raises."""
     support = choose(topology, namespace).support
+    seed = seed_of_links(topology.seed)
     if support is None:
-        return UserspaceBuilder(workshop, topology.emulator_processes, topology.seed)
-    return NetemBuilder(workshop, support, topology.seed)
+        return UserspaceBuilder(workshop, topology.emulator_processes, seed)
+    return NetemBuilder(workshop, support, seed)
 
 
 def netem_problems(topology: Topology, links: Iterable[Link], support: NetemSupport) -> list[str]:
     """Why the links cannot be made of this kernel's qdiscs; empty when they can."""
+    # The seed of a virtual clock is that of the kernel's own randomness, and so of netem's.
+    seed = topology.seed if waits_are_exact() else seed_of_links(topology.seed)
     problems = []
     if support.missing:
         problems.append(
             f"This kernel has no {', '.join(support.missing)}, which links by netem need; use "
             f"`emulator: userspace` {_OTHER_KERNEL}."
         )
-    elif topology.seed and not support.seeded:
+    elif seed and not support.seeded:
         problems.append(
-            f"This kernel's netem cannot be given the seed {topology.seed}: only Linux 6.6 and "
+            f"This kernel's netem cannot be given the seed {seed}: only Linux 6.6 and "
             "later can; use `emulator: userspace`, which replays exactly, or leave the seed out."
         )
     return problems + _told_of_links((link, link_refusals(link)) for link in links)

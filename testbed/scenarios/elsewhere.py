@@ -20,12 +20,12 @@ from typing import Any, Final
 import msgspec
 
 from testbed.kernel.clock import USUAL_SEED, ClockName
+from testbed.kernel.seeds import derived
 from testbed.scenarios import registry
 from testbed.scenarios.parameters import KERNEL
 from testbed.scenarios.portion import Found, Portion, read_answer
 from testbed.scenarios.result import Asked, RunRecord
 from testbed.scenarios.runner import Outcome, Progress, Series, finish, fresh_folder, prepare
-from testbed.scenarios.seeds import derived
 
 _RUNS_OF_A_BOOT: Final = 6
 _PATIENCE: Final = 600  # seconds of silence, by the clock of this machine

@@ -6,6 +6,7 @@ standard output tells each run that begins.
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import msgspec
 
 from testbed.errors import ScenarioError, TestbedError
 from testbed.kernel.processes import userns
+from testbed.kernel.seeds import SEED_VARIABLE
 from testbed.scenarios import registry
 from testbed.scenarios.environment import Environment
 from testbed.scenarios.result import RunRecord
@@ -57,6 +59,7 @@ def run_portion(portion: Portion) -> Found:
 
 def main() -> None:
     (file,) = sys.argv[1:]
+    os.environ.pop(SEED_VARIABLE, None)  # a portion says its seed itself
     portion = msgspec.json.decode(Path(file).read_bytes(), type=Portion)
     Path(portion.answer).write_bytes(msgspec.json.encode(run_portion(portion)))
 

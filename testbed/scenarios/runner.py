@@ -11,13 +11,13 @@ import msgspec
 
 from testbed.errors import ScenarioError, TopologyError
 from testbed.kernel.clock import await_whole_second
+from testbed.kernel.seeds import derived
 from testbed.scenarios.environment import Environment
 from testbed.scenarios.experiment import Experiment
 from testbed.scenarios.parameters import parse_assignments
 from testbed.scenarios.presentation import Presentation
 from testbed.scenarios.registry import Scenario
 from testbed.scenarios.result import Asked, Result, RunRecord, cell_of, medians
-from testbed.scenarios.seeds import derived
 from testbed.topology.model import Topology
 
 RESULT_FILE = "result.json"

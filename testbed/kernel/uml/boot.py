@@ -278,7 +278,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--kernel", metavar="VERSION", help="a kernel of `testbed kernel build`")
     parser.add_argument("--clock", choices=get_args(ClockName), default="real")
     parser.add_argument(
-        "--seed", type=int, default=USUAL_SEED, help="of everything, by the virtual clock"
+        "--seed",
+        type=int,
+        help=f"of everything by the virtual clock ({USUAL_SEED} by default), else of the links",
     )
     parser.add_argument("--patience", type=float, metavar="S", help="end it after silence")
     parser.add_argument("--cpu", type=int, metavar="N", help="the processor that it runs on")

@@ -10,8 +10,9 @@ from typing import Final
 import msgspec
 
 from testbed.errors import MissingProgram
-from testbed.kernel.clock import ClockName
+from testbed.kernel.clock import USUAL_SEED, ClockName
 from testbed.kernel.processes.process import find_program
+from testbed.kernel.seeds import SEED_VARIABLE
 from testbed.kernel.uml.store import BuiltKernel, find_kernel
 
 PACKAGE: Final = "user-mode-linux"
@@ -70,14 +71,23 @@ def built_kernel(kernel: BuiltKernel, clock: ClockName, seed: int) -> Bootable:
     )
 
 
-def choose_kernel(wanted: str | None, clock: ClockName, seed: int) -> Bootable:
+def choose_kernel(wanted: str | None, clock: ClockName, seed: int | None) -> Bootable:
     """The kernel that a user means: None for the usual one of the clock, or a built one's version.
 
-    Raises `KernelError` or `MissingProgram` where it is not there.
+    seed: handed to the command, for the links of its labs; None for the usual one of a virtual
+    clock, and for none by the real clock. Raises `KernelError` or `MissingProgram` where the
+    kernel is not there.
     """
+    if seed is None and clock == "virtual":
+        seed = USUAL_SEED
     if wanted is None and clock == "real":
-        return debian_kernel()
-    return built_kernel(find_kernel(wanted), clock, seed)
+        kernel = debian_kernel()
+    else:
+        kernel = built_kernel(find_kernel(wanted), clock, seed or 0)
+    if seed is None:
+        return kernel
+    environment = {**kernel.environment, SEED_VARIABLE: str(seed)}
+    return msgspec.structs.replace(kernel, environment=environment)
 
 
 def modules_in_order(tree: Path, wanted: Iterable[str]) -> list[Path]:

@@ -126,6 +126,7 @@ def test_a_result_of_the_real_clock_cannot_be_replayed(tmp_path: Path, first: Pa
 
 def test_a_script_builds_labs_by_the_virtual_clock(tmp_path: Path):
     (tmp_path / "script.py").write_text(SCRIPT)
+    (tmp_path / "kept").mkdir()
     told = command(
         *("--clock", "virtual", "exec", "--write", "kept", "script.py", "said"), cwd=tmp_path
     )

@@ -3,8 +3,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
-from testbed.cli.kernel import files_named, without_options
+from testbed.cli.app import app
+from testbed.cli.kernel import KernelChoice, files_named, without_options
+from testbed.errors import KernelError
+from testbed.kernel.uml import boot
 
 
 @pytest.mark.parametrize(
@@ -33,3 +37,19 @@ def test_the_command_goes_on_without_the_choice_of_a_kernel(words):
 )
 def test_what_is_to_be_written_is_found_in_the_command_line(words, named):
     assert files_named(words) == [Path(name) for name in named]
+
+
+@pytest.mark.parametrize("kernel", ["host", "uml"])
+def test_a_kernel_whose_clock_is_real_has_no_virtual_one(kernel, monkeypatch):
+    monkeypatch.setattr(boot, "inside", lambda: False)
+    with pytest.raises(KernelError, match=f"Leave out `--kernel {kernel}`"):
+        KernelChoice(kernel, "virtual").kernels()
+
+
+@pytest.mark.parametrize("folder", ["nope", "script.py"])
+def test_a_script_can_only_write_to_a_folder_that_is_there(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "script.py").write_text("")
+    done = CliRunner().invoke(app, ["exec", "--clock=virtual", "--write", folder, "script.py"])
+    assert done.exit_code == 2
+    assert not (tmp_path / "nope").exists()

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import ScenarioError
+from testbed.kernel.seeds import derived
 from testbed.scenarios.replaying import asked_of, compare
-from testbed.scenarios.seeds import derived
 
 NAME = Path("captures") / "1" / "a-eth0.pcap"
 
