@@ -347,6 +347,19 @@ def test_the_syns_promise_no_more_than_the_buffer(key):
     assert (syn.window, answer.window) == (4096, 4096)
 
 
+@pytest.mark.parametrize("scale", [0, 7, 10, 12, 13, 14])
+def test_a_buffer_is_never_too_small_for_the_window_scale(key, scale):
+    """RFC 7323 section 2.2: a window below one unit is announced as closed."""
+    split = Split(key, buffer=4096)
+    options = HandshakeOptions(mss=1460, window_scale=scale, sack=True).encode()
+    split.out(SYN, seq=CLIENT_ISN, ack=0, options=options, window=64240)
+    split.back(SYN | ACK, seq=SERVER_ISN, options=options, window=65160)
+    split.out()
+    seen = split.out(payload=bytes(4096))  # all that the SYN/ACK has promised
+    seen += split.back(got=4096)
+    assert seen[-1].side is OUTSIDE and seen[-1].window << scale >= 4096
+
+
 def test_a_port_used_again_gets_nothing_of_the_old_connection(key):
     split = Split(key).open()
     split.out(FIN | ACK, payload=b"old")

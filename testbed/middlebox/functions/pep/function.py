@@ -68,7 +68,8 @@ class Pep(Function):
         """How much it takes upon itself. All can be set while traffic runs.
 
         buffer: bytes kept per direction of a connection, for new connections; they are
-        acknowledged to their sender, and its window is what is left of the buffer.
+        acknowledged to their sender, and its window is what is left of the buffer. It is at least
+        two of the units in which the ends' window scales count.
         in_flight: the most bytes under way to a receiver, within its window; one segment always may
         be.
         congestion_control: with `none`, losses do not lower what is under way: that is what makes
@@ -145,6 +146,7 @@ class Pep(Function):
             return PASS
         self.counters["split"] += 1
         flow.sack = mine.options.sack and others.options.sack
+        flow.buffer = max(flow.buffer, 2 << max(_scales(mine.options, others.options)))
         ends = self._end(flow, packet, OUTSIDE), self._end(flow, packet, INSIDE)
         flow.ends = ends
         self._acknowledge(flow, ends, side.other)
@@ -163,13 +165,12 @@ class Pep(Function):
     def _end(self, flow: Split, packet: Packet, side: Side) -> Half:
         mine, others = flow.greetings[side], flow.greetings[side.other]
         assert mine is not None and others is not None
-        scaled = mine.options.window_scale is not None and others.options.window_scale is not None
         version = packet.version
         mss = min(mine.options.mss or ASSUMED_MSS[version], mss_of(self.box.mtu, version))
         return Half(
             key=packet.key if packet.side is side else reverse_key(packet.key),
             first=mine.first,
-            scale=(mine.options.window_scale or 0) if scaled else 0,
+            scale=_scales(mine.options, others.options)[0],
             receiver=Receiver(flow.buffer),
             sender=Sender(
                 self.box,
@@ -332,6 +333,13 @@ class Pep(Function):
         self.counters["narrowed"] += 1
         end.sender.narrow(max(mss_of(mtu, packet.version), LEAST_MSS))
         return ABSORB
+
+
+def _scales(mine: HandshakeOptions, others: HandshakeOptions) -> tuple[int, int]:
+    """The window scales in force (RFC 7323 section 2.2)."""
+    if mine.window_scale is None or others.window_scale is None:
+        return 0, 0
+    return mine.window_scale, others.window_scale
 
 
 def _stop(flow: Split, cause: str) -> None:
