@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 
 from testbed.wire.checksum import adjust_checksum, difference_at, ones_complement_sum
+from testbed.wire.flags import AE, CWR, ECE
 from testbed.wire.options import NOP
 from testbed.wire.packet import Packet
 from testbed.wire.sequence import MASK
@@ -38,6 +39,20 @@ def overwrite(packet: Packet, at: int, new: bytes) -> None:
 def blank_option(packet: Packet, at: int, size: int) -> None:
     """Overwrite a TCP option with padding, so that nothing moves."""
     overwrite(packet, at, bytes((NOP,)) * size)
+
+
+def clear_ecn_flags(packet: Packet) -> bool:
+    """Clear ECE, CWR and AE of a TCP segment; whether any was set.
+
+    In a SYN they ask for ECN, in a SYN/ACK they agree (RFC 3168 section 6.1.1, RFC 9768).
+    """
+    at = packet.transport + 12
+    offset, flags = packet.buffer[at : at + 2]
+    cleared = bytes((offset & ~AE, flags & ~(ECE | CWR)))
+    if cleared == bytes((offset, flags)):
+        return False
+    overwrite(packet, at, cleared)
+    return True
 
 
 def set_length(buffer: bytearray, length: int) -> None:

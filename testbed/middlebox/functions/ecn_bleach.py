@@ -7,12 +7,9 @@ from typing import Literal
 import msgspec
 
 from testbed.middlebox import PASS, Direction, Function, Verdict, function, sides_of
-from testbed.wire.edit import overwrite, set_traffic_class, traffic_class
-from testbed.wire.flags import AE, CWR, ECE
+from testbed.wire.edit import clear_ecn_flags, set_traffic_class, traffic_class
 from testbed.wire.ip import CONGESTION_EXPERIENCED, ECN_FIELD, TCP
 from testbed.wire.packet import Packet
-
-_FLAGS = ECE | CWR
 
 
 @function("ecn-bleach")
@@ -50,8 +47,5 @@ class EcnBleach(Function):
             self.counters["marks" if field == CONGESTION_EXPERIENCED else "capable"] += 1
 
     def _bleach_tcp(self, packet: Packet) -> None:
-        offset, flags = packet.buffer[packet.transport + 12 : packet.transport + 14]
-        if flags & _FLAGS or offset & AE:
-            cleared = bytes((offset & ~AE, flags & ~_FLAGS))
-            overwrite(packet, packet.transport + 12, cleared)
+        if clear_ecn_flags(packet):
             self.counters["flags"] += 1

@@ -9,7 +9,7 @@ from box_bench import CLIENT_ISN, LINUX_SERVER, SERVER_ISN, Bench, Seen, size_of
 from packet_bench import IPV4_KEY, IPV6_KEY, LINUX, loaded
 
 from testbed.wire.craft import tcp_segment
-from testbed.wire.flags import ACK, FIN, PSH, RST, SYN, URG
+from testbed.wire.flags import ACK, AE, CWR, ECE, FIN, PSH, RST, SYN, URG
 from testbed.wire.icmp import icmp_error
 from testbed.wire.options import HandshakeOptions
 from testbed.wire.packet import INSIDE, OUTSIDE, reverse_key
@@ -358,6 +358,25 @@ def test_a_buffer_is_never_too_small_for_the_window_scale(key, scale):
     seen = split.out(payload=bytes(4096))  # all that the SYN/ACK has promised
     seen += split.back(got=4096)
     assert seen[-1].side is OUTSIDE and seen[-1].window << scale >= 4096
+
+
+def test_no_ecn_is_agreed_on_through_the_box(key):
+    """RFC 3168 section 6.1.1, RFC 9768 section 3.1."""
+    split = Split(key)
+    request = tcp_segment(key, seq=CLIENT_ISN, flags=SYN | ECE | CWR, options=LINUX.encode())
+    at = len(request) - len(LINUX.encode()) - 8
+    request[at] |= AE
+    sums = at + 4
+    total = struct.unpack_from("!H", request, sums)[0] - (AE << 8)
+    struct.pack_into("!H", request, sums, total % 0xFFFF)
+    for seen in (
+        split.bench.put(OUTSIDE, request),
+        split.back(SYN | ACK | ECE, seq=SERVER_ISN, options=LINUX_SERVER.encode()),
+    ):
+        (syn,) = seen
+        assert syn.right and not syn.flags & (ECE | CWR) and not syn.transport[12] & AE
+    split.out()
+    assert not any(seen.flags & (ECE | CWR) for seen in split.out(ACK | CWR | ECE, payload=b"x"))
 
 
 def test_a_port_used_again_gets_nothing_of_the_old_connection(key):

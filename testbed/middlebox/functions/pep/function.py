@@ -29,7 +29,7 @@ from testbed.middlebox.functions.pep.connection import Greeting, Half, Split
 from testbed.middlebox.functions.pep.receiver import Receiver
 from testbed.middlebox.functions.pep.sender import Sender
 from testbed.wire.craft import reset, tcp_segment
-from testbed.wire.edit import blank_option, overwrite
+from testbed.wire.edit import blank_option, clear_ecn_flags, overwrite
 from testbed.wire.flags import ACK, FIN, PSH, RST, SYN, URG, opens_connection
 from testbed.wire.icmp import mtu_told, quoted_segment
 from testbed.wire.ip import ICMP, ICMPV6, TCP
@@ -153,6 +153,7 @@ class Pep(Function):
         return self._exchange(flow, ends, packet)
 
     def _greet(self, flow: Split, packet: Packet) -> None:
+        clear_ecn_flags(packet)  # each half would have to answer marks, and to obey the answers
         options = HandshakeOptions.of(packet.options())
         first = (packet.seq + 1) % MODULUS
         flow.greetings[packet.side] = Greeting(first, packet.window, options)
