@@ -68,6 +68,9 @@ def list_kernels(json: JsonOption = False) -> None:
     if json:
         print_json([{"name": one.name, "folder": str(one.folder), **_told(one)} for one in known])
         return
+    if not known:
+        stdout_console().print("None yet: testbed kernel build")
+        return
     table = Table("kernel", "Linux", "made for this testbed", "compiler", "folder")
     for one in known:
         state = "yes" if one.current else "no: build it again"

@@ -171,7 +171,7 @@ def ladder(
     ascii: Annotated[bool, typer.Option("--ascii", help="Draw with ASCII characters.")] = False,
     json: JsonOption = False,
 ) -> None:
-    """Draw one connection as a ladder diagram; give captures from the client's to the server's."""
+    """Draw one connection as a ladder diagram; give captures along its path, either end first."""
     from testbed.report import draw, draw_svg, ladder_from_traces
 
     names = None if columns is None else [name.strip() for name in columns.split(",")]

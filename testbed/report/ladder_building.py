@@ -129,7 +129,7 @@ def ladder_from_traces(
     limit: int | None = None,
     silence_ms: float = SILENCE_MS,
 ) -> Ladder:
-    """The ladder of captures alone; the client is on the left, whatever their order.
+    """The ladder of captures along a path, either end first; the client is on the left.
 
     One capture gives two columns, the addresses of client and server; each further one adds a
     column in between. `names` overrides them, from left to right.
@@ -137,7 +137,7 @@ def ladder_from_traces(
     """
     if not traces:
         raise TraceError("A ladder needs at least one capture file.")
-    traces, connection = _from_client_to_server(list(traces), connection)
+    traces, connection, remarks = _from_client_to_server(list(traces), connection)
     if names is None:
         names = _names(traces, connection)
     if len(names) != len(traces) + 1:
@@ -152,22 +152,32 @@ def ladder_from_traces(
         else Hop(left, right, trace)
         for index, (left, right, trace) in enumerate(zip(names, names[1:], traces, strict=False))
     ]
-    return build_ladder(
+    ladder = build_ladder(
         names, hops, title=title, connection=connection, limit=limit, silence_ms=silence_ms
     )
+    return msgspec.structs.replace(ladder, notes=(*ladder.notes, *remarks))
 
 
 def _from_client_to_server(
     traces: list[Trace], connection: int | None
-) -> tuple[list[Trace], int | None]:
-    """The captures turned round if the first SYN says so, with the connection's number there."""
+) -> tuple[list[Trace], int | None, list[str]]:
+    """The captures turned round if the first SYN says so, with the connection's number there.
+
+    Third: a remark on each capture that does not have the connection.
+    """
     vantages = [Vantage(index, False, trace) for index, trace in enumerate(traces)]
     (position, chosen), _ = _choose(vantages, connection)
     sights = find_elsewhere(vantages, position, chosen)
+    remarks = [
+        f"{trace.path.name} has nothing of {chosen.initiator} to {chosen.responder}; "
+        "is it of the same run?"
+        for trace, sight in zip(traces, sights, strict=True)
+        if sight is None
+    ]
     last = sights[-1]
     if last is None or initiator_is_left(sights):
-        return traces, connection
-    return traces[::-1], last.number
+        return traces, connection, remarks
+    return traces[::-1], last.number, remarks
 
 
 def _names(traces: Sequence[Trace], connection: int | None) -> tuple[str, ...]:

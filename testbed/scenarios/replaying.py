@@ -30,6 +30,10 @@ def asked_of(folder: Path) -> Asked:
     file = folder / RESULT_FILE
     try:
         result = msgspec.json.decode(file.read_bytes(), type=Result)
+    except FileNotFoundError:
+        raise ScenarioError(
+            f"There is no {RESULT_FILE} in {folder}: give the folder of one `testbed run`."
+        ) from None
     except (OSError, msgspec.DecodeError) as error:
         raise ScenarioError(f"{file} is not the result of `testbed run`: {error}.") from None
     if result.asked is None or result.asked.clock != "virtual":

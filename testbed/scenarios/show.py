@@ -38,6 +38,8 @@ def matrix(scenario: Scenario, outcome: Outcome) -> Table:
     headings = dict(scenario.columns) or {
         name: name.replace("_", " ") for name in (*cells[0].parameters, *cells[0].medians)
     }
+    known = {name for cell in cells for name in (*cell.parameters, *cell.medians)}
+    headings = {name: heading for name, heading in headings.items() if name in known}
     runs = max(cell.runs for cell in cells)
     table = Table(
         title=f"{scenario.name}: medians of {runs} run{'s' if runs > 1 else ''}",
@@ -95,5 +97,6 @@ def _clock(result: Result) -> str:
 def _conclusion(outcome: Outcome) -> Text:
     wrong = [cell for cell in outcome.result.cells if not cell.as_expected]
     if not wrong:
-        return Text(f"all {len(outcome.result.cells)} cells as expected", "green")
+        count = len(outcome.result.cells)
+        return Text(f"all {count} cells as expected" if count > 1 else "as expected", "green")
     return Text(f"{len(wrong)} of {len(outcome.result.cells)} cells are not as expected", "red")

@@ -21,8 +21,16 @@ EPOCH = 1_700_000_000
 class Recording:
     """One capture under construction; times are in ms, sequence numbers relative."""
 
-    def __init__(self, path: Path, *, client_isn: int = 1000, server_isn: int = 9000) -> None:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        client_isn: int = 1000,
+        server_isn: int = 9000,
+        client_port: int = CLIENT[1],
+    ) -> None:
         self.path = path
+        self._client = (CLIENT[0], client_port)
         self._isns = {True: client_isn, False: server_isn}
         self._sent = {True: 0, False: 0}
         self._packets: list[tuple[float, bytes]] = []
@@ -53,7 +61,7 @@ class Recording:
         window: int = 8192,
         scale: int | None = None,
     ) -> None:
-        source, destination = (CLIENT, SERVER) if from_client else (SERVER, CLIENT)
+        source, destination = (self._client, SERVER) if from_client else (SERVER, self._client)
         options = [("MSS", 1460)] if "S" in flags else []
         header = TCP(
             sport=source[1],
@@ -81,7 +89,7 @@ class Recording:
 
 @pytest.fixture
 def recording(tmp_path: Path) -> Callable[..., Recording]:
-    return lambda name, **isns: Recording(tmp_path / name, **isns)
+    return lambda name, **numbers: Recording(tmp_path / name, **numbers)
 
 
 @pytest.fixture

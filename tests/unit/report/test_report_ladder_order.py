@@ -158,3 +158,16 @@ def test_a_clock_that_was_set_back_is_told(recording):
     ladder = ladder_from_files([capture.write(in_order=False)])
     assert ladder.notes == ("time goes back in back.pcap at packet 2",)
     assert all(row.time >= 0 for row in arrows(ladder))
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_a_capture_without_the_connection_is_told(on_two_hosts, recording, turned):
+    near, far = on_two_hosts(0)
+    stray = recording("stray.pcap", client_isn=77, client_port=40_001)
+    stray.client(0, "S", 0)
+    columns = ("client", "a", "b", "server")
+    files = [far, stray.write(), near] if turned else [near, stray.write(), far]
+    (note,) = ladder_from_files(files, names=columns).notes
+    assert note == (
+        "stray.pcap has nothing of 10.0.0.1:40000 to 10.0.1.1:80; is it of the same run?"
+    )

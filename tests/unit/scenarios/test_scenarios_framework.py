@@ -248,6 +248,13 @@ class TestShowing:
         assert "medians of 2 runs" in text and "time (ms)" in text and "20.8" in text
         assert "✓ good" in text and "✗ bad, expected: good" in text and "│ S " in text
 
+    def test_a_column_that_no_cell_has_a_value_for_is_left_out(self):
+        scenario = make(columns={"taste": "Taste", "ms": "time (ms)", "waiting": "Waiting"})
+        assert "Waiting" not in printed(matrix(scenario, outcome_of(GOOD)))
+        some = msgspec.structs.replace(BAD, medians={"ms": 1.0, "waiting": 7.0})
+        assert "Waiting" in printed(matrix(scenario, outcome_of(GOOD, some)))
+
     def test_the_end_says_how_many_cells_are_wrong(self):
-        assert "all 1 cells as expected" in printed(*render(make(), outcome_of(GOOD), 120))
+        assert "verdict  as expected" in printed(*render(make(), outcome_of(GOOD), 120))
+        assert "all 2 cells as expected" in printed(*render(make(), outcome_of(GOOD, GOOD), 120))
         assert "1 of 2 cells are not" in printed(*render(make(), outcome_of(GOOD, BAD), 120))

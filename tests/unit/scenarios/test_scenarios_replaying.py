@@ -55,6 +55,9 @@ def test_a_missing_capture_is_told(tmp_path: Path):
 
 
 def test_what_is_no_result_cannot_be_replayed(tmp_path: Path):
+    with pytest.raises(ScenarioError, match=r"There is no result\.json in"):
+        asked_of(tmp_path)
+    (tmp_path / "result.json").write_text("[]")
     with pytest.raises(ScenarioError, match="is not the result"):
         asked_of(tmp_path)
 
