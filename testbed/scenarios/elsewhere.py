@@ -25,7 +25,15 @@ from testbed.scenarios import registry
 from testbed.scenarios.parameters import KERNEL
 from testbed.scenarios.portion import Found, Portion, read_answer
 from testbed.scenarios.result import Asked, RunRecord
-from testbed.scenarios.runner import Outcome, Progress, Series, finish, fresh_folder, prepare
+from testbed.scenarios.runner import (
+    CAPTURES,
+    Outcome,
+    Progress,
+    Series,
+    finish,
+    fresh_folder,
+    prepare,
+)
 
 _RUNS_OF_A_BOOT: Final = 6
 _PATIENCE: Final = 600  # seconds of silence, by the clock of this machine
@@ -73,10 +81,14 @@ def run_elsewhere(
         kernels=execution.kernels,
         seed=execution.seed,
     )
+    captures = folder / CAPTURES
+    captures.mkdir()  # by none of the processes: what the first to come had to do would show
     with tempfile.TemporaryDirectory(prefix=".portions-", dir=folder) as scratch:
         tasks = list(_tasks(target, series, execution, folder, Path(scratch)))
         count = sum(len(one.portion.jobs) for one in tasks)
         found = _Pool(execution.jobs, count, progress).run(tasks)
+    if not any(captures.iterdir()):
+        captures.rmdir()
     several = len(execution.kernels) > 1
     runs = [
         _with_kernel(task.kernel, record) if several else record
@@ -103,6 +115,7 @@ def _tasks(
 ) -> Iterator[_Task]:
     jobs = series.jobs
     share = -(-len(jobs) // execution.jobs)
+    topology = str(registry.topology_file(target))
     size = _RUNS_OF_A_BOOT if execution.clock == "virtual" else share
     for kernel_number, kernel in enumerate(execution.kernels or ("",)):
         for start in range(0, len(jobs), size):
@@ -110,6 +123,8 @@ def _tasks(
             own = jobs[start : start + size]
             portion = Portion(
                 target=target,
+                scenario=series.scenario.name,
+                topology=topology,
                 jobs=[
                     msgspec.structs.replace(
                         job, number=job.number + kernel_number * len(series.cells)

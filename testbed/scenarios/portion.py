@@ -15,6 +15,7 @@ import msgspec
 from testbed.errors import ScenarioError, TestbedError
 from testbed.kernel.processes import userns
 from testbed.kernel.seeds import SEED_VARIABLE
+from testbed.loading import load
 from testbed.scenarios import registry
 from testbed.scenarios.environment import Environment
 from testbed.scenarios.result import RunRecord
@@ -22,9 +23,16 @@ from testbed.scenarios.runner import Job, carry_out, prepare
 
 
 class Portion(msgspec.Struct, frozen=True, kw_only=True):
-    """Runs of a scenario, the folder of all results, and where to write what was found."""
+    """Runs of a scenario, the folder of all results, and where to write what was found.
+
+    target: as the user named it. scenario: its name. topology: the file, by an absolute path, so
+    that the process need not look for it: what it does before the first run then is the same
+    in every folder.
+    """
 
     target: str
+    scenario: str
+    topology: str
     jobs: list[Job]
     seed: int | None
     folder: str
@@ -48,7 +56,8 @@ def run_portion(portion: Portion) -> Found:
 
     try:
         userns.enter_if_needed()
-        series = prepare(*registry.find(portion.target), parameters={}, repeat=None)
+        scenario = registry.scenarios()[portion.scenario]
+        series = prepare(scenario, load(portion.topology), parameters={}, repeat=None)
         runs, environment = carry_out(
             series, portion.jobs, portion.seed, Path(portion.folder), progress
         )

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from testbed.discovery import discover
 from testbed.errors import ScenarioError
-from testbed.loading import find_topology, load
+from testbed.loading import find_topology, load, topology_path
 from testbed.scenarios.judgement import Judgement, Measurements
 from testbed.scenarios.parameters import Parameter, parameters_of
 from testbed.scenarios.presentation import Presentation
@@ -114,6 +114,15 @@ def scenarios() -> dict[str, Scenario]:
             if isinstance(one, Scenario):
                 found[one.name] = one
     return found
+
+
+def topology_file(target: str) -> Path:
+    """The file of the topology that `find` loads, without links in its path.
+
+    Raises what `find` raises for a target that is neither a scenario nor a topology.
+    """
+    known = scenarios()
+    return topology_path(known[target].topology if target in known else target).resolve()
 
 
 def find(target: str) -> tuple[Scenario, Topology]:

@@ -21,6 +21,7 @@ from testbed.scenarios.result import Asked, Result, RunRecord, cell_of, medians
 from testbed.topology.model import Topology
 
 RESULT_FILE = "result.json"
+CAPTURES = "captures"  # the folder of all captures, below that of the results
 
 Progress = Callable[[int, int, str], None]
 
@@ -122,7 +123,7 @@ def carry_out(
         slug = f"{job.number + 1:02}-{_slug(job.cell, series.scenario)}-{job.repetition + 1}"
         experiment = Experiment(
             _seeded(series.topology, seed, job.repetition),
-            folder / "captures" / slug,
+            folder / CAPTURES / slug,
             observing=environment is None,
         )
         await_whole_second()
