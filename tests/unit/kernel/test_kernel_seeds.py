@@ -37,7 +37,13 @@ def test_runs_of_a_scenario_have_their_seeds_mixed_once(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     asked = portion.Portion(
-        target="docomo", jobs=[], seed=7, folder=str(tmp_path), answer=str(tmp_path / "answer")
+        target="docomo",
+        scenario="docomo",
+        topology="docomo",
+        jobs=[],
+        seed=7,
+        folder=str(tmp_path),
+        answer=str(tmp_path / "answer"),
     )
     (tmp_path / "asked").write_bytes(msgspec.json.encode(asked))
     monkeypatch.setenv(SEED_VARIABLE, "3")

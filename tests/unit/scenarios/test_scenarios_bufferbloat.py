@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 from testbed.loading import load
 from testbed.scenarios.catalogue.bufferbloat import present
@@ -22,7 +23,8 @@ def test_the_sentence_tells_the_goodputs_that_were_measured():
         )
         for queue, (round_trip, goodput) in measured.items()
     ]
-    shown = present(SimpleNamespace(cells=cells), load("bufferbloat"), Path())
+    result: Any = SimpleNamespace(cells=cells)
+    shown = present(result, load("bufferbloat"), Path())
     (sentence,) = shown.blocks(80)
     assert "3.0 s" in str(sentence) and "red brings it down to 210 ms" in str(sentence)
     assert "1.9 Mbit/s, with red 0.2, with codel 1.7" in str(sentence)
