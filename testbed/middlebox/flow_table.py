@@ -250,8 +250,9 @@ class TcpFlow(Flow):
         if flags & SYN:
             if opens_connection(flags) and self.closed:
                 self.begin(packet)
-            scale = HandshakeOptions.of(packet.options()).window_scale
-            self.scales[side] = -1 if scale is None else scale
+            if not self.established:  # later ones change nothing (RFC 5961 section 4)
+                scale = HandshakeOptions.of(packet.options()).window_scale
+                self.scales[side] = -1 if scale is None else scale
             self.answered = self.answered or side is not self.opener
         elif flags & RST:
             self.ended |= _RESET if self.is_credible(packet) else 0

@@ -30,7 +30,8 @@ from scapy.packet import Raw
 from testbed.errors import LabError
 from testbed.wire.craft import tcp_segment
 from testbed.wire.flags import ACK, FIN, RST, SYN
-from testbed.wire.packet import INSIDE, OUTSIDE
+from testbed.wire.options import HandshakeOptions
+from testbed.wire.packet import INSIDE, OUTSIDE, reverse_key
 
 
 @pytest.fixture(params=[4, 6], ids=["ipv4", "ipv6"])
@@ -556,6 +557,29 @@ def test_a_reset_that_nobody_believes_leaves_a_connection_open(version):
     assert bench.out(tcp(one, payload=b"not for me")) is not None  # RFC 6146 section 3.5.2.2
     bench.wait(500.0)
     assert bench.sessions == 1
+
+
+def test_a_forged_syn_does_not_keep_an_ended_connection(version):
+    """It names no window scale; the connection's own must go on to count (RFC 5961 section 4)."""
+    bench = NatBench(transitory_timeout=20.0, idle_timeout=1000.0)
+    here = loaded(tcp(flow(version), SYN)).key
+    scaled = HandshakeOptions(mss=1460, window_scale=7).encode()
+
+    def segment(key, seq, ack, flags, **settings):
+        return tcp_segment(key, seq=seq, ack=ack, flags=flags, window=500, **settings)
+
+    sent = bench.out(segment(here, 100, 0, SYN, options=scaled))
+    there = reverse_key(sent.key)
+    bench.back(segment(there, 500, 101, SYN | ACK, options=scaled))
+    bench.out(segment(here, 101, 501, ACK))
+    bench.back(tcp_segment(there, seq=5 << 28, flags=SYN, window=500))  # forged
+    for number in range(10):
+        last = FIN if number == 9 else 0
+        bench.back(segment(there, 501 + 1000 * number, 101, ACK | last, payload=bytes(1000)))
+    bench.out(segment(here, 101, 10502, ACK | FIN))
+    bench.back(segment(there, 10502, 102, ACK))
+    bench.wait(30.0)
+    assert bench.sessions == 0
 
 
 def test_requests_from_outside_belong_to_no_session(version):
