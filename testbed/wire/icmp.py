@@ -20,7 +20,7 @@ from testbed.wire.checksum import (
 from testbed.wire.craft import ip_packet
 from testbed.wire.edit import replace_bytes
 from testbed.wire.ip import ICMP, ICMPV6, TCP, UDP, IpHeaders, read_ip
-from testbed.wire.packet import Packet
+from testbed.wire.packet import CHECKSUM_AT, Packet
 
 ECHO_TYPES: Final = {ICMP: (8, 0), ICMPV6: (128, 129)}  # request, reply
 
@@ -30,7 +30,6 @@ _ERRORS: Final = {
 }
 _REDIRECT: Final = 137  # an informational message, but none that may be answered by an error
 _QUOTED: Final = {ICMP: 548, ICMPV6: 1232}  # bytes; RFC 1812 4.3.2.3, RFC 4443 2.4 (c)
-_CHECKSUM_AT: Final = {TCP: 16, UDP: 6, ICMP: 2, ICMPV6: 2}
 
 
 # Errors
@@ -179,7 +178,7 @@ def translate_quote(
     delta = replace_bytes(buffer, at, port, quote.transport)
     if quote.protocol != ICMP:
         delta += address_delta
-    at = quote.transport + _CHECKSUM_AT[quote.protocol]
+    at = quote.transport + CHECKSUM_AT[quote.protocol]
     if at + 2 <= end:
         adjust = adjust_udp_checksum if quote.protocol == UDP else adjust_checksum
         adjust(buffer, at, delta)

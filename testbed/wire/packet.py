@@ -25,7 +25,8 @@ from testbed.wire.ip import (
 )
 from testbed.wire.options import Options, parse_options, walk
 
-_CHECKSUM_AT: Final = {TCP: 16, UDP: 6, ICMP: 2, ICMPV6: 2}
+CHECKSUM_AT: Final = {TCP: 16, UDP: 6, ICMP: 2, ICMPV6: 2}
+"""Where in its header each protocol has its checksum, in bytes."""
 
 # Of headers without options or extensions: total or payload length, fragment field (IPv4),
 # protocol, key, and of TCP the byte with its data offset.
@@ -186,7 +187,7 @@ class Packet:
 
     @property
     def checksum_at(self) -> int:
-        return self.transport + _CHECKSUM_AT[self.protocol]
+        return self.transport + CHECKSUM_AT[self.protocol]
 
     def checksum_is_right(self) -> bool:
         """Whether the transport checksum fits; a UDP datagram over IPv4 may have none."""
