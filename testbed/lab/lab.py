@@ -21,6 +21,7 @@ from testbed.lab.runtime import Runtime, State
 from testbed.lab.waiting import Step, Steps, take_steps, take_steps_async
 from testbed.loading import checked, load
 from testbed.middlebox.registry import find
+from testbed.topology.kinds import machine_needs
 from testbed.topology.model import Topology
 from testbed.topology.planning.plan import plan
 from testbed.topology.planning.plan_model import Plan
@@ -34,6 +35,19 @@ def keeps_files(topology: Topology) -> bool:
         for function in node.functions
     )
     return bool(topology.captures) or any(link.log for link in topology.links) or logs
+
+
+def _refuse_in_another_kernel(topology: Topology) -> None:
+    needs = machine_needs(topology)
+    if not needs:
+        return
+    from testbed.kernel.uml.boot import inside
+
+    if inside():
+        raise LabError(
+            f"The lab '{topology.name}' cannot be built in this kernel: {needs}. Run it in this "
+            "machine's own kernel: `--clock real`, without `--kernel`."
+        )
 
 
 class Lab:
@@ -169,6 +183,7 @@ class Lab:
         await take_steps_async(self._finish(error))
 
     def _begin(self) -> Steps[Lab]:
+        _refuse_in_another_kernel(self.topology)
         self._claim()
         try:
             runtime = self._runtime = Runtime(self.plan)

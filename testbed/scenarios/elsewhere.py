@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import msgspec
 
+from testbed.errors import ScenarioError
 from testbed.kernel.clock import USUAL_SEED, ClockName
 from testbed.kernel.seeds import derived
 from testbed.scenarios import registry
@@ -71,6 +72,12 @@ def run_elsewhere(
     `ScenarioError` when one of the processes ends without an answer.
     """
     scenario, topology = registry.find(target)
+    needs = registry.machine_needs(scenario, topology)
+    if execution.kernels and needs:
+        raise ScenarioError(
+            f"{target} cannot run in another kernel, nor by the virtual clock: {needs}. Use "
+            "`--clock real`, without `--kernel`."
+        )
     series = prepare(scenario, topology, parameters, repeat)
     folder = fresh_folder(out, scenario.name)
     asked = Asked(

@@ -15,6 +15,7 @@ from testbed.scenarios.judgement import Judgement, Measurements
 from testbed.scenarios.parameters import Parameter, parameters_of
 from testbed.scenarios.presentation import Presentation
 from testbed.scenarios.result import Result
+from testbed.topology import kinds
 from testbed.topology.model import Topology
 from testbed.wording import suggestion
 
@@ -43,6 +44,7 @@ class Settings:
     present: what is shown beside the table; None for nothing.
     columns: headings of parameters and measurements in the table, in order; empty for all.
     labels: words for the values of a parameter.
+    machine_needs: what it needs of this machine that no other kernel has; see `NodeKind`.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Settings:
     present: Present | None = None
     columns: Mapping[str, str] = field(default_factory=dict)
     labels: Mapping[str, Mapping[Any, str]] = field(default_factory=dict)
+    machine_needs: str = ""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -114,6 +117,13 @@ def scenarios() -> dict[str, Scenario]:
             if isinstance(one, Scenario):
                 found[one.name] = one
     return found
+
+
+def machine_needs(scenario: Scenario, topology: Topology) -> str:
+    """What it needs of this machine that no other kernel has; empty for nothing."""
+    if scenario.machine_needs:
+        return f"the scenario {scenario.name} needs {scenario.machine_needs} of this machine"
+    return kinds.machine_needs(topology)
 
 
 def topology_file(target: str) -> Path:

@@ -6,8 +6,18 @@ from testbed.topology.kinds.registry import (
     KIND,
     find,
     keys_of_kinds,
+    machine_needs,
     names,
     node_kind,
 )
 
-__all__ = ["ENTRY_POINTS", "KIND", "NodeKind", "find", "keys_of_kinds", "names", "node_kind"]
+__all__ = [
+    "ENTRY_POINTS",
+    "KIND",
+    "NodeKind",
+    "find",
+    "keys_of_kinds",
+    "machine_needs",
+    "names",
+    "node_kind",
+]

@@ -22,6 +22,9 @@ class NodeKind:
     keys: YAML keys of its own; their values stand in `Node.settings`.
     interface_names: prefix and first number of interfaces that have no name in the topology.
     needs: what a machine must have for it beyond namespaces, as `testbed doctor` names it.
+    machine_needs: what it needs of this machine that no other kernel has, such as `the docker
+        engine`. Then neither the virtual clock nor another kernel can be had, and a lab is refused
+        there with this reason.
     """
 
     name: ClassVar[str]
@@ -31,6 +34,7 @@ class NodeKind:
     keys: ClassVar[tuple[Key, ...]] = ()
     interface_names: ClassVar[tuple[str, int]] = ("eth", 0)
     needs: ClassVar[tuple[str, ...]] = ()
+    machine_needs: ClassVar[str] = ""
 
     def problems(self, node: Node) -> Iterator[Problem]:
         """What is wrong with the fields of a node of this kind; paths begin at the node."""

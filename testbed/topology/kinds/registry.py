@@ -9,6 +9,7 @@ from typing import Final, TypeVar
 from testbed.discovery import discover
 from testbed.errors import TopologyError
 from testbed.topology.kinds.kind import NodeKind
+from testbed.topology.model import Topology
 from testbed.topology.values.shapes import Key, OneOf
 
 ENTRY_POINTS: Final = "testbed.node_kinds"
@@ -51,6 +52,15 @@ def keys_of_kinds() -> tuple[Key, ...]:
     """The YAML keys that single kinds have of their own."""
     _discover()
     return tuple(key for kind in _registered.values() for key in kind.keys)
+
+
+def machine_needs(topology: Topology) -> str:
+    """Which of its nodes needs what of this machine that no other kernel has; empty for none."""
+    for node in topology.nodes.values():
+        kind = find(node.kind)
+        if kind is not None and kind.machine_needs:
+            return f"the {node.kind} '{node.name}' needs {kind.machine_needs} of this machine"
+    return ""
 
 
 KIND: Final = OneOf("kind", names)
