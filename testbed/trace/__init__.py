@@ -15,6 +15,7 @@ from testbed.trace.match import (
 from testbed.trace.pcap import CaptureFile, CaptureInterface
 from testbed.trace.reader import CaptureSource, Trace, read_trace
 from testbed.trace.segments import Endpoint, Flow, Segment
+from testbed.trace.table import OptionBit, SegmentTable
 from testbed.wire.options import Options
 from testbed.wire.sequence import difference
 
@@ -35,9 +36,11 @@ __all__ = [
     "HandshakeRtt",
     "CaptureInterface",
     "Journey",
+    "OptionBit",
     "Options",
     "Passage",
     "Segment",
+    "SegmentTable",
     "Stop",
     "Trace",
     "Vantage",

@@ -10,6 +10,7 @@ from testbed.trace.directions import Direction, directions_of
 from testbed.trace.grouping import Group
 from testbed.trace.handshake import Handshake, HandshakeRtt, read_handshake
 from testbed.trace.segments import Endpoint, Flow, Segment
+from testbed.trace.table import SegmentTable, table_of
 from testbed.wire.flags import ACK, FIN, RST, SYN
 
 
@@ -46,6 +47,11 @@ class Connection:
     @property
     def responder(self) -> Endpoint:
         return self.outward.destination
+
+    @cached_property
+    def table(self) -> SegmentTable:
+        """The segments as columns."""
+        return table_of((one, self.number, self.is_outward(one)) for one in self.segments)
 
     @property
     def start(self) -> int:

@@ -7,6 +7,7 @@ import struct
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,6 +20,7 @@ from testbed.trace.pcap import CaptureFile, CaptureInterface
 from testbed.trace.protocols import UNREAD
 from testbed.trace.segments import Segment
 from testbed.trace.source import Buffer
+from testbed.trace.table import SegmentTable, table_of
 from testbed.wire.flags import FIN, RST, SYN
 from testbed.wire.frame import ETHERNET, IPV4
 from testbed.wire.ip import IS_FRAGMENT, TCP
@@ -78,6 +80,16 @@ class Trace:
     truncated: bool = False
     damage: str = ""
     copies_ignored: int = 0
+
+    @cached_property
+    def table(self) -> SegmentTable:
+        """All segments as columns, in the order of the capture."""
+        rows = (
+            (one, each.number, each.is_outward(one))
+            for each in self.connections
+            for one in each.segments
+        )
+        return table_of(sorted(rows, key=lambda row: row[0].number))
 
     @property
     def other(self) -> int:

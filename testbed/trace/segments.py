@@ -6,6 +6,7 @@ import msgspec
 
 from testbed.trace.source import Buffer
 from testbed.wire.flags import FIN, flag_names
+from testbed.wire.ip import ECN_FIELD
 from testbed.wire.options import Options, parse_options
 
 
@@ -68,21 +69,34 @@ class Segment(msgspec.Struct, frozen=True, eq=False, gc=False):
         return self.flow.destination
 
     @property
-    def _ip_header(self) -> int:
-        """Where the IP header is; right before that of TCP unless something else was told."""
+    def position(self) -> int:
+        """Of the TCP header in the (decompressed) file, in bytes."""
+        return self._header
+
+    @property
+    def ip_position(self) -> int:
+        """Of the IP header; right before that of TCP unless something else was told."""
         return self._header - 20 if self._network < 0 else self._network
 
     @property
     def ip_identification(self) -> int | None:
         """The identification of its IPv4 packet; None for IPv6."""
-        data, at = self._data, self._ip_header
+        data, at = self._data, self.ip_position
         return data[at + 4] << 8 | data[at + 5] if data[at] >> 4 == 4 else None
 
     @property
     def hops_left(self) -> int:
         """Time to live (IPv4) or hop limit (IPv6)."""
-        data, at = self._data, self._ip_header
+        data, at = self._data, self.ip_position
         return data[at + (8 if data[at] >> 4 == 4 else 7)]
+
+    @property
+    def ecn(self) -> int:
+        """The two bits of the IP header about congestion (RFC 3168 section 5)."""
+        data, at = self._data, self.ip_position
+        if data[at] >> 4 == 4:
+            return data[at + 1] & ECN_FIELD
+        return data[at + 1] >> 4 & ECN_FIELD
 
     @property
     def header_length(self) -> int:

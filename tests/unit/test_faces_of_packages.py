@@ -27,8 +27,9 @@ FACES = {
     """,
     "testbed.trace": """
         CaptureFile CaptureInterface CaptureSource Clock Connection ConnectionPair Crossing
-        Direction End Endpoint Fate Flow Followed Handshake HandshakeRtt Journey Options
-        Passage Segment Stop Trace Vantage compare_clocks difference follow
+        Direction End Endpoint Fate Flow Followed Handshake HandshakeRtt Journey
+        OptionBit Options Passage Segment SegmentTable Stop Trace Vantage
+        compare_clocks difference follow
         match_connections match_segments read_fates read_trace
     """,
     "testbed.traffic": """
