@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 
+CLONE_FS = 0x200
 CLONE_NEWNS = 0x20000
 CLONE_NEWUTS = 0x4000000
 CLONE_NEWUSER = 0x10000000

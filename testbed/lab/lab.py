@@ -51,7 +51,8 @@ def _refuse_in_another_kernel(topology: Topology) -> None:
 
 
 class Lab:
-    """A running topology, for use in a `with` or `async with` block.
+    """A running topology, for use in a `with` or `async with` block, or between `start`
+    and `stop`.
 
     topology: a `Topology`, a `Plan`, or the path or name of a YAML file.
     captures: the directory for pcap files and logs of fates (made when missing); without one,
@@ -125,7 +126,7 @@ class Lab:
             return self._nodes[name]
         except KeyError:
             if self._state in ("new", "being built"):
-                reason = f"it is {self._state}; use it in a `with` block"
+                reason = f"it is {self._state}; use it in a `with` block, or `start` it"
             else:
                 reason = f"it has {', '.join(self.plan.nodes)}"
             raise LabError(f"The lab has no node '{name}': {reason}.") from None
@@ -160,8 +161,30 @@ class Lab:
     # Beginning and end. All work is done in the lab's own thread, and signals interrupt only the
     # main thread: a Ctrl-C cannot come between making something and taking note of it.
 
-    def __enter__(self) -> Lab:
+    def start(self) -> Lab:
+        """Build the lab and return it; it runs until `stop`, or as long as this process.
+
+        For sessions that no block encloses: a notebook, a Python prompt.
+        """
         return take_steps(self._begin())
+
+    def stop(self) -> None:
+        """Take the lab down; raises what has gone wrong in the background, as a block does.
+
+        Nothing happens where it has been taken down before.
+        """
+        take_steps(self._finish(None))
+
+    async def astart(self) -> Lab:
+        """`start`, to be awaited."""
+        return await take_steps_async(self._begin())
+
+    async def astop(self) -> None:
+        """`stop`, to be awaited."""
+        await take_steps_async(self._finish(None))
+
+    def __enter__(self) -> Lab:
+        return self.start()
 
     def __exit__(
         self,
@@ -172,7 +195,7 @@ class Lab:
         take_steps(self._finish(error))
 
     async def __aenter__(self) -> Lab:
-        return await take_steps_async(self._begin())
+        return await self.astart()
 
     async def __aexit__(
         self,
@@ -203,9 +226,11 @@ class Lab:
     def _finish(self, error: BaseException | None) -> Steps[None]:
         runtime = self._runtime
         if runtime is None:
-            raise LabError(f"The lab '{self.topology.name}' was never entered.")
+            raise LabError(f"The lab '{self.topology.name}' was never started.")
         if not runtime.thread.owner.is_here:
             return  # a fork that leaves the block: the lab is not its own to end
+        if runtime.state == "closed":
+            return
         try:
             incomplete = yield Step(runtime.thread.submit(self._end, runtime), runtime.cancel)
         finally:

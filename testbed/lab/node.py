@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket as sockets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from socket import AF_INET, AF_INET6, SO_REUSEADDR, SOCK_STREAM, SOL_SOCKET
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 # `socket` is the name of a method below.
 Socket: TypeAlias = sockets.socket
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _POLL_SECONDS = 0.01
 _LAST_MOMENTS = 0.1
@@ -128,6 +133,24 @@ class LabNode:
             ) from None
         sock.listen(backlog)
         return sock
+
+    def call(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Run a Python function in this node and return its result; `acall` is its coroutine.
+
+        The function runs in a thread of its own that lives in the node: sockets are made there,
+        names of nodes are resolved, threads that it starts live there, too. Calls block no other
+        call, of this node or of others; `call(asyncio.run, main())` runs a coroutine. Raises what
+        the function raises, and the failure of the lab as soon as it has failed.
+        """
+        return cast(R, self._call(function, *args, **kwargs).result())
+
+    async def acall(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """`call`, to be awaited. Cancelled, it lets the function run on and drops its result."""
+        call = asyncio.to_thread(self._call, function, *args, **kwargs)
+        return cast(R, await asyncio.wrap_future(await call))
+
+    def _call(self, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Future[Any]:
+        return self._runtime.call(self.name, self.namespace, function, *args, **kwargs)
 
     def ping(self, target: str | LabNode, timeout: float = 2.0) -> float:
         """The round-trip time in seconds of one ICMP echo.

@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import os
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
@@ -14,6 +15,7 @@ from testbed.kernel.namespace import Namespace, NamespaceThread
 from testbed.kernel.processes.group import NodeView, ProcessGroup
 from testbed.kernel.processes.helper import Helper, start_helper
 from testbed.kernel.processes.process import Process, deadline_in, time_left
+from testbed.lab.calls import Calls
 from testbed.lab.hosts import hosts_file
 from testbed.lab.sockets import Sockets
 from testbed.lab.watch import Watch
@@ -36,6 +38,7 @@ class Runtime:
         self.thread = NamespaceThread()
         self.group = ProcessGroup(self.thread)
         self.sockets = Sockets()
+        self.calls = Calls()
         self.stack = contextlib.ExitStack()
         self._cancelled = False
         self._watch: Watch | None = None
@@ -84,12 +87,27 @@ class Runtime:
         options: see `ProcessGroup.start`.
         """
         self.check()
-        view = NodeView(node, self._hosts)
-        program = self.group.start(namespace, argv, view=view, **options)
+        program = self.group.start(namespace, argv, view=self._view(node), **options)
         self._programs.add(program)
         if self.failure is not None:
             program.kill()
         return program
+
+    def call(
+        self,
+        node: str,
+        namespace: Namespace,
+        function: Callable[..., Any],
+        *args: Any,
+        **kwargs: Any,
+    ) -> Future[Any]:
+        """Have a function of the user's run in a node, in a thread of its own."""
+        self.check()
+        destination = self.group.destination(namespace, self._view(node))
+        return self.calls.begin(destination, function, *args, **kwargs)
+
+    def _view(self, node: str) -> NodeView:
+        return NodeView(node, self._hosts)
 
     def start_helper(self, namespace: Namespace, module: str, name: str) -> Helper:
         """Run a helper process, on which the lab depends; `name` is for messages."""
@@ -155,6 +173,7 @@ class Runtime:
         if self.failure is None:
             self.failure = failure
         self.sockets.wake()
+        self.calls.give_up(self.failure)
         for program in list(self._programs):
             program.kill()
 
@@ -164,6 +183,7 @@ class Runtime:
         if self._watch is not None:
             self._watch.close()
         self.sockets.close()
+        self.calls.give_up(LabError(f"The lab '{self.name}' has been taken down."))
         if self.failure is None and not self._cancelled:
             self._end_helpers()
         self.group.close()

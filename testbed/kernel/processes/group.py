@@ -37,6 +37,7 @@ from testbed.kernel.processes.descendants import descendants_of_what_is_started
 from testbed.kernel.processes.output import OutputFile
 from testbed.kernel.processes.process import Process, find_program
 from testbed.kernel.syscalls import CLONE_NEWNS, CLONE_NEWPID, setns, unshare
+from testbed.kernel.visit import Destination
 
 _NO_RESOLVER = "# Names of nodes are in /etc/hosts; there is no other resolver here.\n"
 
@@ -117,6 +118,24 @@ class ProcessGroup:
             self._of_nodes[view.name] = _make_namespaces(view)
         return self._of_nodes[view.name]
 
+    def destination(self, namespace: Namespace, view: NodeView) -> Destination:
+        """Where a thread of this process goes to be in a node, as the node's programs are."""
+
+        def find() -> Destination:
+            self._begin()
+            mounts = self._namespaces_of(view).mounts
+            assert mounts is not None  # every node has some
+            return Destination(namespace.fileno(), mounts, view.name)
+
+        return self._thread.call(None, find)
+
+    def _begin(self) -> None:
+        """Raise `LabError` after the end; have the namespaces of the lab's programs."""
+        if self._ended:
+            raise LabError("The lab has been taken down and starts no more programs.")
+        if self._guard is None:
+            self._start_guard()
+
     @contextlib.contextmanager
     def _inside(self, namespaces: _Namespaces) -> Iterator[None]:
         """Have this thread's children born into namespaces."""
@@ -171,10 +190,7 @@ class ProcessGroup:
         folder = _working_directory(cwd)
 
         def launch() -> Process:
-            if self._ended:
-                raise LabError("The lab has been taken down and starts no more programs.")
-            if self._guard is None:
-                self._start_guard()
+            self._begin()
             namespaces = self._namespaces_of(view)
             with (
                 _readable(stdin) as source,
