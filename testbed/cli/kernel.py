@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -39,7 +39,8 @@ ClockOption = Annotated[
         envvar="TESTBED_CLOCK",
         show_envvar=True,
         help="Run labs by the real clock, or by a virtual one: exact times, the same packets in "
-        "every run, hours in seconds. It takes a kernel of `testbed kernel build`.",
+        "every run, hours in seconds. It takes a kernel of `testbed kernel build`; where there is "
+        "one, `testbed run` takes it unless told otherwise.",
     ),
 ]
 SeedOption = Annotated[
@@ -66,6 +67,23 @@ class KernelChoice:
         kernel = self.kernel if later.kernel is None else later.kernel
         seed = self.seed if later.seed is None else later.seed
         return KernelChoice(kernel, later.clock or self.clock, seed)
+
+    def preferring_virtual(self, machine_needs: str, versions: Sequence[str]) -> KernelChoice:
+        """By the virtual clock where nothing is said of the clock and a kernel for it is there.
+
+        machine_needs: what keeps all other kernels out, if anything does. versions: of the
+        kernels that are compared. A kernel of other patches or settings than this testbed's is
+        taken only where it is asked for.
+        """
+        from testbed.kernel.uml import boot
+        from testbed.kernel.uml.store import built_kernels
+
+        if self.clock or machine_needs or self.kernel in (HOST, UML) or boot.inside():
+            return self
+        current = [kernel for kernel in built_kernels() if kernel.current]
+        wanted = versions or ([] if self.kernel is None else [self.kernel])
+        there = all(any(kernel.is_meant_by(one) for kernel in current) for one in wanted)
+        return replace(self, clock="virtual") if current and there else self
 
     @property
     def clock_name(self) -> ClockName:

@@ -25,7 +25,8 @@ def register(app: typer.Typer) -> None:
         epilog=example(
             "testbed run docomo",
             "testbed run topologies/docomo.yaml -p path=mobile-2009 --repeat 10",
-            "testbed run lossy --clock virtual -p kernel=6.1,6.12",
+            "testbed run lossy --clock real --repeat 10",
+            "testbed run lossy -p kernel=6.1,6.12",
         ),
     )(run)
     app.command("replay", epilog=example("testbed replay results/docomo/20261128-070000"))(replay)
@@ -72,11 +73,13 @@ def run(
     from testbed.scenarios.show import render
 
     choice = context.obj.overridden_by(KernelChoice(kernel, clock, seed))
-    scenario, _ = registry.find(target)
+    scenario, topology = registry.find(target)
     given = _assignments(parameters or [])
     versions = []
     if KERNEL in given and KERNEL not in scenario.parameters:
         versions = given.pop(KERNEL).split(",")
+    needs = registry.machine_needs(scenario, topology)
+    choice = choice.preferring_virtual(needs, versions)
     with _progress(scenario.name) as progress:
         outcome = _run(
             target,

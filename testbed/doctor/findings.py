@@ -288,7 +288,7 @@ def _optional(machine: Machine) -> Iterator[Finding]:
         bool(machine.virtual_kernels),
         ", ".join(machine.virtual_kernels) or "no kernel built",
         otherwise="missing",
-        meaning="Only `--clock virtual` needs it: exact times, the same packets every run.",
+        meaning="With it `testbed run` has exact times, and the same packets in every run.",
         cure="testbed kernel build",
     )
 

@@ -25,8 +25,7 @@ def render(scenario: Scenario, outcome: Outcome, width: int) -> Iterator[Rendera
         yield Text()
         for what, path in outcome.presentation.files.items():
             yield Text.assemble((f"{what:<9}", "bold"), str(path))
-    if outcome.result.environment.clock == "virtual":
-        yield Text.assemble(("clock    ", "bold"), _clock(outcome.result))
+    yield Text.assemble(("clock    ", "bold"), _clock(outcome.result))
     if not outcome.result.trustworthy:
         yield Text(_distrust(outcome), "bold yellow")
     yield Text.assemble(("verdict  ", "bold"), _conclusion(outcome))
@@ -89,9 +88,10 @@ def _distrust(outcome: Outcome) -> str:
 
 def _clock(result: Result) -> str:
     kernels = result.asked.kernels if result.asked else {}
-    linux = ", ".join(kernels) or result.environment.kernel
-    seed = f", seed {result.asked.seed}" if result.asked else ""
-    return f"virtual: Linux {linux}{seed}"
+    linux = ", ".join(kernels) if len(kernels) > 1 else result.environment.kernel
+    seed = result.asked.seed if result.asked else None
+    told = f"{result.environment.clock}: Linux {linux}"
+    return told if seed is None else f"{told}, seed {seed}"
 
 
 def _conclusion(outcome: Outcome) -> Text:

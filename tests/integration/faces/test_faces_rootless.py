@@ -182,7 +182,8 @@ def test_a_scenario_runs_from_the_command_line(ordinary_user: OrdinaryUser) -> N
     path = ordinary_user.home / "docomo.yaml"
     path.write_text(_TOPOLOGY)
     one_cell = ["-p", "proxy=off", "-p", "handshake=data", "--repeat", "1"]
-    done = ordinary_user.run("-m", "testbed", "run", path.name, *one_cell, "--out", "o", "--json")
+    words = ["testbed", "run", path.name, "--clock=real", *one_cell, "--out", "o", "--json"]
+    done = ordinary_user.run("-m", *words)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["scenario"] == "docomo"
     assert (ordinary_user.home / "o" / "result.json").stat().st_uid == NOBODY

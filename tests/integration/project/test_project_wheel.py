@@ -96,8 +96,8 @@ def test_it_runs_a_scenario_from_an_empty_folder(installed: Path, tmp_path: Path
         installed / "python", "-c", "import testbed; print(testbed.__file__)", folder=tmp_path
     )
     assert told.startswith(str(installed.parent))
-    cell = ("-p", "proxy=off", "-p", "handshake=bare")
-    call(installed / "testbed", "run", "docomo", "--repeat", "1", *cell, folder=tmp_path)
+    cell = ("-p", "proxy=off", "-p", "handshake=bare", "--repeat", "1")
+    call(installed / "testbed", "run", "docomo", "--clock=real", *cell, folder=tmp_path)
     (result,) = tmp_path.rglob("result.json")
     found = json.loads(result.read_text())
     assert [one["verdict"] for one in found["cells"]] == ["on time"]

@@ -100,8 +100,8 @@ def test_a_matrix_that_does_not_come_out_ends_with_status_1(tmp_path):
     assert "rto_min: 1s" in text
     changed = tmp_path / "hasty.yaml"
     changed.write_text(text.replace("rto_min: 1s", "rto_min: 200ms"))
-    command = [sys.executable, "-m", "testbed", "run", str(changed), "--repeat", "1"]
-    command += ["-p", "proxy=drop", "--out", str(tmp_path / "results")]
+    command = [sys.executable, "-m", "testbed", "run", str(changed), "--clock=real"]
+    command += ["-p", "proxy=drop", "--repeat", "1", "--out", str(tmp_path / "results")]
     wide = {**os.environ, "COLUMNS": "160"}
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, timeout=60, env=wide

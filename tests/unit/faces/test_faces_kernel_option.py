@@ -8,7 +8,9 @@ from typer.testing import CliRunner
 from testbed.cli.app import app
 from testbed.cli.kernel import KernelChoice, files_named, without_options
 from testbed.errors import KernelError
-from testbed.kernel.uml import boot
+from testbed.kernel.uml import boot, store
+from testbed.kernel.uml.recipe import recipe_digest
+from testbed.kernel.uml.store import About, BuiltKernel
 
 
 @pytest.mark.parametrize(
@@ -44,6 +46,42 @@ def test_a_kernel_whose_clock_is_real_has_no_virtual_one(kernel, monkeypatch):
     monkeypatch.setattr(boot, "inside", lambda: False)
     with pytest.raises(KernelError, match=f"Leave out `--kernel {kernel}`"):
         KernelChoice(kernel, "virtual").kernels()
+
+
+CURRENT, OLDER = "6.12.117", "6.1.158"
+
+
+@pytest.mark.parametrize(
+    ("choice", "needs", "versions", "clock"),
+    [
+        (KernelChoice(), "", [], "virtual"),
+        (KernelChoice(seed=3), "", [], "virtual"),
+        (KernelChoice("6.12"), "", [], "virtual"),
+        (KernelChoice(clock="real"), "", [], "real"),
+        (KernelChoice("host"), "", [], "real"),
+        (KernelChoice("uml"), "", [], "real"),
+        (KernelChoice(), "the host 'a' needs an engine", [], "real"),
+        (KernelChoice("6.1"), "", [], "real"),
+        (KernelChoice(), "", ["6.12", "6.1"], "real"),
+        (KernelChoice(clock="virtual"), "", ["6.12", "6.1"], "virtual"),
+    ],
+)
+def test_runs_are_virtual_where_a_current_kernel_is_there(
+    choice: KernelChoice, needs: str, versions: list[str], clock: str, monkeypatch
+):
+    def kernel(version: str, recipe: str) -> BuiltKernel:
+        about = About(version=version, recipe=recipe, compiler="", seconds=0.0)
+        return BuiltKernel(Path(about.name), about)
+
+    kernels = (kernel(CURRENT, recipe_digest()), kernel(OLDER, "0123456789ab"))
+    monkeypatch.setattr(store, "built_kernels", lambda: kernels)
+    monkeypatch.setattr(boot, "inside", lambda: False)
+    chosen = choice.preferring_virtual(needs, versions)
+    assert (chosen.clock_name, chosen.seed) == (clock, choice.seed)
+    monkeypatch.setattr(store, "built_kernels", lambda: kernels[1:])
+    assert choice.preferring_virtual(needs, versions) == choice
+    monkeypatch.setattr(boot, "inside", lambda: True)
+    assert choice.preferring_virtual(needs, versions) == choice
 
 
 @pytest.mark.parametrize("folder", ["nope", "script.py"])
