@@ -100,3 +100,7 @@ class TraceError(TestbedError):
 
 class ScenarioError(TestbedError):
     """A scenario was asked for with parameters that it does not have or cannot take."""
+
+
+class ConformanceError(TestbedError):
+    """A check or a profile was asked for that does not exist, or a trace that none can judge."""

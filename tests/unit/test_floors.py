@@ -18,6 +18,7 @@ FACES = {"cli", "__main__", "pytest_plugin", "pytest_captures", "pytest_clock"}
 FLOORS = (
     "faces",
     "scenarios",
+    "conformance",
     "report",
     "trace",
     "traffic",

@@ -1,0 +1,20 @@
+"""Whether what a trace shows of a TCP is what the RFCs ask for: the problems of RFC 2525."""
+
+from testbed.conformance.finding import Answer, Finding
+from testbed.conformance.judging import check_trace
+from testbed.conformance.profile import MODERN, PROFILES, RFC2525, Profile
+from testbed.conformance.registry import Check, check, checks, find
+
+__all__ = [
+    "MODERN",
+    "PROFILES",
+    "RFC2525",
+    "Answer",
+    "Check",
+    "Finding",
+    "Profile",
+    "check",
+    "check_trace",
+    "checks",
+    "find",
+]

@@ -1,0 +1,1 @@
+"""One problem of RFC 2525 a module."""

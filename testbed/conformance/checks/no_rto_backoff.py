@@ -1,0 +1,76 @@
+"""No RTO backoff (RFC 2525 section 2.10): time-outs in a row come at equal intervals.
+
+RFC 1122 section 4.2.3.1 and RFC 6298 section 5.5 ask for each to be twice the one before; RFC 6298
+section 2.5 lets a limit of 60 s or more end the doubling.
+
+What is looked at: the same data sent again and again while the peer says nothing. What a capture
+misses of them makes the first interval longer than it was: of three intervals the third is twice
+the first or more for all TCPs that double, a tail loss probe (RFC 8985) in the first place and
+lost packets before the capture included. So one and a half times is the mark.
+
+Retransmissions of SYNs are not looked at: Linux sends the first five a second apart since 6.5.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from testbed.conformance.finding import Verdict, fails, passes, undecided
+from testbed.conformance.registry import check
+from testbed.conformance.side import Side, Step
+from testbed.wire.flags import RST, SYN
+
+_LEAST_GROWTH = 1.5  # of the third interval over the first
+_LEAST_LIMIT = 60.0  # s; RFC 6298 section 2.5
+_TIMER_ERROR = 0.9  # a second of a slow timer, in a minute
+
+
+@check("no-rto-backoff", section="2.10")
+def ask(side: Side) -> Verdict:
+    doubled: tuple[list[Step], list[float]] | None = None
+    for run in _runs(side):
+        gaps = [later.time - sooner.time for sooner, later in zip(run, run[1:], strict=False)]
+        for first, third, at in zip(gaps, gaps[2:], range(len(gaps)), strict=False):
+            if third < min(_LEAST_GROWTH * first, _TIMER_ERROR * _LEAST_LIMIT):
+                return fails(
+                    f"3 retransmissions in a row after {_seconds(gaps[at : at + 3])}: RFC 6298 "
+                    f"(5.5) asks for at least {4 * first:.2f} s before the third",
+                    (step.segment for step in run[at : at + 4]),
+                )
+        if len(gaps) > 1 and gaps[1] >= _LEAST_GROWTH * gaps[0]:
+            doubled = doubled or (run, gaps)
+    if doubled is not None:
+        run, gaps = doubled
+        return passes(
+            f"{len(gaps)} retransmissions in a row, after {_seconds(gaps)}",
+            (step.segment for step in run),
+        )
+    return undecided("no data was sent three times or more while the peer was silent")
+
+
+def _runs(side: Side) -> Iterator[list[Step]]:
+    """The transmissions of the same data with nothing from the peer in between."""
+    run: list[Step] = []
+    window: int | None = None
+    for step in side.steps:
+        if not step.own:
+            if len(run) > 2:
+                yield run
+            run = []
+            window = step.window
+        elif not step.length or step.has(SYN) or step.has(RST) or window == 0:
+            continue
+        elif run and step.start == run[0].start:
+            run.append(step)
+        elif len(run) > 1:  # what is sent after a repetition is no time-out's
+            if len(run) > 2:
+                yield run
+            run = [step]
+        else:
+            run = [step]
+    if len(run) > 2:
+        yield run
+
+
+def _seconds(gaps: list[float]) -> str:
+    return ", ".join(f"{gap:.2f}" for gap in gaps) + " s"

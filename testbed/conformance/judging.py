@@ -1,0 +1,39 @@
+"""Every question to both endpoints of every connection of a trace."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from testbed.conformance.finding import Finding
+from testbed.conformance.profile import MODERN, Profile, profile_of
+from testbed.conformance.registry import checks, find
+from testbed.conformance.side import sides_of
+from testbed.trace import Trace
+
+
+def check_trace(
+    trace: Trace, *, profile: Profile | str = MODERN, problems: Sequence[str] = ()
+) -> list[Finding]:
+    """What the checks say of each endpoint of each connection.
+
+    problems: names of checks; none: all. Raises ConformanceError for a name that is none.
+    """
+    held_to = profile if isinstance(profile, Profile) else profile_of(profile)
+    asked = [find(name) for name in problems] or list(checks().values())
+    findings = []
+    for connection in trace.connections:
+        for side in sides_of(trace, connection, held_to):
+            for one in asked:
+                verdict = one.ask(side)
+                findings.append(
+                    Finding(
+                        problem=one.problem,
+                        section=one.section,
+                        connection=connection.number,
+                        endpoint=side.endpoint,
+                        answer=verdict.answer,
+                        sentence=verdict.sentence,
+                        segments=tuple(segment.number for segment in verdict.segments),
+                    )
+                )
+    return findings
