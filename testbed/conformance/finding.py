@@ -18,7 +18,7 @@ class Answer(StrEnum):
     INCONCLUSIVE = "inconclusive"
 
 
-class Verdict(msgspec.Struct, frozen=True, eq=False):
+class Ruling(msgspec.Struct, frozen=True, eq=False):
     """The answer of a check, why, and the segments that show it."""
 
     answer: Answer
@@ -43,16 +43,16 @@ class Finding(msgspec.Struct, frozen=True):
     segments: tuple[int, ...] = ()
 
 
-def passes(sentence: str, segments: Iterable[Segment] = ()) -> Verdict:
+def passes(sentence: str, segments: Iterable[Segment] = ()) -> Ruling:
     """What the problem would show in is there, and the endpoint does not have it."""
-    return Verdict(Answer.PASS, sentence, tuple(segments))
+    return Ruling(Answer.PASS, sentence, tuple(segments))
 
 
-def fails(sentence: str, segments: Iterable[Segment]) -> Verdict:
+def fails(sentence: str, segments: Iterable[Segment]) -> Ruling:
     """The endpoint has the problem, and nothing else explains these segments."""
-    return Verdict(Answer.FAIL, sentence, tuple(segments))
+    return Ruling(Answer.FAIL, sentence, tuple(segments))
 
 
-def undecided(sentence: str, segments: Iterable[Segment] = ()) -> Verdict:
+def undecided(sentence: str, segments: Iterable[Segment] = ()) -> Ruling:
     """The trace cannot tell, and why."""
-    return Verdict(Answer.INCONCLUSIVE, sentence, tuple(segments))
+    return Ruling(Answer.INCONCLUSIVE, sentence, tuple(segments))

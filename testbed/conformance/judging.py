@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from testbed.conformance.finding import Finding
 from testbed.conformance.profile import MODERN, Profile, profile_of
 from testbed.conformance.registry import checks, find
-from testbed.conformance.side import sides_of
+from testbed.conformance.party import parties_of
 from testbed.trace import Trace
 
 
@@ -22,18 +22,18 @@ def check_trace(
     asked = [find(name) for name in problems] or list(checks().values())
     findings = []
     for connection in trace.connections:
-        for side in sides_of(trace, connection, held_to):
+        for party in parties_of(trace, connection, held_to):
             for one in asked:
-                verdict = one.ask(side)
+                ruling = one.ask(party)
                 findings.append(
                     Finding(
                         problem=one.problem,
                         section=one.section,
                         connection=connection.number,
-                        endpoint=side.endpoint,
-                        answer=verdict.answer,
-                        sentence=verdict.sentence,
-                        segments=tuple(segment.number for segment in verdict.segments),
+                        endpoint=party.endpoint,
+                        answer=ruling.answer,
+                        sentence=ruling.sentence,
+                        segments=tuple(segment.number for segment in ruling.segments),
                     )
                 )
     return findings

@@ -7,15 +7,15 @@ from functools import cache
 
 import msgspec
 
-from testbed.conformance.finding import Verdict
-from testbed.conformance.side import Side
+from testbed.conformance.finding import Ruling
+from testbed.conformance.party import Party
 from testbed.discovery import discover
 from testbed.errors import ConformanceError
 from testbed.wording import suggestion
 
 ENTRY_POINTS = "testbed.checks"
 
-Question = Callable[[Side], Verdict]
+Question = Callable[[Party], Ruling]
 
 
 class Check(msgspec.Struct, frozen=True):

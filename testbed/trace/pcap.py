@@ -72,6 +72,7 @@ class CaptureFile:
     interfaces: as described in the file, in order.
     truncated: the file stops in the middle of its last record.
     lost: packets that, by the file's own counters, were not captured for want of room.
+    transcript: what is to be known of a text log; None for a capture.
 
     Raises TraceError for what is no capture file, or is damaged before its first record.
     """
@@ -80,6 +81,7 @@ class CaptureFile:
         read = read_source(source)
         self.path = path = read.path
         self.data = read.data
+        self.transcript = read.transcript
         self.interfaces: list[CaptureInterface] = []
         self.truncated = False
         self._damage = ""
@@ -92,7 +94,8 @@ class CaptureFile:
         elif magic not in _PCAP_MAGIC:
             raise TraceError(
                 f"{path}: not a capture file: expected the magic bytes of pcap or pcapng at "
-                f"byte 0, found {magic.hex() or 'nothing'}. Give a file written by tcpdump -w."
+                f"byte 0, found {magic.hex() or 'nothing'}. Give a file written by tcpdump -w, or "
+                "what tcpdump prints."
             )
 
     @property

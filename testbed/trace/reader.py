@@ -21,6 +21,7 @@ from testbed.trace.protocols import UNREAD
 from testbed.trace.segments import Segment
 from testbed.trace.source import Buffer
 from testbed.trace.table import SegmentTable, table_of
+from testbed.trace.text.transcript import Transcript
 from testbed.wire.flags import FIN, RST, SYN
 from testbed.wire.frame import ETHERNET, IPV4
 from testbed.wire.ip import IS_FRAGMENT, TCP
@@ -39,11 +40,13 @@ class CaptureSource(msgspec.Struct, frozen=True):
     """What a capture file says about itself.
 
     lost: packets that, by the file's own counters, were not captured for want of room.
+    transcript: what is to be known of a log that was given as text; None for a capture.
     """
 
     format: str
     interfaces: tuple[CaptureInterface, ...]
     lost: int = 0
+    transcript: Transcript | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +124,7 @@ def read_trace(source: str | os.PathLike[str] | BinaryIO, *, ignore_copies: bool
     )
     trace = Trace(
         path=file.path,
-        capture=CaptureSource(file.format, tuple(file.interfaces), file.lost),
+        capture=CaptureSource(file.format, tuple(file.interfaces), file.lost, file.transcript),
         segments=tuple(reading.segments),
         connections=connections,
         start=reading.start,

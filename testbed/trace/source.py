@@ -1,4 +1,4 @@
-"""The bytes of a capture file: a regular file, a stream, or either compressed."""
+"""The bytes of a capture file: a regular file, a stream, either compressed, or a log as text."""
 
 from __future__ import annotations
 
@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import IO, Any, BinaryIO
 
 from testbed.errors import TraceError
+from testbed.trace.text.reading import is_log
+from testbed.trace.text.transcript import LARGEST_LOG, Transcript, transcribe
 
 Buffer = bytes | mmap.mmap
 """The content of a file; a slice of it is `bytes`."""
@@ -23,27 +25,32 @@ Buffer = bytes | mmap.mmap
 _MAPPED_FROM = 64 << 20
 _LARGEST_CONTENT = 16 << 30
 _CHUNK = 64 << 10
+_LOG_HEAD = 8 << 10  # bytes in which a log must have its first packet
 
 
 class Source:
     """What was read.
 
     path: the file, `-` for a stream.
-    data: its content, decompressed.
+    data: its content, decompressed; of a text log a capture.
     damage: why decompression ended early, empty where it did not.
+    transcript: what is to be known of a text log; None for a capture.
     """
 
-    def __init__(self, path: Path, data: Buffer, damage: str = "") -> None:
+    def __init__(
+        self, path: Path, data: Buffer, damage: str = "", transcript: Transcript | None = None
+    ) -> None:
         self.path = path
         self.data = data
         self.damage = damage
+        self.transcript = transcript
 
 
 def read_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
     """Read a file, or a stream to its end. Raises TraceError where it cannot be read."""
     if not isinstance(source, (str, os.PathLike)):
         given = source.read()
-        return _decompressed(Path("-"), io.BytesIO(given), given)
+        return _transcribed(_decompressed(Path("-"), io.BytesIO(given), given))
     path = Path(source)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -53,7 +60,7 @@ def read_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
             )
         with path.open("rb", buffering=0) as file:
             data = _read_all(file)
-            return _decompressed(path, file, data)
+            return _transcribed(_decompressed(path, file, data))
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise TraceError(f"{path}: cannot be read: {reason}.") from error
@@ -69,6 +76,21 @@ def _read_all(file: io.FileIO) -> Buffer:
     if size < _MAPPED_FROM or not size:
         return file.readall()
     return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_READ)
+
+
+def _transcribed(source: Source) -> Source:
+    """A text log as a capture; everything else as it is."""
+    head = source.data[:_LOG_HEAD]
+    if b"\0" in head or not is_log(head.decode("utf-8", "replace")):
+        return source
+    if len(source.data) > LARGEST_LOG:
+        raise TraceError(
+            f"{source.path}: is a text log of more than {LARGEST_LOG >> 20} MiB. Give a capture "
+            "(tcpdump -w), or a part of it."
+        )
+    text = source.data[:].decode("utf-8", "replace")
+    data, transcript = transcribe(text)
+    return Source(source.path, data, source.damage, transcript)
 
 
 # -- compression ---------------------------------------------------------------------------

@@ -58,6 +58,7 @@ KERNEL_ONLY = {"pyroute2", "ctypes", "fcntl"}
 MODULES = sorted(ROOT.rglob("*.py"))
 # Names that may stand for several public classes, and why.
 HOMONYMS = {
+    "Finding": "of the doctor about this machine, of a check about an endpoint",
     "Options": "of a TCP segment, and nested in each middlebox function",
     "Endpoint": "of a topology an address on a link, of a trace an address and a port",
     "Flow": "of a trace two endpoints, for authors of middlebox functions what a table remembers",

@@ -14,10 +14,11 @@ Retransmissions of SYNs are not looked at: Linux sends the first five a second a
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 
-from testbed.conformance.finding import Verdict, fails, passes, undecided
+from testbed.conformance.finding import Ruling, fails, passes, undecided
 from testbed.conformance.registry import check
-from testbed.conformance.side import Side, Step
+from testbed.conformance.party import Party, Turn
 from testbed.wire.flags import RST, SYN
 
 _LEAST_GROWTH = 1.5  # of the third interval over the first
@@ -26,48 +27,48 @@ _TIMER_ERROR = 0.9  # a second of a slow timer, in a minute
 
 
 @check("no-rto-backoff", section="2.10")
-def ask(side: Side) -> Verdict:
-    doubled: tuple[list[Step], list[float]] | None = None
-    for run in _runs(side):
-        gaps = [later.time - sooner.time for sooner, later in zip(run, run[1:], strict=False)]
+def ask(party: Party) -> Ruling:
+    doubled: tuple[list[Turn], list[float]] | None = None
+    for run in _runs(party):
+        gaps = [later.time - sooner.time for sooner, later in pairwise(run)]
         for first, third, at in zip(gaps, gaps[2:], range(len(gaps)), strict=False):
             if third < min(_LEAST_GROWTH * first, _TIMER_ERROR * _LEAST_LIMIT):
                 return fails(
                     f"3 retransmissions in a row after {_seconds(gaps[at : at + 3])}: RFC 6298 "
                     f"(5.5) asks for at least {4 * first:.2f} s before the third",
-                    (step.segment for step in run[at : at + 4]),
+                    (turn.segment for turn in run[at : at + 4]),
                 )
-        if len(gaps) > 1 and gaps[1] >= _LEAST_GROWTH * gaps[0]:
+        if any(later >= _LEAST_GROWTH * sooner for sooner, later in pairwise(gaps)):
             doubled = doubled or (run, gaps)
     if doubled is not None:
         run, gaps = doubled
         return passes(
             f"{len(gaps)} retransmissions in a row, after {_seconds(gaps)}",
-            (step.segment for step in run),
+            (turn.segment for turn in run),
         )
-    return undecided("no data was sent three times or more while the peer was silent")
+    return undecided("no data was sent again often enough while the peer was silent")
 
 
-def _runs(side: Side) -> Iterator[list[Step]]:
+def _runs(party: Party) -> Iterator[list[Turn]]:
     """The transmissions of the same data with nothing from the peer in between."""
-    run: list[Step] = []
+    run: list[Turn] = []
     window: int | None = None
-    for step in side.steps:
-        if not step.own:
+    for turn in party.turns:
+        if not turn.own:
             if len(run) > 2:
                 yield run
             run = []
-            window = step.window
-        elif not step.length or step.has(SYN) or step.has(RST) or window == 0:
+            window = turn.window
+        elif not turn.length or turn.has(SYN) or turn.has(RST) or window == 0:
             continue
-        elif run and step.start == run[0].start:
-            run.append(step)
+        elif run and turn.start == run[0].start:
+            run.append(turn)
         elif len(run) > 1:  # what is sent after a repetition is no time-out's
             if len(run) > 2:
                 yield run
-            run = [step]
+            run = [turn]
         else:
-            run = [step]
+            run = [turn]
     if len(run) > 2:
         yield run
 

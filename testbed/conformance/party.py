@@ -13,12 +13,12 @@ from testbed.wire.flags import ACK, RST
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class Turn:
     """One segment of the connection.
 
     own: the endpoint sent it; else its peer did.
     start, end: what it occupies in its sender's sequence space, from the SYN on (the SYN is 0).
-    ack: what it acknowledges in the other side's sequence space; None without ACK flag.
+    ack: what it acknowledges in the other party's sequence space; None without ACK flag.
     window: bytes that it offers; None where that is not known.
     """
 
@@ -45,7 +45,7 @@ class Step:
 
 
 @dataclass(frozen=True, eq=False)
-class Side:
+class Party:
     """One endpoint of one connection, and what it is held to.
 
     sent, received: what this endpoint and what its peer sent.
@@ -62,33 +62,33 @@ class Side:
         return self.sent.flow.source
 
     @cached_property
-    def steps(self) -> tuple[Step, ...]:
+    def turns(self) -> tuple[Turn, ...]:
         """The segments of both sides in the order of the capture, copies left out."""
         copies = {*self.sent.copies, *self.received.copies}
         places = {True: Unwrapper(self.sent.isn), False: Unwrapper(self.received.isn)}
         acks = {True: Unwrapper(self.received.isn), False: Unwrapper(self.sent.isn)}
-        steps = []
+        turns = []
         for segment in self.connection.segments:
             if segment in copies:
                 continue
             own = segment.flow == self.sent.flow
             start = places[own].position(segment.seq)
             known = segment.flags & ACK and (segment.ack or not segment.flags & RST)
-            steps.append(
-                Step(
+            turns.append(
+                Turn(
                     segment,
                     own,
                     start,
                     start + segment.span,
                     acks[own].position(segment.ack) if known else None,
-                    self.connection.window_of(segment),
+                    0 if known and not segment.window else self.connection.window_of(segment),
                 )
             )
-        return tuple(steps)
+        return tuple(turns)
 
 
-def sides_of(trace: Trace, connection: Connection, profile: Profile) -> Iterator[Side]:
+def parties_of(trace: Trace, connection: Connection, profile: Profile) -> Iterator[Party]:
     """Initiator and responder."""
     one, other = connection.directions
-    yield Side(trace, connection, one, other, profile)
-    yield Side(trace, connection, other, one, profile)
+    yield Party(trace, connection, one, other, profile)
+    yield Party(trace, connection, other, one, profile)
