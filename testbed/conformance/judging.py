@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from testbed.conformance.finding import Finding
+from testbed.conformance.party import parties_of
 from testbed.conformance.profile import MODERN, Profile, profile_of
 from testbed.conformance.registry import checks, find
-from testbed.conformance.party import parties_of
 from testbed.trace import Trace
 
 

@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from testbed.conformance.finding import Ruling, fails, passes, undecided
-from testbed.conformance.registry import check
 from testbed.conformance.party import Party, Turn
+from testbed.conformance.registry import check
 from testbed.wire.flags import RST, SYN
 
 _LEAST_GROWTH = 1.5  # of the third interval over the first
