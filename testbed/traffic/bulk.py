@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import socket
 import time
 from typing import Literal
@@ -12,10 +11,14 @@ import msgspec
 from testbed.errors import LabError
 from testbed.kernel.tcp_info import TcpInfo, congestion_control, tcp_info
 from testbed.lab import LabNode
-from testbed.traffic.service import Service
+from testbed.traffic.service import Service, patience
 
-_CHUNK = 1 << 16
-_DIGEST_BYTES = 16
+_BLOCK = 1 << 18
+
+
+def _block(number: int) -> bytes:
+    """All blocks differ, so that one that is lost, doubled or moved is noticed."""
+    return number.to_bytes(8, "big") * (_BLOCK // 8)
 
 
 class Transfer(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,33 +47,35 @@ class _Side:
     def __init__(self) -> None:
         self.first = 0.0
         self.last = 0.0
-        self.digest = b""
         self.received = 0
+        self.altered = False
         self.info: TcpInfo | None = None
         self.algorithm = ""
 
     def send(self, sock: socket.socket, size: int) -> None:
-        # Blocks that all differ, so that a lost, doubled or moved one changes the digest.
-        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-        for number, start in enumerate(range(0, size, _CHUNK)):
-            block = (number.to_bytes(8, "big") * (_CHUNK // 8))[: size - start]
-            digest.update(block)
-            sock.sendall(block)
-        self.digest = digest.digest()
+        for number, start in enumerate(range(0, size, _BLOCK)):
+            sock.sendall(_block(number)[: size - start])
         sock.shutdown(socket.SHUT_WR)
         sock.recv(1)  # the other side closes when it has everything
         self.info, self.algorithm = tcp_info(sock), congestion_control(sock)
 
-    def receive(self, sock: socket.socket) -> None:
-        digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-        buffer = bytearray(4 * _CHUNK)
+    def receive(self, sock: socket.socket, size: int) -> None:
+        # Waiting for a whole block wakes the kernel for every segment as ever, but not this
+        # process. The first byte is waited for alone, for its time, and the last one as well.
+        buffer = bytearray(_BLOCK)
         view = memoryview(buffer)
-        while count := sock.recv_into(buffer):
+        number = filled = 0
+        while count := sock.recv_into(
+            view[filled : max(1, size - self.received) + filled],
+            flags=socket.MSG_WAITALL if self.received else 0,
+        ):
             self.last = time.monotonic()
             self.first = self.first or self.last
             self.received += count
-            digest.update(view[:count])
-        self.digest = digest.digest()
+            filled += count
+            if filled == _BLOCK or self.received >= size:
+                self.altered |= buffer[:filled] != _block(number)[:filled]
+                number, filled = number + 1, 0
 
 
 def transfer(
@@ -96,12 +101,13 @@ def transfer(
     uploads = direction == "upload"
 
     def serve(sock: socket.socket) -> None:
-        if uploads:
-            receiver.receive(sock)
-        else:
-            if asked:
-                sock.recv(1)
-            sender.send(sock, size)
+        with patience(sock, timeout):
+            if uploads:
+                receiver.receive(sock, size)
+            else:
+                if asked:
+                    sock.recv(1)
+                sender.send(sock, size)
 
     address = server.address6 if family == 6 else server.address
     with (
@@ -113,13 +119,14 @@ def transfer(
             started = time.monotonic()
             sock.connect((address, service.port))
             connected = time.monotonic()
-            if uploads:
-                sender.send(sock, size)
-            else:
-                if asked:
-                    sock.sendall(b"?")
-                receiver.receive(sock)
-                sock.shutdown(socket.SHUT_WR)
+            with patience(sock, timeout):
+                if uploads:
+                    sender.send(sock, size)
+                else:
+                    if asked:
+                        sock.sendall(b"?")
+                    receiver.receive(sock, size)
+                    sock.shutdown(socket.SHUT_WR)
         except OSError as error:
             client.check()
             service.check()
@@ -127,7 +134,7 @@ def transfer(
                 f"The transfer of {size} bytes between '{client.name}' and '{server.name}' "
                 f"ended after {receiver.received}: {error}."
             ) from error
-    if receiver.received != size or sender.digest != receiver.digest or sender.info is None:
+    if receiver.received != size or receiver.altered or sender.info is None:
         raise LabError(
             f"The transfer between '{client.name}' and '{server.name}' was not byte-exact: "
             f"{size} bytes sent, {receiver.received} received"

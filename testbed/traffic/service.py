@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import TracebackType
 
 from testbed.errors import LabError
@@ -95,6 +96,22 @@ class Service:
 
 def _listens(sock: socket.socket) -> bool:
     return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+@contextlib.contextmanager
+def patience(sock: socket.socket, seconds: float) -> Iterator[None]:
+    """Raise `TimeoutError` from calls on a connected socket in which nothing moves for so long.
+
+    The kernel keeps the time: `settimeout` would have every call preceded by a poll(2).
+    """
+    whole, rest = divmod(round(seconds * 1e6), 1_000_000)
+    for option in (socket.SO_RCVTIMEO, socket.SO_SNDTIMEO):
+        sock.setsockopt(socket.SOL_SOCKET, option, struct.pack("@ll", whole, rest))
+    sock.setblocking(True)
+    try:
+        yield
+    except BlockingIOError:
+        raise TimeoutError(f"nothing moved for {seconds:g} s") from None
 
 
 def receive_exactly(sock: socket.socket, count: int) -> bytes:
