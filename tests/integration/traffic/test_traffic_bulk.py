@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
 from testbed.errors import LabError
@@ -50,15 +52,30 @@ def test_loss_costs_retransmissions_but_no_bytes():
     assert done.info.total_retrans > 0
 
 
-def test_a_changed_byte_is_noticed(monkeypatch):
-    class Flipping(bulk._Side):
-        def receive(self, sock):
-            super().receive(sock)
-            self.digest = bytes(len(self.digest))
+class Altering(socket.socket):
+    """Sends one byte at OFFSET of the stream as another."""
 
-    monkeypatch.setattr(bulk, "_Side", Flipping)
+    OFFSET = 300_001
+
+    def sendall(self, data, flags=0):
+        begin = getattr(self, "sent", 0)
+        self.sent = begin + len(data)
+        if begin <= self.OFFSET < self.sent:
+            data = bytearray(data)
+            data[self.OFFSET - begin] ^= 1
+        super().sendall(data, flags)
+
+
+def test_a_changed_byte_is_noticed(monkeypatch):
+    send = bulk._Side.send
+
+    def altering(self, sock, size):
+        with Altering(fileno=socket.dup(sock.fileno())) as other:
+            send(self, other, size)
+
+    monkeypatch.setattr(bulk._Side, "send", altering)
     with Lab(PATH) as lab, pytest.raises(LabError, match=r"not byte-exact.*with other content"):
-        transfer(lab["client"], lab["server"], 10_000)
+        transfer(lab["client"], lab["server"], 400_000)
 
 
 def test_a_missing_end_is_noticed(monkeypatch):
