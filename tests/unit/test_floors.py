@@ -29,6 +29,7 @@ FLOORS = (
     "emulator",
     "kernel",
     "topology",
+    "transport",
     "wire",
     "discovery",
     "wording",
@@ -50,7 +51,7 @@ TOPOLOGY_ROOMS = (
     "problems",
     "model",
 )
-PURE = {"topology", "wire", "trace", "report"}
+PURE = {"topology", "transport", "wire", "trace", "report"}
 TOUCHES_LINUX = {"kernel", "lab", "emulator", "middlebox", "traffic"}
 FUNCTIONS = "testbed.middlebox.functions"
 BELOW_THE_FACE = {"lab", "loading", "middlebox", "emulator", "kernel", "topology", "wire", "trace"}
@@ -101,9 +102,9 @@ def faults(module: str, source: str) -> list[str]:
         own = ".".join(module.split(".")[:4])  # its module, or its folder
         may = ("testbed.middlebox", "testbed.errors", own)
         found += [
-            f"{module} imports {imported}: a function imports only the face and testbed.wire"
+            f"{module} imports {imported}: a function imports only the face, transport and wire"
             for imported in imports_of(source)
-            if floor_of(imported) not in (None, "wire")
+            if floor_of(imported) not in (None, "transport", "wire")
             and imported not in may
             and not imported.startswith(f"{own}.")
         ]

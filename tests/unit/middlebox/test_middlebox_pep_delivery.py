@@ -11,7 +11,7 @@ import pytest
 from box_bench import CLIENT_ISN, SERVER_ISN, Bench, Seen
 from packet_bench import IPV4_KEY
 
-from testbed.middlebox.functions.pep.receiver import Receiver
+from testbed.transport.receiver import Receiver
 from testbed.wire.craft import tcp_segment
 from testbed.wire.flags import ACK, FIN, RST, SYN
 from testbed.wire.options import HandshakeOptions

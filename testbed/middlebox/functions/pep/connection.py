@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from testbed.middlebox import Flow, Side
-from testbed.middlebox.functions.pep.receiver import Receiver
-from testbed.middlebox.functions.pep.sender import Sender
+from testbed.transport.receiver import Receiver
+from testbed.transport.sender import Sender
 from testbed.wire.options import HandshakeOptions
 
 

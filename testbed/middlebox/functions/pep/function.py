@@ -25,9 +25,11 @@ from testbed.middlebox import (
     function,
     tcp_phases,
 )
+from testbed.middlebox.functions.pep.congestion import AsAllowed
 from testbed.middlebox.functions.pep.connection import Greeting, Half, Split
-from testbed.middlebox.functions.pep.receiver import Receiver
-from testbed.middlebox.functions.pep.sender import Sender
+from testbed.transport.receiver import Receiver
+from testbed.transport.sender import Sender
+from testbed.transport.timeout import RetransmissionTimeout
 from testbed.wire.craft import reset, tcp_segment
 from testbed.wire.edit import blank_option, clear_ecn_flags, overwrite
 from testbed.wire.flags import ACK, FIN, PSH, RST, SYN, URG, opens_connection
@@ -50,6 +52,7 @@ _TAKEN_AWAY: Final = frozenset({"timestamps", "tfo", "mptcp", "unknown"})
 _BAD_CHECKSUM: Final = drop("bad-checksum")
 _UNBELIEVABLE: Final = drop("reset-outside-window")
 _LARGEST_WINDOW: Final = 0xFFFF
+_LEAST_TIMEOUT: Final = 0.2  # seconds: TCP_RTO_MIN of Linux
 _CLOSED, _IN_USE = 0, 1  # the phases of connections
 _u16 = struct.Struct("!H")
 _u32 = struct.Struct("!I")
@@ -167,7 +170,8 @@ class Pep(Function):
         mine, others = flow.greetings[side], flow.greetings[side.other]
         assert mine is not None and others is not None
         version = packet.version
-        mss = min(mine.options.mss or ASSUMED_MSS[version], mss_of(self.box.mtu, version))
+        named = min(mine.options.mss or ASSUMED_MSS[version], mss_of(self.box.mtu, version))
+        mss = max(named, LEAST_MSS)
         return Half(
             key=packet.key if packet.side is side else reverse_key(packet.key),
             first=mine.first,
@@ -176,10 +180,11 @@ class Pep(Function):
             sender=Sender(
                 self.box,
                 self.counters,
-                lambda: self.options,
+                AsAllowed(mss, lambda: self.options),
+                RetransmissionTimeout(_LEAST_TIMEOUT),
                 partial(self._send, flow, side),
                 partial(self._give_up, flow),
-                mss=max(mss, LEAST_MSS),
+                mss=mss,
                 edge=mine.window,  # of a SYN: not scaled
             ),
         )

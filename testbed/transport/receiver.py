@@ -1,4 +1,4 @@
-"""Takes in what one end of a split connection sends (RFC 9293 section 3.10.7.4, RFC 2018).
+"""Takes in what the other end of a connection sends (RFC 9293 section 3.10.7.4, RFC 2018).
 
 Positions are distances from the end's first byte, and do not wrap.
 """

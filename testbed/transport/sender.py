@@ -1,8 +1,8 @@
-"""Sees data to one end of a split connection: a TCP sender.
+"""Sees data to the other end of a connection: a TCP sender.
 
 It has the parts that RFC 9293 section 3.8 asks for: segments of the receiver's size within its
 window, probes of a closed one, retransmission by time-out (RFC 6298), by duplicate acknowledgements
-(RFC 5681, RFC 6582) and by SACK blocks (RFC 6675), and a congestion window if asked for.
+(RFC 5681, RFC 6582) and by SACK blocks (RFC 6675).
 
 Positions are distances from the first byte, and do not wrap.
 """
@@ -11,57 +11,47 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from typing import Final, Protocol
+from typing import Final
 
-from testbed.middlebox import Box, Timer
+from testbed.transport.clock import Appointment, Timekeeper
+from testbed.transport.congestion import Congestion
+from testbed.transport.timeout import RetransmissionTimeout
 from testbed.wire.flags import FIN
 
-_FIRST_WAIT: Final = 1.0  # seconds until the first repetition (RFC 6298 section 2.1)
-_LEAST_WAIT: Final = 0.2  # TCP_RTO_MIN of Linux
-_MOST_WAIT: Final = 60.0
-_GRANULARITY: Final = 0.001
 _TRIES: Final = 10  # without any answer
 _DUPLICATES: Final = 3  # DupThresh of RFC 5681
 _MOST_RANGES: Final = 256  # of SACKed data that are remembered: an end may make up any number
-_INITIAL_WINDOW: Final = 10  # segments (RFC 6928)
 
 Send = Callable[[int, bytes, int], None]
 """Puts a segment out to the end: position, payload, flags beside ACK."""
 
 
-class Policy(Protocol):
-    """The options of the function that a sender obeys."""
-
-    @property
-    def in_flight(self) -> int: ...
-
-    @property
-    def congestion_control(self) -> str: ...
-
-
 class Sender:
-    """policy: tells the options in force. edge: how far the end's window reaches at first.
+    """One half of a connection. Positions count from the first byte of data.
 
-    mss: the most payload of a segment.
+    counters: `repeated` and `probes` are counted there.
+    send: puts segments out. give_up: is called when the end does not answer any more.
+    mss: the most payload of a segment. edge: how far the end's window reaches at first.
     una: up to where the end has acknowledged.
     nxt: up to where was sent.
-    give_up: is called when the end does not answer any more.
     """
 
     def __init__(
         self,
-        box: Box,
+        clock: Timekeeper,
         counters: Counter[str],
-        policy: Callable[[], Policy],
+        congestion: Congestion,
+        timeout: RetransmissionTimeout,
         send: Send,
         give_up: Callable[[], None],
         *,
         mss: int,
         edge: int,
     ) -> None:
-        self._box = box
+        self._clock = clock
         self._counters = counters
-        self._policy = policy
+        self._congestion = congestion
+        self._timeout = timeout
         self._send = send
         self._give_up = give_up
         self.mss = mss
@@ -69,7 +59,8 @@ class Sender:
         self._data = bytearray()  # from `una` on
         self._fin: int | None = None
         self._edge = self._widest = edge
-        self._closed = False  # whether the window was when last heard of
+        self._closed = edge == 0  # whether the window was when last heard of
+        self._probed = False  # whether the byte beyond the closed window was sent
         # What is known of losses
         self._sacked: list[tuple[int, int]] = []  # beyond `una`, in order
         self._duplicates = 0
@@ -77,23 +68,32 @@ class Sender:
         self._repeated_to = 0  # and was repeated up to here [HighRxt]
         self._recover = 0  # losses before here are one event of congestion
         self._recovering = False
-        # Congestion
-        self._cwnd = 0
-        self._ssthresh = 1 << 62
-        self._restart()
         # Time
-        self._timer: Timer | None = None
+        self._timer: Appointment | None = None
         self._deadline: float | None = None
         self._timed: tuple[int, float] | None = None  # a position, and when it was sent
-        self._srtt: float | None = None
-        self._rttvar = 0.0
+        self._sent_at = clock.now()  # the last segment
         self._tries = 0  # without an answer
-        self._backoff = 0
 
     @property
     def done(self) -> bool:
         """Whether all has arrived, the FIN too."""
         return self._fin is not None and self.una > self._fin
+
+    @property
+    def ending(self) -> bool:
+        """Whether there will be no more data."""
+        return self._fin is not None
+
+    @property
+    def highest(self) -> int:
+        """Up to where the end may acknowledge."""
+        return max(self.nxt, self.una + self._probed)
+
+    @property
+    def waiting(self) -> int:
+        """Bytes that it holds: not sent, or not acknowledged."""
+        return len(self._data)
 
     @property
     def _stop(self) -> int:
@@ -123,6 +123,7 @@ class Sender:
         repeats = bare and position == self.una < self.nxt and edge == self._edge
         self._edge, self._widest = max(self._edge, edge), max(self._widest, window)
         partial = False
+        self.nxt = max(self.nxt, position)  # the byte of a probe has arrived
         if position > self.una:
             partial = self._advance(position)
         elif repeats:
@@ -138,7 +139,7 @@ class Sender:
     def narrow(self, mss: int) -> None:
         """The path carries less than was thought: cut what is under way anew (RFC 1191)."""
         if mss < self.mss:
-            self.mss = mss
+            self.mss = self._congestion.mss = mss
             self._lost_to, self._repeated_to = self.nxt, self.una
             self.push()
 
@@ -147,33 +148,26 @@ class Sender:
         acknowledged = position - self.una
         del self._data[:acknowledged]
         self.una = position
+        self._probed = False
         self._sacked = [
             (max(left, position), right) for left, right in self._sacked if right > position
         ]
         if self._timed is not None and position >= self._timed[0]:
-            self._measure(self._box.now() - self._timed[1])
+            self._timeout.measure(self._clock.now() - self._timed[1])
             self._timed = None
-        self._duplicates = self._tries = self._backoff = 0
+        duplicates, self._duplicates, self._tries = self._duplicates, 0, 0
+        self._timeout.restart()
         self._deadline = None
         if self._recovering and position >= self._recover:
             self._recovering = False
+            self._congestion.end_recovery(duplicates)
         elif self._recovering and not self._sacked:  # a partial one (RFC 6582 section 3.2)
             self._repeated_to = position
             self._lost_to = min(position + self.mss, self.nxt)
             return True
-        elif self._cwnd < self._ssthresh:
-            self._cwnd += min(acknowledged, self.mss)
         else:
-            self._cwnd += max(self.mss * self.mss // self._cwnd, 1)
+            self._congestion.acknowledged(acknowledged)
         return False
-
-    def _measure(self, sample: float) -> None:
-        """RFC 6298 section 2."""
-        if self._srtt is None:
-            self._srtt, self._rttvar = sample, sample / 2
-        else:
-            self._rttvar += (abs(self._srtt - sample) - self._rttvar) / 4
-            self._srtt += (sample - self._srtt) / 8
 
     # Losses
 
@@ -212,8 +206,7 @@ class Sender:
                 return False  # duplicates of what was repeated after a time-out
             self._recovering, self._recover = True, self.nxt
             self._repeated_to = max(self._repeated_to, self.una)
-            self._slow_down()
-            self._cwnd = self._ssthresh
+            self._congestion.begin_recovery(self.nxt - self.una)
         self._lost_to = lost_to
         return begins
 
@@ -239,22 +232,6 @@ class Sender:
             gone += self._duplicates * self.mss
         return max(self.nxt - self.una - gone, 0)
 
-    # Congestion
-
-    @property
-    def _controls(self) -> bool:
-        return self._policy().congestion_control == "reno"
-
-    def _restart(self) -> None:
-        """The congestion window of a connection that begins."""
-        self._cwnd = _INITIAL_WINDOW * self.mss if self._controls else self._policy().in_flight
-
-    def _slow_down(self) -> None:
-        if self._controls:
-            self._ssthresh = max((self.nxt - self.una) // 2, 2 * self.mss)
-        else:
-            self._ssthresh = self._policy().in_flight
-
     # Sending
 
     def push(self, *, at_once: bool = False) -> None:
@@ -262,7 +239,9 @@ class Sender:
 
         at_once: the first piece goes out in any case, as it does when nothing is under way.
         """
-        most = min(self._cwnd, self._policy().in_flight)
+        if self.una == self.nxt and self._clock.now() - self._sent_at > self._timeout.seconds:
+            self._congestion.rest()
+        most = self._congestion.limit
         under_way = self._under_way()
         while True:
             lost = self._next_lost()
@@ -276,12 +255,16 @@ class Sender:
             under_way += size
             if lost is None:
                 self._extend(piece[1])
+                self._put(*piece)
             else:
-                self._counters["repeated"] += 1
-                self._timed = None  # Karn's algorithm (RFC 6298 section 3)
-                self._repeated_to = piece[1]
-            self._put(*piece)
+                self._repeat(*piece)
         self._arm()
+
+    def _repeat(self, start: int, stop: int) -> None:
+        self._counters["repeated"] += 1
+        self._timed = None  # Karn's algorithm (RFC 6298 section 3)
+        self._repeated_to = stop
+        self._put(start, stop)
 
     def _next_new(self) -> tuple[int, int] | None:
         """The next piece, if it is worth a segment (RFC 9293 section 3.8.6.2.1)."""
@@ -301,11 +284,12 @@ class Sender:
             self._forget_probes()
         self.nxt = stop
         if self._timed is None:
-            self._timed = stop, self._box.now()
+            self._timed = stop, self._clock.now()
 
     def _put(self, start: int, stop: int) -> None:
         payload = bytes(self._data[start - self.una : stop - self.una])
         fin = self._fin is not None and stop > self._fin
+        self._sent_at = self._clock.now()
         self._send(start, payload, FIN if fin else 0)
 
     # Time
@@ -322,30 +306,24 @@ class Sender:
         if self.una == self._stop:
             self.stop()
             return
-        now = self._box.now()
+        now = self._clock.now()
         if self._deadline is None:
-            self._deadline = now + self._patience()
+            self._deadline = now + self._timeout.seconds
         if self._timer is None or self._timer.due > self._deadline:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer = self._box.call_later(self._deadline - now, self._wake)
-
-    def _patience(self) -> float:
-        wait = _FIRST_WAIT
-        if self._srtt is not None:
-            wait = max(self._srtt + max(_GRANULARITY, 4 * self._rttvar), _LEAST_WAIT)
-        return min(wait * 2.0**self._backoff, _MOST_WAIT)
+            self._timer = self._clock.call_later(self._deadline - now, self._wake)
 
     def _wake(self) -> None:
         self._timer = None
         if self._deadline is None:
             return
-        if self._box.now() < self._deadline:  # something was acknowledged meanwhile
+        if self._clock.now() < self._deadline:  # something was acknowledged meanwhile
             self._arm()
             return
         self._deadline = None
         self._tries += 1
-        self._backoff += 1
+        self._timeout.back_off()
         if self._tries > _TRIES:
             self._give_up()
         elif self.una == self.nxt:
@@ -356,7 +334,8 @@ class Sender:
     def _forget_probes(self) -> None:
         """Begin to wait anew, and no longer than for any segment [`tcp_ack_probe` of Linux]."""
         self._deadline = None
-        self._tries = self._backoff = 0
+        self._tries = 0
+        self._timeout.restart()
 
     def _probe(self) -> None:
         """The window is closed, or too small for a good segment (RFC 9293 section 3.8.6.1)."""
@@ -366,19 +345,32 @@ class Sender:
             self._put(self.una, self.nxt)
         else:
             self._counters["probes"] += 1
-            self._send(self.una - 1, b"", 0)
+            self._knock()
         self._arm()
+
+    def _knock(self) -> None:
+        """Ask for the window by a segment that is old, as Linux does."""
+        self._send(self.una - 1, b"", 0)
 
     def _time_out(self) -> None:
         """All that was sent is lost, and is repeated in slow start (RFC 5681 section 3.1).
 
         What was SACKed too: the receiver may have discarded it again (RFC 2018 section 8).
         """
-        if self._tries == 1:
-            self._slow_down()
-        self._cwnd = self.mss if self._controls else _INITIAL_WINDOW * self.mss
+        self._congestion.time_out(self.nxt - self.una, again=self._tries > 1)
         self._lost_to, self._repeated_to = self.nxt, self.una
         self._recover, self._recovering = self.nxt, False
         self._sacked = []
         self._duplicates = 0
         self.push()
+
+
+class OctetProber(Sender):
+    """Asks for the window with the byte that lies beyond it (RFC 9293 section 3.8.6.1)."""
+
+    def _knock(self) -> None:
+        if self._data:
+            self._probed = True
+            self._put(self.una, self.una + 1)
+        else:
+            super()._knock()

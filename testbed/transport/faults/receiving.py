@@ -1,0 +1,39 @@
+"""Faults of a receiver."""
+
+from __future__ import annotations
+
+from testbed.transport.connection import TcpConnection
+from testbed.transport.faults.registry import fault
+from testbed.transport.receiver import Receiver
+
+
+@fault("no-above-sequence-retention")
+class NoAboveSequenceRetention(Receiver):
+    """Throws away what comes before its turn."""
+
+    def _keep(self, start: int, payload: bytes) -> None:
+        if start == self.taken:
+            super()._keep(start, payload)
+
+
+@fault("window-probe-deadlock")
+class WindowProbeDeadlock(Receiver):
+    """Takes the byte of a window probe, and finds its window negative: nothing lies in it then."""
+
+    _negative = False
+
+    def accepts(self, start: int, size: int) -> bool:
+        return not self._negative and super().accepts(start, size)
+
+    def take(self, start: int, payload: bytes, fin: bool) -> bytes:
+        if payload and not self.window and start == self.taken:
+            self.edge += 1
+            self._negative = True
+        return super().take(start, payload, fin)
+
+
+@fault("stretch-ack")
+class StretchAck(TcpConnection):
+    """Acknowledges eight segments at a time."""
+
+    ACK_EVERY = 8
