@@ -13,6 +13,7 @@ from testbed.wire.options import Options
 from testbed.wire.packet import Packet
 from testbed.wire.sequence import MODULUS, difference
 
+_OBJECTION_INTERVAL: Final = 0.5  # seconds: tcp_invalid_ratelimit of Linux
 _DELAY: Final = 0.2  # seconds for which an acknowledgement may wait (less than 0.5)
 _TIME_WAIT: Final = 60.0  # two maximum segment lifetimes, as Linux has them
 
@@ -135,20 +136,17 @@ class TcpConnection(Opening):
         if self._keepalive is not None:
             self._keepalive.hear()
         if self._is_old(options) and not flags & RST:
-            self._acknowledge()
+            self._object(packet)
             return
         if not receiver.accepts(start, size + fin):
-            self._refuse(flags, start)
+            self._refuse(packet, start)
             return
-        if flags & RST:
-            if start == taken:
-                refused = self.phase == "syn-received"
-                self._end(errno.ECONNREFUSED if refused else errno.ECONNRESET)
-            else:
-                self._acknowledge()  # RFC 5961 section 3.2
+        if flags & RST and start == taken:
+            refused = self.phase == "syn-received"
+            self._end(errno.ECONNREFUSED if refused else errno.ECONNRESET)
             return
-        if flags & SYN:
-            self._acknowledge()  # RFC 5961 section 4.2
+        if flags & (RST | SYN):
+            self._object(packet)  # RFC 5961 sections 3.2 and 4.2
             return
         if not flags & ACK or not self._hear_acknowledgement(packet, options, bare=not size + fin):
             return
@@ -163,16 +161,29 @@ class TcpConnection(Opening):
             return False
         return difference(options.timestamps[0], self._recent) < 0
 
-    def _refuse(self, flags: int, start: int) -> None:
+    def _refuse(self, packet: Packet, start: int) -> None:
         """Answer a segment outside the window."""
+        flags = packet.flags
         if flags & RST:
             return
         if self.phase == "syn-received" and flags & SYN and start == -1:
-            self._knock()  # our answer was lost
+            if flags & ACK and packet.ack == self._first:  # both have opened at once
+                self._establish(packet.window)
+                self._acknowledge()
+            else:
+                self._knock()  # our answer was lost
             return
         if flags & FIN and self.phase == "time-wait":
             self._wait_out()
-        self._acknowledge()
+        self._object(packet)
+
+    def _object(self, packet: Packet) -> None:
+        """Say where we are to who seems to be elsewhere; not often where no data asks for it, or
+        both would go on for ever (RFC 5961 section 7)."""
+        now = self.host.clock.now()
+        if packet.end > packet.payload or now - self._objected_at >= _OBJECTION_INTERVAL:
+            self._objected_at = now
+            self._acknowledge()
 
     def _hear_acknowledgement(self, packet: Packet, options: Options, *, bare: bool) -> bool:
         """Whether the rest of the segment may be looked at."""
@@ -188,7 +199,7 @@ class TcpConnection(Opening):
         una = sender.una
         position = una + difference(packet.ack, (self._first + una) % MODULUS)
         if position > sender.highest:  # of what was not sent
-            self._acknowledge()
+            self._object(packet)
             return False
         if position >= una:
             base = (self._first + una) % MODULUS

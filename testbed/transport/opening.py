@@ -99,6 +99,7 @@ class Opening:
         self._opening: Appointment | None = None
         self._tries = 0
         self._knocked_at = 0.0
+        self._objected_at = -float("inf")
         self._keepalive: Keepalive | None = None
         self._closed = False  # whether the program has gone
         self._closes_second = False  # whether the other end had closed when we did

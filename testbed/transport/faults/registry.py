@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from testbed.discovery import modules_of
 from testbed.transport.congestion import Congestion
@@ -47,7 +47,7 @@ def parts_with(name: str | None) -> tuple[type[TcpConnection], Parts]:
     _discover()
     if name is None:
         return TcpConnection, _FAULTLESS
-    faulty = _registered[name]
+    faulty: Any = _registered[name]
     if issubclass(faulty, TcpConnection):
         return faulty, _FAULTLESS
     for field, part in zip(Parts._fields, _FAULTLESS, strict=True):
