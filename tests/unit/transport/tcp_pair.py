@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from functools import partial
 
-from testbed.middlebox.timers import Timers
+from testbed.middlebox.timers import Timer, Timers
 from testbed.transport.connection import TcpConnection
 from testbed.transport.host import TcpHost, TcpListener
 from testbed.transport.settings import TcpSettings
@@ -42,29 +43,19 @@ class Pair:
         self.wire: list[Seen] = []
         self.judge: Judge = lambda seen: [0.0]
         self.delay = delay
-        source = random.Random(seed)
+        bits = random.Random(seed).getrandbits
         self.hosts = [
-            TcpHost(
-                self._clock,
-                self._transmitter(number),
-                source.getrandbits,
-                mtu=1500,
-                fault=fault,
-            )
+            TcpHost(Clock(self), self._transmitter(number), bits, mtu=1500, fault=fault)
             for number, fault in enumerate((*faults, None, None)[:2])
         ]
-
-    @property
-    def _clock(self) -> Clock:
-        return Clock(self)
 
     def _transmitter(self, number: int) -> Callable[[bytearray], None]:
         def transmit(data: bytearray) -> None:
             seen = Seen(self.now, number, data)
             self.wire.append(seen)
             for extra in self.judge(seen):
-                copy = bytearray(data)
-                self.timers.call_later(self.delay + extra, lambda: self.arrive(1 - number, copy))
+                arrive = partial(self.arrive, 1 - number, bytearray(data))
+                self.timers.call_later(self.delay + extra, arrive)
 
         return transmit
 
@@ -132,6 +123,5 @@ class Clock:
     def now(self) -> float:
         return self._pair.now
 
-    @property
-    def call_later(self) -> Callable[..., object]:
-        return self._pair.timers.call_later
+    def call_later(self, delay: float, callback: Callable[[], None]) -> Timer:
+        return self._pair.timers.call_later(delay, callback)

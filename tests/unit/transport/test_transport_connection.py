@@ -8,7 +8,7 @@ import struct
 from itertools import pairwise
 
 import pytest
-from tcp_pair import PORT, A, B, Pair, Seen
+from tcp_pair import PORT, A, B, Judge, Pair, Seen
 
 from testbed.transport.settings import TcpSettings
 from testbed.wire.craft import reset, syn, tcp_segment
@@ -24,7 +24,7 @@ def key(source: bytes, port: int, destination: bytes, other: int) -> bytes:
     return source + destination + struct.pack("!HH", port, other)
 
 
-def disorder(seed: int, share: float = 0.02):
+def disorder(seed: int, share: float = 0.02) -> Judge:
     """Loses, repeats and delays segments."""
     chance = random.Random(seed)
 
@@ -198,7 +198,7 @@ def test_keepalive_asks_after_two_hours_and_gives_up_after_nine_probes():
 
 def test_a_reset_counts_exactly_where_it_is_due():
     pair = Pair()
-    client, server = pair.open()
+    client, _ = pair.open()
     last = pair.of(1)[-1].packet
     their = key(B, PORT, A, int.from_bytes(last.key[-2:], "big"))
     pair.arrive(0, reset(their, seq=last.seq + 100_000_000))
@@ -213,7 +213,7 @@ def test_a_reset_counts_exactly_where_it_is_due():
 
 def test_old_time_stamps_and_wrong_checksums_are_not_believed():
     pair = Pair()
-    client, server = pair.open()
+    client, _ = pair.open()
     last = pair.of(1)[-1]
     their = key(B, PORT, A, int.from_bytes(last.packet.key[-2:], "big"))
     stamps = last.options.timestamps
