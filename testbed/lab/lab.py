@@ -216,6 +216,9 @@ class Lab:
             for link in self._links:
                 if link.planned.schedule:
                     link.start_schedule()
+            for node in self._nodes.values():
+                if node.tcp is not None:
+                    node.tcp.begin()
         except BaseException:
             if self._runtime is not None:
                 yield Step(self._runtime.thread.submit(self._runtime.end), self._runtime.cancel)

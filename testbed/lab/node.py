@@ -20,6 +20,7 @@ from testbed.kernel.processes.process import Process, await_readable, deadline_i
 from testbed.lab.ping import open_socket, ping
 from testbed.lab.ports import Port, listening_ports, parse_port
 from testbed.lab.runtime import Runtime
+from testbed.lab.userspace_tcp import StreamSocket, TcpDriver, UserspaceSocket
 from testbed.middlebox.client import FunctionHandle, MiddleboxClient
 from testbed.middlebox.statistics import (
     StatisticsKind,
@@ -77,6 +78,7 @@ class LabNode:
         self.planned = planned
         self.namespace = namespace
         self.middlebox: MiddleboxClient | None = None
+        self.tcp: TcpDriver | None = None
         self._plan = plan
         self._runtime = runtime
         self.check = runtime.check
@@ -116,6 +118,13 @@ class LabNode:
         """An ordinary socket that lives in this node; the lab closes it at the latest."""
         self.check()
         return self._runtime.sockets.make(self.namespace, family, kind, protocol)
+
+    def tcp_socket(self, family: int = AF_INET) -> StreamSocket:
+        """A TCP socket of the node, whose TCP may be the kernel's or the testbed's own."""
+        if self.tcp is None:
+            return self.socket(family)
+        self.check()
+        return UserspaceSocket(self.tcp, self.address6 if family == AF_INET6 else self.address)
 
     def listen(self, port: int = 0, *, address: str | None = None, backlog: int = 128) -> Socket:
         """A listening TCP socket on the node's first IPv4 address, or on the one given."""

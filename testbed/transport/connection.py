@@ -6,7 +6,7 @@ import errno
 from typing import ClassVar, Final
 
 from testbed.transport.keepalive import Keepalive
-from testbed.transport.opening import LARGEST_WINDOW, Opening
+from testbed.transport.opening import LARGEST_WINDOW, TcpOpening
 from testbed.wire.craft import reset
 from testbed.wire.flags import ACK, FIN, RST, SYN
 from testbed.wire.options import Options
@@ -18,7 +18,7 @@ _DELAY: Final = 0.2  # seconds for which an acknowledgement may wait (less than 
 _TIME_WAIT: Final = 60.0  # two maximum segment lifetimes, as Linux has them
 
 
-class TcpConnection(Opening):
+class TcpConnection(TcpOpening):
     """A whole connection, from its opening to its end.
 
     ACK_EVERY: full segments that are acknowledged together at most (RFC 9293 section 3.8.6.3).
@@ -47,6 +47,11 @@ class TcpConnection(Opening):
         if self._sender is None or self.phase != "synchronized":
             return 0
         return max(self.settings.send_buffer - self._sender.waiting, 0)
+
+    @property
+    def ending(self) -> bool:
+        """Whether nothing more may be written."""
+        return self._sender is not None and self._sender.ending
 
     @property
     def finished(self) -> bool:

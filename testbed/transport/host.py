@@ -63,7 +63,9 @@ class TcpHost:
 
     def receive(self, packet: Packet) -> None:
         """Take in a packet, whatever it says."""
-        if packet.protocol != TCP or not packet.checksum_is_right():
+        if packet.protocol != TCP:
+            return  # what the kernel says to anybody, such as who listens to which group
+        if not packet.checksum_is_right():
             self.counters["damaged"] += 1
             return
         opens = opens_connection(packet.flags)

@@ -65,7 +65,7 @@ class Surrounding(NamedTuple):
     counters: Counter[str]
 
 
-class Opening:
+class TcpOpening:
     """The opening of a connection, active or passive, and the segments that are sent in all of it.
 
     key: of the segments that it sends. changed: is called when a program may go on.
