@@ -36,9 +36,9 @@ def _discover() -> None:
 
 
 def fault_names() -> tuple[str, ...]:
-    """All of them."""
+    """All of them, by the alphabet."""
     _discover()
-    return tuple(_registered)
+    return tuple(sorted(_registered))
 
 
 def parts_with(name: str | None) -> tuple[type[TcpConnection], Parts]:

@@ -79,6 +79,8 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "corrupted": st.sampled_from(["any", "header", "payload"]),
     "number": st.integers(1, 5),
     "flags": st.sampled_from(["SYN", "FIN+ACK"]),
+    "implementation": st.sampled_from(["kernel", "testbed-tcp"]),
+    "fault": st.sampled_from(["no-rto-backoff", "stretch-ack"]),
     "file": st.sampled_from([TRACE, TRACE, "missing", ".", "/dev/zero", "\0"]),
     "forward-or-reverse": st.sampled_from(["forward", "reverse"]),
     "true": st.just(True),
