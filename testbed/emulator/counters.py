@@ -15,7 +15,8 @@ from testbed.emulator.fate import FateLog
 
 #: Why a frame did not arrive. queue: no room; aqm: the queue's discipline; script: a drop rule;
 #: tap: the interface at the far end refused it (it was down); overflow: so many waited to be read
-#: by the userspace emulator that its own interface had no room (these have no bytes in `bytes_in`).
+#: by the userspace emulator that its own interface had no room, or its cable was out (these have
+#: no bytes in `bytes_in`).
 CAUSES = ("queue", "aqm", "loss", "script", "cut", "tap", "overflow")
 
 # The histogram: 2048 buckets of 2**12 ns reach up to 2**23 ns.

@@ -29,6 +29,9 @@ class Emulator(Protocol):
     def restore(self, name: str, direction: DirectionName | None = None) -> None:
         """End a cut, in one direction or both."""
 
+    def plug(self, name: str, plugged: bool) -> None:
+        """Put the cable in, or pull it out: its ends see that, and what is under way is lost."""
+
     def schedule(self, name: str, changes: Sequence[ScheduledChange]) -> None:
         """Begin a schedule now; it takes the place of the one before, if there was one."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from testbed.emulator.builder import EmulatorBuilder, LinkEndInNode, Workshop
 from testbed.emulator.choice import emulator_builder
 from testbed.errors import CaptureError, LabError, blame
+from testbed.kernel.namespace import Namespace
 from testbed.kernel.netlink.socket import Netlink
 from testbed.kernel.placement import Placement, placements
 from testbed.kernel.processes.helper import Helper
@@ -134,7 +135,7 @@ class Construction:
                 self._runtime.step()
                 self.links.append(self._emulate(link))
             else:
-                self.links.append(LabLink(link, None, self._runtime.check))
+                self.links.append(LabLink(link, None, self._namespaces(link), self._runtime.check))
         if self.emulation is not None:
             self.emulation.links_added()
             self.steering |= self.emulation.steering
@@ -153,7 +154,11 @@ class Construction:
         forward, reverse = made.emulator.read_back(name)
         check_impairments(name, "forward", link.forward, forward)
         check_impairments(name, "reverse", link.reverse, reverse)
-        return LabLink(link, made.emulator, self._runtime.check, made.fates)
+        namespaces = self._namespaces(link)
+        return LabLink(link, made.emulator, namespaces, self._runtime.check, made.fates)
+
+    def _namespaces(self, link: PlannedLink) -> tuple[Namespace, Namespace]:
+        return self._builders[link.a.node].namespace, self._builders[link.b.node].namespace
 
     def _configure(self) -> None:
         for builder in self._builders.values():

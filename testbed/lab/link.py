@@ -12,7 +12,10 @@ import msgspec
 from testbed.emulator.counters import LinkCounters
 from testbed.emulator.emulator import Emulator
 from testbed.emulator.fate_file import FateFile
-from testbed.errors import CaptureError, InvalidValue, LabError, ReadBackError
+from testbed.errors import CaptureError, InvalidValue, LabError, ReadBackError, blame
+from testbed.kernel.namespace import Namespace
+from testbed.kernel.netlink import state
+from testbed.kernel.netlink.socket import Netlink
 from testbed.topology.model import DirectionName, Impairments, ScheduledChange
 from testbed.topology.planning.plan_model import PlannedLink
 from testbed.topology.yaml.impairments import parse_changes
@@ -40,12 +43,14 @@ class LabLink:
         self,
         planned: PlannedLink,
         emulator: Emulator | None,
+        namespaces: tuple[Namespace, Namespace],
         check: Callable[[], None],
         fate_file: FateFile | None = None,
     ) -> None:
         self.planned = planned
         self._fate_file = fate_file
         self._emulator = emulator
+        self._namespaces = namespaces
         self._check = check
         self._lock = threading.Lock()  # between reading what is in force and changing it
 
@@ -83,6 +88,31 @@ class LabLink:
         emulator = self._running_emulator("restored")
         for direction in self._directions(toward):
             emulator.restore(self.name, direction)
+
+    def unplug(self) -> None:
+        """Pull the cable out: both ends lose their carrier, and what is under way is lost."""
+        self._plug(False)
+
+    def plug(self) -> None:
+        """Put the cable back; the routes of both ends hold again."""
+        self._plug(True)
+
+    def _plug(self, plugged: bool) -> None:
+        emulator = self._running_emulator("plugged" if plugged else "unplugged")
+        emulator.plug(self.name, plugged)
+        for namespace, end in zip(self._namespaces, (self.planned.a, self.planned.b), strict=True):
+            with blame(f"link {self.name}, node '{end.node}'"), namespace.call(Netlink) as netlink:
+                state.await_plugged(netlink, end.name, plugged)
+
+    @property
+    def plugged(self) -> bool:
+        """Whether both ends have a carrier, as their kernels say."""
+        self._check()
+        found = []
+        for namespace, end in zip(self._namespaces, (self.planned.a, self.planned.b), strict=True):
+            with namespace.call(Netlink) as netlink:
+                found.append(state.interfaces(netlink)[end.name].linked)
+        return all(found)
 
     def set(self, toward: str | None = None, **changes: object) -> None:
         """Change some impairments, e.g. `set(delay="50ms", loss=0.01)`; the others stay.
@@ -133,6 +163,7 @@ class LabLink:
         emulator.schedule(self.name, ())
         with self._lock:
             self.restore()
+            emulator.plug(self.name, True)
             emulator.set(self.name, "forward", self.planned.forward)
             emulator.set(self.name, "reverse", self.planned.reverse)
             emulator.schedule(self.name, self.planned.schedule)

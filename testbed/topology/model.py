@@ -205,13 +205,15 @@ class ScheduledChange(msgspec.Struct, frozen=True, kw_only=True):
     """What happens to a link `at` seconds after its schedule has begun.
 
     direction: None for both. changes: fields of `Impairments` by name, in base units; the others
-    stay as they are. cut: True pulls the cable out, False puts it back, None leaves it.
+    stay as they are. cut: True loses all that enters, False ends that, None leaves it. plugged:
+    False pulls the cable out, so that both ends see it, True puts it back, None leaves it.
     """
 
     at: Seconds
     direction: DirectionName | None = None
     changes: dict[str, Any] = {}
     cut: bool | None = None
+    plugged: bool | None = None
 
 
 class Endpoint(msgspec.Struct, frozen=True):

@@ -52,7 +52,7 @@ class Chain:
         self.advance(now)
 
     def cut(self, engaged: bool) -> None:
-        """Pull the cable out, or put it back."""
+        """Lose what enters from now on, or no longer."""
         self._cut.engaged = engaged
         self._connect()
 

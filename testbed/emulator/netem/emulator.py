@@ -19,7 +19,7 @@ from testbed.emulator.schedule import Schedule
 from testbed.errors import LabError
 from testbed.kernel import sysctl
 from testbed.kernel.namespace import Namespace
-from testbed.kernel.netlink import redirect, state
+from testbed.kernel.netlink import redirect, rtnetlink, state
 from testbed.kernel.netlink.rtnetlink import LinkEnd
 from testbed.kernel.netlink.socket import Netlink
 from testbed.topology.model import DirectionName, Impairments, ScheduledChange
@@ -178,6 +178,18 @@ class NetemEmulator:
                 self._netlink.execute([redirect.drop_no_more(link.middle.paths[each].entry)])
                 link.cuts.remove(each)
 
+    def plug(self, name: str, plugged: bool) -> None:
+        """See `Emulator`. The ends see the carrier of the interfaces that they are joined to."""
+        with self._lock:
+            middle = self._link(name).middle
+            self._netlink.execute(
+                [
+                    rtnetlink.set_link(index, end, up=plugged)
+                    for end, index in middle.names.items()
+                    if index in (middle.a, middle.b)
+                ]
+            )
+
     def schedule(self, name: str, changes: Sequence[ScheduledChange]) -> None:
         """See `Emulator`; all of it is checked now."""
         with self._lock:
@@ -202,6 +214,8 @@ class NetemEmulator:
             self._configure(link, _after(link.impairments, change))
             if change.cut is not None:
                 (self.cut if change.cut else self.restore)(link.name, change.direction)
+            if change.plugged is not None:
+                self.plug(link.name, change.plugged)
 
     def journal(self, name: str) -> tuple[AppliedChange, ...]:
         """See `Emulator`."""

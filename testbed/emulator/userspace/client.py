@@ -52,6 +52,9 @@ class UserspaceEmulator:
     def restore(self, name: str, direction: DirectionName | None = None) -> None:
         self._channel.request(messages.SetCut(name, direction, engaged=False))
 
+    def plug(self, name: str, plugged: bool) -> None:
+        self._channel.request(messages.SetPlug(name, plugged))
+
     def schedule(self, name: str, changes: Sequence[ScheduledChange]) -> None:
         self._channel.request(messages.SetSchedule(name, tuple(changes)))
 

@@ -12,6 +12,7 @@ from testbed.emulator.counters import LatenessHistogram
 from testbed.emulator.elements.chain import Chain
 from testbed.emulator.fate import FateLog, LogFile
 from testbed.emulator.limits import refuse_impossible
+from testbed.kernel.devices import tun
 from testbed.kernel.devices.arrival_stamps import ArrivalStamps
 from testbed.kernel.load_sharing import LoadSharing
 from testbed.kernel.timer import NEVER, Nanoseconds
@@ -55,8 +56,23 @@ class EmulatedDirection:
         self._lateness, self._load = workspace
         self._stamps = stamps
         self._latest: Nanoseconds = 0
+        self._plugged = True
+        self._is_cut = False
         #: When the loop means to call `release`.
         self.scheduled: Nanoseconds = NEVER
+
+    def plug(self, plugged: bool) -> None:
+        """Let nothing in or out any more, or again."""
+        self._plugged = plugged
+        self._close()
+
+    def cut(self, engaged: bool) -> None:
+        """Let nothing in any more, or again; what is under way arrives."""
+        self._is_cut = engaged
+        self._close()
+
+    def _close(self) -> None:
+        self.chain.cut(self._is_cut or not self._plugged)
 
     @property
     def wake(self) -> Nanoseconds:
@@ -106,6 +122,10 @@ class EmulatedDirection:
         chain.advance(now)
         departing = chain.departures.pop_due(now, self._load.room(BATCH))
         if not departing:
+            return
+        if not self._plugged:
+            for _, frame in departing:
+                chain.tally.drop("cut", frame, now)
             return
         self._load.handed_over(len(departing))
         write, clock, target = os.write, time.monotonic_ns, self.target
@@ -170,15 +190,24 @@ class EmulatedLink:
         self._configure({**self._asked, direction: impairments})
 
     def cut(self, direction: DirectionName | None, engaged: bool) -> None:
-        """Pull the cable out, or put it back, in one direction or both."""
+        """Lose what enters from now on, or no longer, in one direction or both."""
         for name in directions_of(direction):
-            self.directions[name].chain.cut(engaged)
+            self.directions[name].cut(engaged)
+
+    def plug(self, plugged: bool) -> None:
+        """Put the cable in, or pull it out. Raises `KernelError` where its ends cannot see it."""
+        for fd in self.fds:
+            tun.set_carrier(fd, plugged)
+        for direction in self.directions.values():
+            direction.plug(plugged)
 
     def apply(self, change: ScheduledChange) -> None:
         """Do what a schedule asks for. Raises `ValueError` as `set` does."""
         self._configure(after(self._asked, change))
         if change.cut is not None:
             self.cut(change.direction, change.cut)
+        if change.plugged is not None:
+            self.plug(change.plugged)
 
     def rehearse(self, changes: Sequence[ScheduledChange]) -> None:
         """Raise `ValueError` if these changes would come to something impossible."""

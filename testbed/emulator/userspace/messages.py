@@ -54,6 +54,13 @@ class SetCut(Message, frozen=True):
     engaged: bool
 
 
+class SetPlug(Message, frozen=True):
+    """Put the cable in, or pull it out, so that its ends see it."""
+
+    name: str
+    plugged: bool
+
+
 class SetSchedule(Message, frozen=True):
     """Begin this schedule now, in place of the one before."""
 

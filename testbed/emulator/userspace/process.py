@@ -15,6 +15,7 @@ from testbed.emulator.schedule import Schedule
 from testbed.emulator.userspace import messages
 from testbed.emulator.userspace.link import EmulatedLink, Workspace
 from testbed.emulator.userspace.link_loop import LinkLoop
+from testbed.errors import KernelError
 from testbed.kernel.devices.arrival_stamps import ArrivalStamps
 from testbed.kernel.load_sharing import LoadSharing
 from testbed.kernel.processes.confine import (
@@ -40,6 +41,7 @@ class Operations:
             messages.AddLink: self.add_link,
             messages.SetImpairments: self.set,
             messages.SetCut: self.cut,
+            messages.SetPlug: self.plug,
             messages.SetSchedule: self.schedule,
             messages.Journal: self.journal,
             messages.CountLink: self.counters,
@@ -74,6 +76,12 @@ class Operations:
 
     def cut(self, asked: messages.SetCut) -> None:
         self._link(asked.name).cut(asked.direction, asked.engaged)
+
+    def plug(self, asked: messages.SetPlug) -> None:
+        try:
+            self._link(asked.name).plug(asked.plugged)
+        except KernelError as error:
+            raise ValueError(str(error)) from None
 
     def schedule(self, asked: messages.SetSchedule) -> None:
         link = self._link(asked.name)

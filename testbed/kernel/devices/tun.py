@@ -18,6 +18,7 @@ DEVICE = Path("/dev/net/tun")
 
 _TUNSETIFF = 0x400454CA
 _TUNSETIFINDEX = 0x400454DA
+_TUNSETCARRIER = 0x400454E2
 _IFF_TUN = 0x0001
 _IFF_TAP = 0x0002
 _IFF_NO_PI = 0x1000
@@ -31,6 +32,15 @@ def open_tap(name: str, index: int) -> int:
 def open_tun(name: str, index: int) -> int:
     """Make a TUN interface in the calling thread's namespace; packets are whole IP packets."""
     return _open(name, index, _IFF_TUN)
+
+
+def set_carrier(fd: int, carrier: bool) -> None:
+    """Give the interface of a TUN or TAP descriptor a carrier, or none. Raises `KernelError`."""
+    try:
+        fcntl.ioctl(fd, _TUNSETCARRIER, struct.pack("i", carrier))
+    except OSError as error:
+        what = f"refused to change the carrier of an interface: {os.strerror(error.errno or 0)}"
+        raise KernelError(f"The kernel {what}.") from None
 
 
 def _open(name: str, index: int, kind: int) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from functools import cache
 
 import msgspec
@@ -30,6 +30,7 @@ RTNLGRP_LINK = 1
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
 _IFF_UP = 1
 _OPERSTATE_UP = 6
+_DOWN = (2, 7)  # down, lower layer down
 _BRIDGE_PORT_FORWARDING = 3
 _RTN_UNICAST = 1
 _RTEXT_FILTER_SKIP_STATS = 8
@@ -53,7 +54,8 @@ class InterfaceState(msgspec.Struct, frozen=True, kw_only=True):
     """An interface as the kernel has it.
 
     up: switched on by us; carrying: frames pass, which begins some time after both ends of a
-    link are up, and for a port of a bridge only when the bridge forwards from it.
+    link are up, and for a port of a bridge only when the bridge forwards from it; linked: has a
+    carrier, and the kernel has heard of it (RFC 2863, ifOperStatus).
     """
 
     index: int
@@ -62,6 +64,7 @@ class InterfaceState(msgspec.Struct, frozen=True, kw_only=True):
     mtu: int
     up: bool
     carrying: bool
+    linked: bool
 
 
 class Traffic(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +124,7 @@ def interfaces(netlink: Netlink) -> dict[str, InterfaceState]:
             mtu=_u32(given[_IFLA_MTU]),
             up=bool(flags & _IFF_UP),
             carrying=_carrying(given),
+            linked=bool(given[_IFLA_CARRIER][0]) and given[_IFLA_OPERSTATE][0] not in _DOWN,
         )
     return found
 
@@ -130,22 +134,36 @@ def await_carriers(netlink: Netlink, wanted: Collection[str]) -> dict[str, Inter
 
     Raises `ReadBackError` after `CARRIER_SECONDS`.
     """
+    return _await(
+        netlink, wanted, lambda one: one.carrying, "it was set up, and it carries no frames"
+    )
+
+
+def await_plugged(netlink: Netlink, interface: str, plugged: bool) -> None:
+    """Return when an interface whose cable was put in, or pulled out, has heard of that.
+
+    Raises `ReadBackError` after `CARRIER_SECONDS`.
+    """
+    done = "put in, and there is no carrier" if plugged else "pulled out, and there is a carrier"
+    _await(netlink, [interface], lambda one: one.linked == plugged, f"its cable was {done}")
+
+
+def _await(
+    netlink: Netlink, wanted: Collection[str], ready: Callable[[InterfaceState], bool], told: str
+) -> dict[str, InterfaceState]:
     deadline = deadline_in(CARRIER_SECONDS)
     listening = False
     while True:
         found = interfaces(netlink)
-        idle = [name for name in wanted if name not in found or not found[name].carrying]
-        if not idle:
+        slow = [name for name in wanted if name not in found or not ready(found[name])]
+        if not slow:
             return found
         if not listening:
             # What changed since the question was answered is asked for again.
             netlink.subscribe(RTNLGRP_LINK)
             listening = True
         elif not netlink.wait_for_change(time_left(deadline)):
-            raise ReadBackError(
-                f"the interface {idle[0]} carries no frames {CARRIER_SECONDS:g} s after it was "
-                "set up."
-            )
+            raise ReadBackError(f"the interface {slow[0]}: {CARRIER_SECONDS:g} s ago {told}.")
 
 
 def traffic(netlink: Netlink, index: int) -> Traffic:

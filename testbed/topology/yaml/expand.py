@@ -32,6 +32,7 @@ from testbed.wording import quote
 
 _MAX_RULESET = 1 << 20
 _METRICS = tuple(field.name for field in msgspec.structs.fields(RouteMetrics))
+_OPPOSITES = (("cut", "restore"), ("unplug", "plug"))
 _TOP = ("description", "scenario", "seed")
 _EMULATOR = {
     "kind": "emulator",
@@ -248,16 +249,19 @@ class Expansion:
 
     def _change(self, path: Path, given: Mapping[str, Any]) -> ScheduledChange:
         changes = self._impairments(path, given)
-        cut, restore = given.get("cut"), given.get("restore")
-        if cut and restore:
-            self._note(path, "both `cut` and `restore`; one of them")
-        elif not given.keys() - {"at", "direction"} and not self._is_faulty(path):
+        both = [pair for pair in _OPPOSITES if all(map(given.get, pair))]
+        for one, other in both:
+            self._note(path, f"both `{one}` and `{other}`; one of them")
+        if "direction" in given and (given.get("unplug") or given.get("plug")):
+            self._note((*path, "direction"), "a cable is pulled out in both directions")
+        if not both and not given.keys() - {"at", "direction"} and not self._is_faulty(path):
             self._note(path, "nothing is changed; say `cut: true`, `restore: true`, `rate: ...`")
         return ScheduledChange(
             at=given["at"],
             direction=given.get("direction"),
             changes=changes,
-            cut=True if cut else False if restore else None,
+            cut=_engaged(given, "cut", "restore"),
+            plugged=_engaged(given, "plug", "unplug"),
         )
 
     def _pairs(
@@ -308,6 +312,10 @@ class Expansion:
                 for name in names:
                     self._capture_origin.append(index)
                     yield Endpoint(member, name)
+
+
+def _engaged(given: Mapping[str, Any], yes: str, no: str) -> bool | None:
+    return True if given.get(yes) else False if given.get(no) else None
 
 
 def _free_name(

@@ -20,8 +20,10 @@ CHANGE: Final = Record(
     (
         Key("at", DURATION, "When, counted from the moment the lab is ready.", required=True),
         Key("direction", scalars.DIRECTION, "Only in this direction.", default="both"),
-        Key("cut", scalars.TRUE, "Pull the cable out: all that enters is lost."),
-        Key("restore", scalars.TRUE, "Put the cable back."),
+        Key("cut", scalars.TRUE, "Lose all that enters; the ends are not told."),
+        Key("restore", scalars.TRUE, "End a cut."),
+        Key("unplug", scalars.TRUE, "Pull the cable out: both ends lose their carrier."),
+        Key("plug", scalars.TRUE, "Put the cable back."),
         *IMPAIRMENTS,
     ),
 )

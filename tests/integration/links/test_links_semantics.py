@@ -287,6 +287,51 @@ def test_a_cut_loses_what_enters_and_not_what_is_under_way(wire):
     assert wire.counters.dropped["cut"] - before.dropped["cut"] == 5
 
 
+def test_an_unplugged_cable_is_seen_by_both_ends_and_loses_what_is_under_way(wire):
+    routes = [wire.lab[name].run(["ip", "route"]).stdout for name in "ab"]
+    wire.set(delay=0.100)
+    wire.send(3)
+    wire.link.unplug()
+    assert not wire.link.plugged
+    for name in "ab":
+        assert "NO-CARRIER" in wire.lab[name].run(["ip", "link", "show", "eth0"]).stdout
+    wire.send(2, start=3)
+    assert wire.receive_all() == []
+    wire.link.plug()
+    assert wire.link.plugged
+    wire.send(2, start=5)
+    assert [one.number for one in wire.receive_all()] == [5, 6]
+    assert [wire.lab[name].run(["ip", "route"]).stdout for name in "ab"] == routes
+    wire.lab["b"].ping(wire.lab["a"].address6)
+
+
+def test_a_cable_put_back_does_not_end_a_cut(wire):
+    wire.link.cut()
+    wire.link.unplug()
+    wire.link.plug()
+    wire.send(1)
+    assert wire.receive_all() == []
+    wire.link.restore()
+
+
+def test_a_schedule_pulls_the_cable_out_and_puts_it_back(wire):
+    emulator, name = wire.link.emulator, wire.link.name
+    emulator.schedule(
+        name, [ScheduledChange(at=0.1, plugged=False), ScheduledChange(at=0.4, plugged=True)]
+    )
+    limit = time.monotonic() + 10
+    seen = set()
+    while len(emulator.journal(name)) < 2:
+        assert time.monotonic() < limit
+        seen.add(wire.link.plugged)
+        time.sleep(0.02)
+    assert False in seen
+    assert [change.error for change in emulator.journal(name)] == ["", ""]
+    wire.link.plug()  # until its kernel has heard of it
+    wire.send(1)
+    assert len(wire.receive_all()) == 1
+
+
 def test_one_direction_can_be_cut(wire):
     wire.link.cut(toward="a")
     wire.send(1)
