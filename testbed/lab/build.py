@@ -12,6 +12,7 @@ from testbed.kernel.netlink import rtnetlink, state
 from testbed.kernel.netlink.socket import Request
 from testbed.kernel.tcp_info import route_settings
 from testbed.lab.node_builder import NodeBuilder
+from testbed.topology.broadcast_domains import LOOPBACK
 from testbed.topology.model import RouteMetrics
 from testbed.topology.planning.plan_model import (
     PlannedInterface,
@@ -66,7 +67,11 @@ def cable_ends(
 def configure(builder: NodeBuilder) -> None:
     """Offloads; then addresses, neighbours, routes and what the kind needs, in one batch."""
     planned = builder.planned
-    requests = [rtnetlink.set_link(rtnetlink.LOOPBACK_INDEX, "lo", up=True)]
+    requests = [rtnetlink.set_link(rtnetlink.LOOPBACK_INDEX, LOOPBACK, up=True)]
+    requests += [
+        rtnetlink.add_address(rtnetlink.LOOPBACK_INDEX, LOOPBACK, address)
+        for address in planned.loopback
+    ]
     requests += builder.requests_before()
     for interface in planned.interfaces:
         requests += _interface_requests(builder, interface)
@@ -129,6 +134,9 @@ def verify(builder: NodeBuilder) -> None:
 
 def _verify_interfaces(builder: NodeBuilder, interfaces: dict[str, state.InterfaceState]) -> None:
     addresses = state.addresses(builder.netlink)
+    for address in builder.planned.loopback:
+        if (rtnetlink.LOOPBACK_INDEX, address) not in addresses:
+            raise ReadBackError(f"the address {address} of {LOOPBACK} is not there.")
     for planned in builder.planned.interfaces:
         found = interfaces[planned.name]
         _compare(f"MAC address of {planned.name}", planned.mac, found.mac)

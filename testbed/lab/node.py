@@ -100,15 +100,20 @@ class LabNode:
 
     @property
     def address(self) -> str:
-        """The first IPv4 address."""
-        return self._first_address(4)
+        """The address that the node's name stands for: the first of the family that the topology
+        prefers, IPv4 by default, or of the other where there is none."""
+        found = self._plan.address(self.name)
+        if found is None:
+            raise LabError(f"The node '{self.name}' has no address.")
+        return found
 
     @property
     def address6(self) -> str:
         """The first IPv6 address."""
-        return self._first_address(6)
+        return self.first_address(6)
 
-    def _first_address(self, family: int) -> str:
+    def first_address(self, family: int) -> str:
+        """The first address of IPv4 or IPv6."""
         addresses = self.addresses(family)
         if not addresses:
             raise LabError(f"The node '{self.name}' has no IPv{family} address.")
@@ -127,7 +132,7 @@ class LabNode:
         return UserspaceSocket(self.tcp, self.address6 if family == AF_INET6 else self.address)
 
     def listen(self, port: int = 0, *, address: str | None = None, backlog: int = 128) -> Socket:
-        """A listening TCP socket on the node's first IPv4 address, or on the one given."""
+        """A listening TCP socket on the node's `address`, or on the one given."""
         where = address or self.address
         sock = self.socket(AF_INET6 if ":" in where else AF_INET)
         sock.setsockopt(SOL_SOCKET, SO_REUSEADDR, 1)
@@ -176,10 +181,10 @@ class LabNode:
             if not is_address(target):
                 raise LabError(f"No ping: {unknown_node(target, self._plan.nodes)}.")
             return target
-        addresses = self._plan.addresses(target, 4) + self._plan.addresses(target, 6)
-        if not addresses:
+        address = self._plan.address(target, self.name)
+        if address is None:
             raise LabError(f"The node '{target}' has no address.")
-        return addresses[0]
+        return address
 
     def run(
         self,

@@ -16,7 +16,7 @@ from testbed.kernel.processes.group import NodeView, ProcessGroup
 from testbed.kernel.processes.helper import Helper, start_helper
 from testbed.kernel.processes.process import Process, deadline_in, time_left
 from testbed.lab.calls import Calls
-from testbed.lab.hosts import hosts_file
+from testbed.lab.hosts import address_selection, hosts_file
 from testbed.lab.sockets import Sockets
 from testbed.lab.watch import Watch
 from testbed.topology.planning.plan_model import Plan
@@ -107,7 +107,7 @@ class Runtime:
         return self.calls.begin(destination, function, *args, **kwargs)
 
     def _view(self, node: str) -> NodeView:
-        return NodeView(node, self._hosts)
+        return NodeView(node, self._hosts, address_selection(self._plan))
 
     def start_helper(self, namespace: Namespace, module: str, name: str) -> Helper:
         """Run a helper process, on which the lab depends; `name` is for messages."""

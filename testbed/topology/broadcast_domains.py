@@ -1,4 +1,7 @@
-"""Broadcast domains: the links that switches join, and which domains routing can connect."""
+"""Broadcast domains: the links that switches join, and which domains routing can connect.
+
+A node with addresses on its loopback interface has a domain of its own for them, without links.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,15 @@ from dataclasses import dataclass
 from typing import Final
 
 from testbed.topology.kinds import find
-from testbed.topology.model import Endpoint, Node, Topology
+from testbed.topology.model import Endpoint, FamilyName, Node, Topology
+
+IPV6_LEAST_MTU: Final = 1280  # RFC 8200 section 5; below it Linux has no IPv6 on the interface
+LOOPBACK: Final = "lo"
+_FAMILIES: Final[dict[FamilyName, frozenset[int]]] = {
+    "both": frozenset((4, 6)),
+    "ipv4": frozenset((4,)),
+    "ipv6": frozenset((6,)),
+}
 
 
 @dataclass(frozen=True)
@@ -64,8 +75,20 @@ def with_ipv6(topology: Topology, domain: BroadcastDomain) -> BroadcastDomain:
     return BroadcastDomain(domain.links, interfaces)
 
 
+def families_of(topology: Topology, domain: BroadcastDomain) -> frozenset[int]:
+    """4, 6, both or none: the families that all links of a domain have, whatever their MTU."""
+    named = [topology.links[index].family or topology.family for index in domain.links]
+    return frozenset((4, 6)).intersection(*(_FAMILIES[name] for name in named))
+
+
+def least_mtu(topology: Topology, domain: BroadcastDomain) -> int:
+    """Of all links of a domain."""
+    return min((topology.links[index].mtu for index in domain.links), default=IPV6_LEAST_MTU)
+
+
 def find_broadcast_domains(topology: Topology) -> tuple[BroadcastDomain, ...]:
-    """The domains, in order of their first links; endpoints at unknown nodes are ignored."""
+    """The domains, in order of their first links, then those of loopback interfaces; endpoints at
+    unknown nodes are ignored."""
     sets = DisjointSets(len(topology.links))
     first_of_switch: dict[str, int] = {}
     for index, link in enumerate(topology.links):
@@ -83,10 +106,37 @@ def find_broadcast_domains(topology: Topology) -> tuple[BroadcastDomain, ...]:
             node = topology.nodes.get(end.node)
             if node is not None and has_addresses(node):
                 members.append(end)
-    return tuple(
+    joined = (
         BroadcastDomain(links=tuple(links[root]), interfaces=tuple(interfaces[root]))
         for root in links
     )
+    alone = (
+        BroadcastDomain(links=(), interfaces=(Endpoint(name, LOOPBACK),))
+        for name, node in topology.nodes.items()
+        if LOOPBACK in node.interfaces and has_addresses(node)
+    )
+    return (*joined, *alone)
+
+
+def regions(topology: Topology, domains: tuple[BroadcastDomain, ...]) -> dict[int, int]:
+    """For each private domain the number of its region; the others are public.
+
+    Private are the domains that have a private link. Those that one node forwards between are one
+    region. Nobody outside a region has routes into it, so that its subnets may be used elsewhere
+    again; a middlebox that translates addresses usually stands at its border.
+    """
+    private = [
+        number
+        for number, domain in enumerate(domains)
+        if any(topology.links[index].private for index in domain.links)
+    ]
+    sets = DisjointSets(len(domains))
+    first_of_node: dict[str, int] = {}
+    for number in private:
+        for end in domains[number].interfaces:
+            if forwards(topology.nodes[end.node]):
+                sets.join(number, first_of_node.setdefault(end.node, number))
+    return {number: sets.find(number) for number in private}
 
 
 def switch_loops(topology: Topology) -> list[int]:

@@ -16,6 +16,7 @@ BitsPerSecond: TypeAlias = float
 Probability: TypeAlias = float
 
 DirectionName: TypeAlias = Literal["forward", "reverse"]
+FamilyName: TypeAlias = Literal["both", "ipv4", "ipv6"]
 EmulatorName: TypeAlias = Literal["auto", "userspace", "netem"]
 
 
@@ -233,7 +234,8 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     `emulated` puts an emulator in the path even of a link without impairments, so that it can be
     cut or impaired while the lab runs; `schedule` does so by itself. `log` asks for the fate of
     every packet, as a file. `subnets` (at most one IPv4 and one IPv6) are chosen by
-    the plan when empty.
+    the plan when empty. family: None for that of the topology. private: see
+    `testbed.topology.broadcast_domains.regions`.
     """
 
     endpoints: tuple[Endpoint, Endpoint]
@@ -243,6 +245,8 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     offload: bool = False
     emulated: bool = False
     subnets: tuple[str, ...] = ()
+    family: FamilyName | None = None
+    private: bool = False
     schedule: tuple[ScheduledChange, ...] = ()
     log: bool = False
 
@@ -275,7 +279,10 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Interface(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of one interface; `addresses` such as `10.0.0.1/24` are chosen when empty."""
+    """Settings of one interface; `addresses` such as `10.0.0.1/24` are chosen when empty.
+
+    Those of `lo`, of which each is a subnet of its own, are the node's whichever link it loses.
+    """
 
     addresses: tuple[str, ...] = ()
 
@@ -328,6 +335,7 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
 
     emulator_processes: how many share the links (userspace only). max_lateness: how late the
     emulator may hand over the 99th percentile of packets before a run is not to be trusted.
+    family: which addresses links have. prefer: which addresses the name of a node stands for first.
     """
 
     name: str
@@ -340,6 +348,8 @@ class Topology(msgspec.Struct, frozen=True, kw_only=True):
     emulator_processes: int = 1
     max_lateness: Seconds = 0.005
     seed: int = 0
+    family: FamilyName = "both"
+    prefer: Literal["ipv4", "ipv6"] = "ipv4"
 
     @property
     def round_trip(self) -> Seconds:

@@ -130,7 +130,10 @@ def parse_host_address(text: str) -> HostAddress:
         host = ipaddress.ip_interface(text)
     except ValueError as error:
         raise InvalidValue(f"expected {expects}: {error}") from None
-    parse_subnet(str(host.network))
+    if host.network.num_addresses > 1:
+        parse_subnet(str(host.network))
+    elif why := _unusable(host.ip):
+        raise InvalidValue(f"expected {expects}: {why}")
     if host.network.num_addresses > 2 and host.ip == host.network.network_address:
         raise InvalidValue(f"expected {expects}: it is the address of the subnet itself")
     if host.version == 4 and host.network.num_addresses > 2 and host.ip == host.network[-1]:

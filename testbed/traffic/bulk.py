@@ -11,7 +11,7 @@ import msgspec
 from testbed.errors import LabError
 from testbed.kernel.tcp_info import TcpInfo, congestion_control, tcp_info
 from testbed.lab import LabNode
-from testbed.traffic.service import Service, patience
+from testbed.traffic.service import Service, address_of, family_of, patience
 
 _BLOCK = 1 << 18
 
@@ -84,7 +84,7 @@ def transfer(
     size: int,
     *,
     direction: Literal["upload", "download"] = "upload",
-    family: int = 4,
+    family: int | None = None,
     port: int = 0,
     timeout: float = 60.0,
     asked: bool = False,
@@ -109,10 +109,10 @@ def transfer(
                     sock.recv(1)
                 sender.send(sock, size)
 
-    address = server.address6 if family == 6 else server.address
+    address = address_of(server, family)
     with (
         Service(server, serve, port=port, address=address, timeout=timeout) as service,
-        client.socket(socket.AF_INET6 if family == 6 else socket.AF_INET) as sock,
+        client.socket(family_of(address)) as sock,
     ):
         sock.settimeout(timeout)
         try:

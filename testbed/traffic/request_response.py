@@ -14,7 +14,7 @@ import msgspec
 from testbed.errors import LabError
 from testbed.kernel.tcp_info import TcpInfo, tcp_info
 from testbed.lab import LabNode
-from testbed.traffic.service import Service, receive_exactly
+from testbed.traffic.service import Service, family_of, receive_exactly
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +88,7 @@ def exchange(
     application writes before the delayed ACK. Raises `LabError` when there is no response in
     `timeout` seconds.
     """
-    with client.socket(_family(responder)) as sock:
+    with client.socket(family_of(responder.address)) as sock:
         sock.settimeout(timeout)
         if handshake_data:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 0)
@@ -114,7 +114,7 @@ def fast_open_exchange(client: LabNode, responder: Responder, *, timeout: float 
     when that does. Raises `LabError` when there is no response in `timeout` seconds.
     """
     request = _request(responder)
-    with client.socket(_family(responder)) as sock:
+    with client.socket(family_of(responder.address)) as sock:
         # Python makes a socket with a timeout non-blocking, and sendto() would not wait for the
         # handshake then.
         limit = struct.pack("ll", int(timeout), int(timeout % 1 * 1e6))
@@ -132,10 +132,6 @@ def fast_open_exchange(client: LabNode, responder: Responder, *, timeout: float 
             last_byte=finished - started,
             info=tcp_info(sock),
         )
-
-
-def _family(responder: Responder) -> socket.AddressFamily:
-    return socket.AF_INET6 if ":" in responder.address else socket.AF_INET
 
 
 def _request(responder: Responder) -> bytes:

@@ -13,7 +13,7 @@ import msgspec
 from testbed.errors import LabError
 from testbed.kernel.tcp_info import TcpInfo, congestion_control, tcp_info
 from testbed.lab import LabNode
-from testbed.traffic.service import Service, patience
+from testbed.traffic.service import Service, family_of, patience
 
 _CHUNK = bytes(1 << 16)
 _READ = 1 << 18
@@ -72,7 +72,7 @@ def stream(sender: LabNode, receiver: LabNode, seconds: float, *, interval: floa
 
     with (
         Service(receiver, swallow) as service,
-        sender.socket() as sock,
+        sender.socket(family_of(service.address)) as sock,
     ):
         try:
             sock.settimeout(30)

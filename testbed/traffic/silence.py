@@ -13,7 +13,7 @@ import msgspec
 from testbed.errors import LabError
 from testbed.kernel.tcp_info import TcpInfo, tcp_info
 from testbed.lab import LabNode
-from testbed.traffic.service import Service, receive_exactly
+from testbed.traffic.service import Service, address_of, family_of, receive_exactly
 
 _PROBES = 3
 
@@ -38,7 +38,7 @@ def exchange_after_silence(
     keepalive: int | None = None,
     give_up: float = 2.0,
     size: int = 100,
-    family: int = 4,
+    family: int | None = None,
 ) -> AfterSilence:
     """Exchange `size` bytes over one connection, say nothing for `silence` seconds, and again.
 
@@ -46,7 +46,7 @@ def exchange_after_silence(
     for no probes. give_up: seconds for which data may stay unacknowledged (tcp(7),
     TCP_USER_TIMEOUT). Raises `LabError` when the first exchange fails already.
     """
-    address = server.address6 if family == 6 else server.address
+    address = address_of(server, family)
     accepted: list[socket.socket] = []
 
     def echo(sock: socket.socket) -> None:
@@ -57,7 +57,7 @@ def exchange_after_silence(
 
     with (
         Service(server, echo, address=address) as service,
-        client.socket(socket.AF_INET6 if family == 6 else socket.AF_INET) as sock,
+        client.socket(family_of(address)) as sock,
     ):
         try:
             _prepare(sock, keepalive, give_up)

@@ -45,11 +45,12 @@ _NO_RESOLVER = "# Names of nodes are in /etc/hosts; there is no other resolver h
 class NodeView(msgspec.Struct, frozen=True):
     """What programs in a node take for their machine.
 
-    name: its host name. hosts: the content of /etc/hosts.
+    name: its host name. hosts, address_selection: the content of /etc/hosts and /etc/gai.conf.
     """
 
     name: str
     hosts: str
+    address_selection: str
 
 
 class _Namespaces(msgspec.Struct, frozen=True):
@@ -263,7 +264,7 @@ class ProcessGroup:
 
 def _make_namespaces(view: NodeView) -> _Namespaces:
     """The pid and mount namespaces of a node, with its first process (node_init.py)."""
-    texts = (view.hosts.encode(), _NO_RESOLVER.encode())
+    texts = (view.hosts.encode(), _NO_RESOLVER.encode(), view.address_selection.encode())
     process = subprocess.Popen(
         [sys.executable, "-I", "-S", str(Path(node_init.__file__).resolve())],
         stdin=subprocess.PIPE,

@@ -4,9 +4,9 @@ They see the node's processes in /proc, its interfaces in /sys, the names of all
 resolver of the host. What the kernel does not let be mounted (in a container whose /proc is
 masked, user namespaces may mount no other) stays as it was.
 
-Run as a script, without the rest of the project. Standard input: two texts with a length before
-each, for /etc/hosts and /etc/resolv.conf. Standard output: READY when all is prepared. It then
-stays until its standard input ends, so that its namespaces can be opened; the first process of
+Run as a script, without the rest of the project. Standard input: texts with a length before each,
+for /etc/hosts, /etc/resolv.conf and /etc/gai.conf. Standard output: READY when all is prepared. It
+then stays until its standard input ends, so that its namespaces can be opened; the first process of
 the pid namespace stays until that is killed, and collects orphans.
 
 Sources: mount_namespaces(7), pid_namespaces(7), nsswitch.conf(5).
@@ -22,6 +22,7 @@ import sys
 from pathlib import Path
 
 READY = b"."
+_FILES = ("/etc/hosts", "/etc/resolv.conf", "/etc/gai.conf")
 _CLONE_NEWNS, _CLONE_NEWPID = 0x20000, 0x20000000
 _MS_BIND, _MS_REC, _MS_SLAVE = 4096, 16384, 1 << 19
 _MS_QUIET = 2 | 4 | 8  # no set-user-ID, no devices, no programs
@@ -55,8 +56,7 @@ def _without_other_resolvers(configuration: str) -> str:
     return re.sub(r"(?m)^hosts:.*$", "hosts: files dns", configuration)
 
 
-def _prepare(hosts: str, resolv: str) -> None:
-    files = {"/etc/hosts": hosts, "/etc/resolv.conf": resolv}
+def _prepare(files: dict[str, str]) -> None:
     switch = Path("/etc/nsswitch.conf")
     if switch.exists():
         files[str(switch)] = _without_other_resolvers(switch.read_text())
@@ -81,7 +81,7 @@ def _read_text() -> str:
 
 
 def main() -> None:
-    hosts, resolv = _read_text(), _read_text()
+    files = {path: _read_text() for path in _FILES}
     if _libc.unshare(_CLONE_NEWNS | _CLONE_NEWPID) != 0:
         sys.exit(f"unshare: {os.strerror(ctypes.get_errno())}")
     # Mounts that the host makes later are seen; none of these is seen by the host.
@@ -89,7 +89,7 @@ def main() -> None:
         sys.exit(f"mount: {os.strerror(ctypes.get_errno())}")
     if os.fork() == 0:
         _libc.prctl(_PR_SET_NAME, b"node-init", 0, 0, 0)
-        _prepare(hosts, resolv)
+        _prepare(files)
         os.write(1, READY)
         _stay()
     sys.stdin.buffer.read()

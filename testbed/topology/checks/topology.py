@@ -13,6 +13,7 @@ from typing import Any, Final
 from testbed.errors import InvalidValue
 from testbed.topology import kinds, names
 from testbed.topology.broadcast_domains import (
+    LOOPBACK,
     BroadcastDomain,
     find_broadcast_domains,
     has_addresses,
@@ -114,7 +115,8 @@ def _node_problems(name: str, node: Node) -> Iterator[Problem]:
             yield Problem(where, f"expected one line of printable text, got {quote(value)}")
     for interface in node.interfaces:
         where = (*path, "interfaces", interface)
-        yield from _try(where, names.parse_interface_name, interface)
+        if interface != LOOPBACK:
+            yield from _try(where, names.parse_interface_name, interface)
     for function_index, function in enumerate(node.functions):
         where = (*path, "functions", function_index)
         yield from _try(
@@ -197,7 +199,7 @@ def _interface_problems(
     for name, node in topology.nodes.items():
         own = interfaces[name]
         for interface in node.interfaces:
-            if interface not in own:
+            if interface not in own and interface != LOOPBACK:
                 where = ("nodes", name, "interfaces", interface)
                 yield Problem(
                     where, f"no link ends in {name}:{interface}{_existing(interface, own)}"

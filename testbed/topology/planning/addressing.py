@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import bisect
 import ipaddress
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from testbed.errors import TopologyError
-from testbed.topology.broadcast_domains import BroadcastDomain, forwards, with_ipv6
-from testbed.topology.checks.addresses import (
+from testbed.topology.broadcast_domains import (
     IPV6_LEAST_MTU,
-    declared_subnets,
-    given_addresses,
+    BroadcastDomain,
+    families_of,
+    forwards,
+    least_mtu,
+    with_ipv6,
 )
+from testbed.topology.checks.addresses import declared_subnets, given_addresses
 from testbed.topology.model import Endpoint, Topology
 
 FAMILIES: Final = (4, 6)
@@ -92,6 +95,7 @@ def assign(topology: Topology, domains: Sequence[BroadcastDomain]) -> Addressing
     order = list(_walk(topology, domains))
     for family in FAMILIES:
         _choose_subnets(topology, domains, order, family, subnets[family])
+    nested = {family: nested_in(subnets[family].values()) for family in FAMILIES}
     addresses: dict[Endpoint, dict[int, list[int]]] = {}
     domain_of: dict[Endpoint, int] = {}
     for number, domain in enumerate(domains):
@@ -103,7 +107,9 @@ def assign(topology: Topology, domains: Sequence[BroadcastDomain]) -> Addressing
         for family in FAMILIES:
             if number in subnets[family]:
                 members = domain if family == 4 else with_ipv6(topology, domain)
-                _choose_addresses(members, subnets[family][number], family, addresses)
+                subnet = subnets[family][number]
+                inside = nested[family].get(subnet, ())
+                _choose_addresses(members, subnet, inside, family, addresses)
     return Addressing(subnets, addresses, domain_of)
 
 
@@ -137,18 +143,42 @@ def _choose_subnets(
     subnets: dict[int, Prefix],
 ) -> None:
     block = BLOCKS[family]
-    taken = sorted(subnets.values())
+    taken = _outermost(subnets.values())
     unit = 1 << (block.bits - _USUAL_LENGTH[family])
     cursor = block.base + unit
     for number in order:
         domain = domains[number]
-        if number in subnets or not domain.interfaces:
+        if number in subnets or not domain.interfaces or not domain.links:
             continue
-        if family == 6 and min(topology.links[i].mtu for i in domain.links) < IPV6_LEAST_MTU:
+        if family not in families_of(topology, domain):
+            continue
+        if family == 6 and least_mtu(topology, domain) < IPV6_LEAST_MTU:
             continue
         subnet = _next_free(cursor, _length_for(len(domain.interfaces), family), block, taken)
         subnets[number] = subnet
         cursor = subnet.last + 1
+
+
+def nested_in(subnets: Iterable[Prefix]) -> dict[Prefix, list[Prefix]]:
+    """The subnets that have others inside, each with those, in order."""
+    found: dict[Prefix, list[Prefix]] = {}
+    around: list[Prefix] = []
+    for subnet in sorted(set(subnets)):
+        while around and around[-1].last < subnet.base:
+            around.pop()
+        for outer in around:
+            found.setdefault(outer, []).append(subnet)
+        around.append(subnet)
+    return found
+
+
+def _outermost(subnets: Iterable[Prefix]) -> list[Prefix]:
+    """In order, without those that are inside others."""
+    found: list[Prefix] = []
+    for subnet in sorted(subnets):
+        if not found or found[-1].last < subnet.base:
+            found.append(subnet)
+    return found
 
 
 def _length_for(interfaces: int, family: int) -> int:
@@ -176,16 +206,26 @@ def _next_free(cursor: int, length: int, block: Prefix, taken: Sequence[Prefix])
 def _choose_addresses(
     domain: BroadcastDomain,
     subnet: Prefix,
+    inside: Sequence[Prefix],
     family: int,
     addresses: dict[Endpoint, dict[int, list[int]]],
 ) -> None:
-    """Host numbers from 1 on, in order of the links, for interfaces that have no address yet."""
+    """Host numbers from 1 on, in order of the links, for interfaces that have no address yet.
+
+    inside: parts of the subnet that are somewhere else.
+    """
     used = {number for end in domain.interfaces for number in addresses[end][family]}
     candidate = subnet.base if subnet.length == subnet.bits - 1 else subnet.base + 1
     for end in domain.interfaces:
         if addresses[end][family]:
             continue
-        while candidate in used:
-            candidate += 1
+        while True:
+            foreign = next((part for part in inside if candidate in part), None)
+            if foreign is not None:
+                candidate = foreign.last + 1
+            elif candidate in used:
+                candidate += 1
+            else:
+                break
         addresses[end][family].append(candidate)
         used.add(candidate)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from testbed.topology import names
-from testbed.topology.broadcast_domains import BroadcastDomain, forwards, with_ipv6
+from testbed.topology.broadcast_domains import LOOPBACK, BroadcastDomain, forwards, with_ipv6
 from testbed.topology.model import Endpoint, Node, Route, RouteMetrics, Topology
 from testbed.topology.planning.addressing import (
     BITS,
@@ -16,6 +16,7 @@ from testbed.topology.planning.addressing import (
     Addressing,
     Prefix,
     address_text,
+    nested_in,
     prefix_of,
 )
 from testbed.topology.planning.aggregate import aggregate, build_trie
@@ -51,7 +52,16 @@ class RoutePlanner:
         of_ipv6 = [with_ipv6(topology, domain) for domain in domains]
         alike = subnets[4].keys() == subnets[6].keys() and of_ipv6 == list(domains)
         self._graphs = {4: graph, 6: graph if alike else Graph(topology, of_ipv6, subnets[6])}
-        self._tries = {family: build_trie(subnets[family], BLOCKS[family]) for family in FAMILIES}
+        self._nested = {family: nested_in(subnets[family].values()) for family in FAMILIES}
+        self._tries = {
+            family: build_trie(subnets[family], BLOCKS[family])
+            for family in FAMILIES
+            if self._are_disjoint(family)
+        }
+
+    def _are_disjoint(self, family: int) -> bool:
+        subnets = self._addressing.subnets[family].values()
+        return not self._nested[family] and len(set(subnets)) == len(subnets)
 
     def effort(self) -> int:
         """How many steps it takes to plan all routes, roughly."""
@@ -97,25 +107,41 @@ class RoutePlanner:
         subnets = self._addressing.subnets[family]
         found: dict[Prefix, _Hop] = {}
         for interface, domain in self._graphs[family].attached(name):
-            found.setdefault(subnets[domain], _Hop(interface, None))
+            if interface != LOOPBACK:
+                found.setdefault(subnets[domain], _Hop(interface, None))
         return found
 
     def _beyond(self, node: Node, family: int) -> dict[Prefix, _Hop]:
         """Routes to what is not connected: a default route for a host with a single exit, else
-        as few prefixes as tell the next hops apart."""
+        as few prefixes as tell the next hops apart. Where subnets overlap, each has its own."""
         graph = self._graphs[family]
         exits = graph.exits(node.name)
-        if not exits:
-            return {}
+        default: dict[Prefix, _Hop] = {}
         if len(exits) == 1 and not forwards(node):
-            return {DEFAULT[family]: self._hop(exits[0], family)}
+            default = {DEFAULT[family]: self._hop(exits[0], family)}
+            if not graph.has_exceptions and not self._nested[family]:
+                return default
         reach = graph.reach(node.name)
-        trie = self._tries[family]
-        if trie is None or not reach.hops:
-            return {}
-        return {
-            prefix: self._hop(reach.next_hops[number], family)
-            for prefix, number in aggregate(trie, reach.hops, reach.connected).items()
+        trie = self._tries.get(family)
+        if not reach.hops:
+            return default
+        if trie is not None and not default:
+            table = aggregate(trie, reach.hops, reach.connected)
+        else:
+            table = {
+                self._addressing.subnets[family][d]: number for d, number in reach.hops.items()
+            }
+        found = {
+            prefix: self._hop(reach.next_hops[number], family) for prefix, number in table.items()
+        }
+        if not default:
+            return found
+        (usual,) = default.values()
+        on_link = self._connected(node.name, family)
+        return default | {
+            prefix: hop
+            for prefix, hop in found.items()
+            if hop != usual or any(prefix.base in one for one in on_link)
         }
 
     def _hop(self, exit_: NextHop, family: int) -> _Hop:

@@ -6,7 +6,12 @@ from typing import Final
 
 from testbed.errors import TopologyError
 from testbed.topology import kinds
-from testbed.topology.broadcast_domains import find_broadcast_domains, forwards, has_addresses
+from testbed.topology.broadcast_domains import (
+    LOOPBACK,
+    find_broadcast_domains,
+    forwards,
+    has_addresses,
+)
 from testbed.topology.checks.topology import check
 from testbed.topology.model import Endpoint, Node, Topology
 from testbed.topology.planning.addressing import Addressing, assign
@@ -51,7 +56,12 @@ def plan(topology: Topology) -> Plan:
     }
     if problems:
         raise refuse(str(problem) for problem in problems)
-    return _assemble(topology, interfaces, routes, longest)
+    loopback = {
+        name: addressing.in_cidr_form(end)
+        for name in topology.nodes
+        if (end := Endpoint(name, LOOPBACK)) in addressing.domain_of
+    }
+    return _assemble(topology, interfaces, routes, loopback, longest)
 
 
 def _longest_path(planner: RoutePlanner) -> int:
@@ -95,6 +105,7 @@ def _assemble(
     topology: Topology,
     interfaces: dict[Endpoint, PlannedInterface],
     routes: dict[str, tuple[PlannedRoute, ...]],
+    loopback: dict[str, tuple[str, ...]],
     longest: int,
 ) -> Plan:
     own: dict[str, list[PlannedInterface]] = {name: [] for name in topology.nodes}
@@ -129,6 +140,7 @@ def _assemble(
             sysctls=_sysctls(node, longest),
             congestion_control=node.congestion_control,
             outside=_outside(node, sides[name]),
+            loopback=loopback.get(name, ()),
         )
         for name, node in topology.nodes.items()
     }

@@ -55,7 +55,11 @@ class PlannedNeighbour(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlannedNode(msgspec.Struct, frozen=True, kw_only=True):
-    """A node ready to be built; `outside` lists the interfaces on a middlebox's outer side."""
+    """A node ready to be built.
+
+    outside: the interfaces on a middlebox's outer side. loopback: addresses in CIDR form beside
+    those of its interfaces.
+    """
 
     name: str
     kind: str
@@ -65,6 +69,7 @@ class PlannedNode(msgspec.Struct, frozen=True, kw_only=True):
     sysctls: dict[str, str] = {}
     congestion_control: str | None = None
     outside: tuple[str, ...] = ()
+    loopback: tuple[str, ...] = ()
 
 
 class PlannedLink(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,13 +97,30 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     captures: tuple[Endpoint, ...]
 
     def addresses(self, node: str, family: int = 4) -> tuple[str, ...]:
-        """All addresses of a node without prefix length, in interface order.
+        """All addresses of a node without prefix length, in interface order, loopback last.
 
         family: 4 or 6. Raises KeyError for an unknown node.
         """
+        planned = self.nodes[node]
+        of_links = (address for one in planned.interfaces for address in one.addresses)
         return tuple(
             address.split("/")[0]
-            for interface in self.nodes[node].interfaces
-            for address in interface.addresses
+            for address in (*of_links, *planned.loopback)
             if (":" in address) == (family == 6)
         )
+
+    @property
+    def preferred_families(self) -> tuple[int, int]:
+        """4 and 6, in the order in which a name stands for addresses."""
+        return (6, 4) if self.topology.prefer == "ipv6" else (4, 6)
+
+    def address(self, node: str, seen_from: str | None = None) -> str | None:
+        """The one address that a node's name stands for; None where it has none.
+
+        seen_from: a node; an address of a family that it has, too, comes before others.
+        """
+        families = sorted(
+            self.preferred_families,
+            key=lambda family: seen_from is not None and not self.addresses(seen_from, family),
+        )
+        return next((one for each in families for one in self.addresses(node, each)), None)

@@ -1,6 +1,7 @@
 """Shortest paths: by which neighbour each node reaches each broadcast domain.
 
-A path counts the forwarding nodes on it (routers, middleboxes); hosts never forward. Among equal
+A path counts the forwarding nodes on it (routers, middleboxes); hosts never forward, but to their
+own loopback addresses. Private regions are reached from inside alone. Among equal
 paths the neighbour that comes first in the topology wins, so that both directions tend to agree.
 """
 
@@ -9,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from testbed.topology.broadcast_domains import BroadcastDomain, forwards
+from testbed.topology.broadcast_domains import LOOPBACK, BroadcastDomain, forwards, regions
 from testbed.topology.model import Endpoint, Topology
 
 
@@ -43,12 +44,20 @@ class Graph:
     ) -> None:
         """usable: the domains that have addresses of the family."""
         self._interfaces: dict[str, list[tuple[str, int]]] = {}
-        self._forwarders: dict[int, list[Endpoint]] = {}
+        self._forwarding = {name for name, node in topology.nodes.items() if forwards(node)}
+        self._beside: dict[int, list[Endpoint]] = {}
         for number in sorted(usable):
-            ends = domains[number].interfaces
-            for end in ends:
+            for end in domains[number].interfaces:
                 self._interfaces.setdefault(end.node, []).append((end.interface, number))
-            self._forwarders[number] = [end for end in ends if forwards(topology.nodes[end.node])]
+        for number in sorted(usable):
+            self._beside[number] = [
+                end for end in domains[number].interfaces if self._domains_behind(end.node)
+            ]
+        self._regions = regions(topology, tuple(domains))
+        #: Whether some domains are not reached by the default route of those that have one.
+        self.has_exceptions = any(
+            end.node not in self._forwarding for ends in self._beside.values() for end in ends
+        )
         self._rank = {name: number for number, name in enumerate(topology.nodes)}
         self._reached: dict[str, Reach] = {}
 
@@ -56,21 +65,32 @@ class Graph:
         """(interface, domain) of a node."""
         return self._interfaces.get(node, ())
 
+    def _domains_behind(self, node: str) -> Sequence[tuple[str, int]]:
+        """(interface, domain) that others reach by a node: of a host, its loopback addresses."""
+        attached = self.attached(node)
+        if node in self._forwarding:
+            return attached
+        return [(name, domain) for name, domain in attached if name == LOOPBACK]
+
     def exits(self, node: str) -> list[NextHop]:
         """All forwarding neighbours, the first in the topology first, each once."""
+        return [hop for hop in self._next_hops(node) if hop.neighbour.node in self._forwarding]
+
+    def _next_hops(self, node: str) -> list[NextHop]:
+        """All neighbours behind which there is something, the first in the topology first."""
         found: dict[str, NextHop] = {}
         for interface, domain in self.attached(node):
-            for end in self._forwarders[domain]:
+            for end in self._beside[domain]:
                 if end.node != node:
                     found.setdefault(end.node, NextHop(interface, end))
         return sorted(found.values(), key=lambda hop: self._rank[hop.neighbour.node])
 
     def effort(self) -> int:
         """How many steps it takes to search from every node that has a choice of next hops."""
-        links = sum(map(len, self._forwarders.values())) + len(self._forwarders)
+        links = sum(map(len, self._beside.values())) + len(self._beside)
         total = 0
         for attached in self._interfaces.values():
-            beside = sum(len(self._forwarders[domain]) for _, domain in attached)
+            beside = sum(len(self._beside[domain]) for _, domain in attached)
             total += beside + (links if beside > 1 else 0)
         return total
 
@@ -81,8 +101,9 @@ class Graph:
         return self._reached[node]
 
     def _search(self, node: str) -> Reach:
-        next_hops = tuple(self.exits(node))
+        next_hops = tuple(self._next_hops(node))
         connected = frozenset(domain for _, domain in self.attached(node))
+        own_regions = {self._regions.get(domain) for domain in connected}
         hops: dict[int, int] = {}
         visited = {node}
         frontier = []
@@ -94,12 +115,15 @@ class Graph:
             distance += 1
             following = []
             for name, number in frontier:
-                for _, domain in self._interfaces[name]:
+                for _, domain in self._domains_behind(name):
                     if domain in connected or domain in hops:
+                        continue
+                    region = self._regions.get(domain)
+                    if region is not None and region not in own_regions:
                         continue
                     hops[domain] = number
                     farthest = distance
-                    for end in self._forwarders[domain]:
+                    for end in self._beside[domain]:
                         if end.node not in visited:
                             visited.add(end.node)
                             following.append((end.node, number))

@@ -93,10 +93,10 @@ NODE_NAME: Final = text(
 )
 INTERFACE_NAME: Final = text(
     "interface-name",
-    "an interface name such as eth0",
-    names.parse_interface_name,
+    "an interface name such as eth0, or lo",
+    lambda given: given if given == "lo" else names.parse_interface_name(given),
     names.INTERFACE_NAME,
-    **{"not": {"enum": list(names.RESERVED_INTERFACES)}},
+    **{"not": {"enum": [name for name in names.RESERVED_INTERFACES if name != "lo"]}},
 )
 ENDPOINT: Final = text(
     "endpoint",
@@ -150,6 +150,8 @@ TARGET: Final = text(
 )
 VIA: Final = text("via", "a node or an address", names.parse_via, names.VIA)
 DIRECTION: Final = choice("forward-or-reverse", ("forward", "reverse"))
+FAMILY: Final = choice("family", ("both", "ipv4", "ipv6"))
+PREFERRED: Final = choice("preferred-family", ("ipv4", "ipv6"))
 DISTRIBUTION: Final = choice("distribution", ("normal", "uniform", "pareto"))
 CORRUPTED: Final = choice("corrupted", ("any", "header", "payload"))
 LOSS_MODEL: Final = choice("loss-model", ("gilbert-elliott", "state"))

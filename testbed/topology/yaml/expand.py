@@ -33,7 +33,7 @@ from testbed.wording import quote
 _MAX_RULESET = 1 << 20
 _METRICS = tuple(field.name for field in msgspec.structs.fields(RouteMetrics))
 _OPPOSITES = (("cut", "restore"), ("unplug", "plug"))
-_TOP = ("description", "scenario", "seed")
+_TOP = ("description", "scenario", "seed", "family", "prefer")
 _EMULATOR = {
     "kind": "emulator",
     "processes": "emulator_processes",
@@ -219,7 +219,7 @@ class Expansion:
         """The fields of a link beside its endpoints."""
         given = self._links[index]
         path: Path = ("links", index)
-        plain = ("mtu", "offload", "emulated", "log")
+        plain = ("mtu", "offload", "emulated", "log", "family", "private")
         common = self._impairments(path, given)
         return {
             **{key: given[key] for key in plain if key in given},

@@ -91,7 +91,8 @@ NODE: Final = Record(
         Key(
             "interfaces",
             Table(INTERFACE_NAME, INTERFACE),
-            "Settings of interfaces by name.",
+            "Settings of interfaces by name; the addresses of `lo` (/32, /128) are the node's on "
+            "all its links.",
         ),
         Key(
             "outside",
@@ -146,6 +147,18 @@ TOPOLOGY: Final = Record(
             Either(scalars.EMULATOR, EMULATOR_SETTINGS, lambda kind: {"kind": kind}),
             "What applies impairments.",
             default="`auto`",
+        ),
+        Key(
+            "family",
+            scalars.FAMILY,
+            "Addresses of links: `ipv4`, `ipv6` or both.",
+            default="`both`",
+        ),
+        Key(
+            "prefer",
+            scalars.PREFERRED,
+            "Which addresses the name of a node stands for first.",
+            default="`ipv4`",
         ),
         Key("seed", scalars.SEED, "Start of all random decisions.", default="`0`"),
         Key("nodes", Table(scalars.NODE_NAME, NODE, 1), "The nodes by name.", required=True),

@@ -59,5 +59,18 @@ LINK: Final = Record(
             default="`false`",
         ),
         Key("subnet", OneOrMore(scalars.SUBNET), "One IPv4 and/or IPv6 subnet.", default="chosen"),
+        Key(
+            "family",
+            scalars.FAMILY,
+            "Addresses of the link: `ipv4`, `ipv6` or both.",
+            default="the topology's",
+        ),
+        Key(
+            "private",
+            SWITCH,
+            "Only the nodes behind the same router or middlebox have routes to its subnet, which "
+            "other private links may have, too.",
+            default="`false`",
+        ),
     ),
 )

@@ -62,7 +62,12 @@ _RULES = """\
 - **Subnets**: links joined by switches are one network with one IPv4 and one IPv6 subnet:
   10.0.1.0/24, 10.0.2.0/24, ... and fd00:0:0:1::/64, fd00:0:0:2::/64, ..., larger ones where more
   interfaces need them. A subnet or address that the topology gives is kept and avoided by all
-  others. A link with an MTU below 1280 has no IPv6 (RFC 8200 section 5).
+  others; one may lie within another, which leaves its addresses free. A link with an MTU below
+  1280 has no IPv6 (RFC 8200 section 5).
+- **Private links**: those that one router or middlebox forwards between are a region of their
+  own. Nobody outside has routes into it, so that other regions may have the same subnets and
+  addresses: 192.168.1.0/24 behind each of two NATs.
+- **Loopback addresses** (of `lo`) are reached from everywhere, by whichever link is there.
 - **Addresses**: host numbers from 1 on, in order of the links. Interfaces of switches have none.
 - **Routes**: shortest paths over routers and middleboxes (hosts never forward), in as few
   prefixes as possible. A host with a single forwarding neighbour has a default route.

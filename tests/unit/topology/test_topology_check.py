@@ -200,10 +200,11 @@ BAD = {
             C,
             links=(
                 link("a:x", "b:x", subnets=("10.1.0.0/24",)),
-                link("b:y", "c:x", subnets=("10.0.0.0/8",)),
+                link("b:y", "c:x", subnets=("10.1.0.0/24",)),
             ),
         ),
-        "links[1].subnet[0]: 10.0.0.0/8 overlaps 10.1.0.0/24 of links[0]",
+        "links[1].subnet[0]: 10.1.0.0/24 is the subnet of links[0].subnet[0] already, another "
+        "link; a subnet can be there twice on links that are `private: true`",
     ),
     "overlap of IPv6": (
         make(
@@ -211,36 +212,81 @@ BAD = {
             B,
             C,
             links=(
-                link("a:x", "b:x", subnets=("fd00::/48",)),
+                link("a:x", "b:x", subnets=("fd00:0:0:7::/64",)),
                 link("b:y", "c:x", subnets=("fd00:0:0:7::/64",)),
             ),
         ),
-        "overlaps",
+        "is the subnet of links[0].subnet[0] already",
     ),
-    "same subnet on two links": (
+    "same subnet within another": (
         make(
             A,
             B,
             C,
             links=(
-                link("a:x", "b:x", subnets=("10.1.0.0/24",)),
+                link("a:x", "b:x", subnets=("10.0.0.0/12",)),
                 link("b:y", "c:x", subnets=("10.1.0.0/24",)),
+                link("a:y", "c:y", subnets=("10.1.0.0/24",)),
             ),
         ),
-        "10.1.0.0/24 overlaps 10.1.0.0/24",
+        "links[2].subnet[0]: 10.1.0.0/24 is the subnet of links[1].subnet[0] already",
     ),
-    "overlap beyond the first subnet": (
+    "same private subnet, one region": (
+        make(
+            A,
+            R,
+            C,
+            links=(
+                link("a:x", "r:x", subnets=("10.1.0.0/24",), private=True),
+                link("r:y", "c:x", subnets=("10.1.0.0/24",), private=True),
+            ),
+        ),
+        "links[1].subnet[0]: 10.1.0.0/24 is the subnet of links[0].subnet[0] already, another link",
+    ),
+    "private subnet that its node has in public, too": (
+        make(
+            A,
+            R,
+            C,
+            links=(
+                link("a:x", "r:x", subnets=("10.1.0.0/24",), private=True),
+                link("r:y", "c:x", subnets=("10.1.0.0/24",)),
+            ),
+        ),
+        "already, and r would be on both",
+    ),
+    "both families ruled out": (
         make(
             A,
             B,
-            C,
-            links=(
-                link("a:x", "b:x", subnets=("10.0.0.0/24",)),
-                link("b:y", "c:x", subnets=("10.1.0.0/24",)),
-                link("a:y", "c:y", subnets=("10.1.0.128/25",)),
-            ),
+            S,
+            links=(link("a:x", "s:1", family="ipv4"), link("s:2", "b:x", family="ipv6")),
         ),
-        "links[2].subnet[0]: 10.1.0.128/25 overlaps 10.1.0.0/24 of links[1]",
+        "links[1].family: its links are for IPv4 alone and for IPv6 alone",
+    ),
+    "IPv6 alone and a small MTU": (
+        make(A, B, links=(link("a:x", "b:x", family="ipv6", mtu=1000),)),
+        "links[0].mtu: IPv6 needs an MTU of 1280, and the link has no IPv4",
+    ),
+    "subnet of a family ruled out": (
+        make(A, B, links=(link("a:x", "b:x", family="ipv4", subnets=("fd00::/64",)),)),
+        "links[0].subnet[0]: fd00::/64 is IPv6, which the `family` of the link rules out",
+    ),
+    "a whole subnet on a loopback interface": (
+        make(
+            Node(name="a", interfaces={"lo": Interface(addresses=("10.9.0.1/24",))}), B, links=(AB,)
+        ),
+        "nodes.a.interfaces.lo.addresses[0]: an address of lo stands for itself alone: write /32",
+    ),
+    "one loopback address of two nodes": (
+        make(
+            *(
+                Node(name=name, interfaces={"lo": Interface(addresses=("10.9.0.1/32",))})
+                for name in "ab"
+            ),
+            links=(AB,),
+        ),
+        "10.9.0.1 is given to nodes.a.interfaces.lo.addresses[0] already",
     ),
     "too small": (
         make(
@@ -365,13 +411,14 @@ links:
       - 10.1.0.0/24
       - fd00::/64
   - endpoints: [a:y, b:y]
-    subnet: 10.1.0.128/25
+    subnet: 10.1.0.0/24
 """
     with pytest.raises(TopologyError) as caught:
         loads(text, "t.yaml")
     assert caught.value.problems == (
         "t.yaml:8: nodes.b.interfaces.x.addresses[0]: 10.1.0.9 is given to "
         "nodes.a.interfaces.x.addresses[0] already",
-        "t.yaml:15: links[1].subnet: 10.1.0.128/25 overlaps 10.1.0.0/24 of links[0].subnet[0], "
-        "another link",
+        "t.yaml:15: links[1].subnet: 10.1.0.0/24 is the subnet of links[0].subnet[0] already, "
+        "another link; a subnet can be there twice on links that are `private: true`, behind "
+        "different nodes",
     )

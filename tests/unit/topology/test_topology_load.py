@@ -209,7 +209,7 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_file() -> None:
             "nodes.a.sysctls.net.ipv4./etc: ",
             "letters, digits",
         ),
-        ("name: t\nnodes: {a: {interfaces: {lo: }}}", "nodes.a.interfaces.lo: ", "reserved"),
+        ("name: t\nnodes: {a: {interfaces: {all: }}}", "nodes.a.interfaces.all: ", "reserved"),
         ("name: t\nnodes: {a: {routes: [{via: a}]}}", "routes[0]: ", "the key 'to' is missing"),
         ("name: t\nnodes: {a: }\nlinks:", "links: ", "expected a list, got nothing"),
         (PAIR + "    delai: 1ms", "links[0].delai: ", "did you mean 'delay'?"),

@@ -61,7 +61,7 @@ STRUCTURAL = {
     "bad node name": {"nodes": {"1a": {}}},
     "reserved node name": {"nodes": {"default": {}}},
     "bad interface": {"links": [{"endpoints": ["a:x/y", "b"]}]},
-    "reserved interface": {"nodes": {"a": {"interfaces": {"lo": {}}}}},
+    "reserved interface": {"nodes": {"a": {"interfaces": {"all": {}}}}},
     "bad kind": {"nodes": {"a": {"kind": "bridge"}}},
     "bad count": {"nodes": {"a": {"count": 0}}},
     "text count": {"nodes": {"a": {"count": "5"}}},
