@@ -23,6 +23,10 @@ _OPTIONS = ("--kernel", "--clock", "--seed")
 _FILE_OPTIONS = ("--out", "-o", "--svg", "--write")
 #: These commands ask for a kernel and a clock themselves, or need none.
 _ON_THEIR_OWN = frozenset({"run", "replay", "exec", "kernel"})
+#: These are about labs that live on, in this machine's kernel.
+_OF_LIVING_LABS = frozenset(
+    {"up", "ls", "down", "shell", "events", "set", "cut", "restore", "function", "show", "capture"}
+)
 
 KernelOption = Annotated[
     str | None,
@@ -139,6 +143,11 @@ def rerun(choice: KernelChoice, command: str | None) -> int | None:
     """
     if choice.kernel in (None, HOST) or command in _ON_THEIR_OWN:
         return None
+    if command in _OF_LIVING_LABS:
+        raise KernelError(
+            f"`testbed {command}` is about labs that live on, and another kernel ends with its "
+            "command. Leave out `--kernel`."
+        )
     from testbed.kernel.uml import boot as uml
 
     if uml.inside():

@@ -1,4 +1,4 @@
-"""The command that runs a script of the user's own: exec."""
+"""The command that runs something of the user's own, a script or a program in a lab: exec."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from typing import Annotated
 
 import typer
 
-from testbed.cli.kernel import ClockOption, KernelChoice, KernelOption, SeedOption
+from testbed.cli.kernel import HOST, ClockOption, KernelChoice, KernelOption, SeedOption
 from testbed.cli.output import example
+from testbed.cli.words import lab_node
+from testbed.errors import KernelError, LabError
 from testbed.kernel.seeds import SEED_VARIABLE
 
 
@@ -18,15 +20,24 @@ def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     app.command(
         "exec",
-        epilog=example("testbed exec --clock virtual examples/first_lab.py"),
+        epilog=example(
+            "testbed exec --clock virtual examples/first_lab.py",
+            "testbed exec docomo gateway -- ping -c 3 server",
+        ),
         context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False},
     )(execute)
 
 
 def execute(
     context: typer.Context,
-    script: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="A Python program.")],
-    arguments: Annotated[list[str] | None, typer.Argument(help="Its arguments.")] = None,
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="SCRIPT [ARGUMENT...] | LAB NODE -- COMMAND...",
+            help="A Python program with its arguments, or a program for a node of a running lab.",
+            autocompletion=lab_node,
+        ),
+    ],
     write: Annotated[
         list[Path] | None,
         typer.Option(
@@ -37,20 +48,52 @@ def execute(
             "writes elsewhere vanishes with that kernel.",
         ),
     ] = None,
+    tty: Annotated[
+        bool, typer.Option("--tty", "-t", help="Give the program in the lab a terminal.")
+    ] = False,
     kernel: KernelOption = None,
     clock: ClockOption = None,
     seed: SeedOption = None,
 ) -> None:
-    """Run a Python script that builds labs, in the kernel and by the clock that are chosen."""
+    """Run a Python script that builds labs, in the kernel and by the clock that are chosen; or
+    run a program in a node of a lab that `testbed up` has started.
+
+    The exit status is that of the script, or of the program.
+    """
+    choice = context.obj.overridden_by(KernelChoice(kernel, clock, seed))
+    if words[2:3] == ["--"] or not Path(words[0]).is_file():
+        raise typer.Exit(_in_lab(words, choice, tty=tty))
+    if tty:
+        raise LabError("--tty is for programs in a lab; a script has the terminal of this command.")
+    _run_script(words, choice, write or [])
+
+
+def _in_lab(words: list[str], choice: KernelChoice, *, tty: bool) -> int:
+    from testbed.cli.labs import run_in_lab
+    from testbed.living.records import running_labs
+
+    if words[0] not in running_labs() and words[2:3] != ["--"]:
+        raise LabError(
+            f"There is neither a script nor a running lab '{words[0]}'. It is `testbed exec SCRIPT "
+            "ARGUMENT...`, or `testbed exec LAB NODE -- COMMAND`; `testbed ls` lists labs."
+        )
+    if choice.kernel not in (None, HOST):
+        raise KernelError("A running lab is in this machine's kernel. Leave out `--kernel`.")
+    if len(words) < 2:
+        raise LabError(f"In which node? testbed exec {words[0]} NODE -- COMMAND")
+    command = words[3:] if words[2:3] == ["--"] else words[2:]
+    return run_in_lab(words[0], words[1], command, terminal=tty)
+
+
+def _run_script(words: list[str], choice: KernelChoice, folders: list[Path]) -> None:
     from testbed.kernel.processes import userns
     from testbed.kernel.uml import boot as uml
 
-    command = [sys.executable, str(script), *(arguments or [])]
-    choice = context.obj.overridden_by(KernelChoice(kernel, clock, seed))
+    command = [sys.executable, *words]
     bootable = choice.bootable()
     if bootable is None:
         if choice.seed is not None:
             os.environ[SEED_VARIABLE] = str(choice.seed)
         userns.enter_if_needed()
         os.execv(command[0], command)
-    raise typer.Exit(uml.run_in_uml(command, kernel=bootable, writable=write or []))
+    raise typer.Exit(uml.run_in_uml(command, kernel=bootable, writable=folders))

@@ -15,3 +15,13 @@ def claim(fd: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def is_claimed(fd: int) -> bool:
+    """Whether somebody has the lock of an open file; looking disturbs no other who looks."""
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(fd, fcntl.LOCK_UN)
+    return False

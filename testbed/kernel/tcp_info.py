@@ -168,11 +168,15 @@ class TcpInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 def tcp_info(sock: socket.socket) -> TcpInfo:
     """Read TCP_INFO of a TCP socket (tcp(7))."""
-    data = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAYOUT.size)
+    return decode_tcp_info(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAYOUT.size))
+
+
+def decode_tcp_info(data: bytes) -> TcpInfo:
+    """What the kernel's struct holds; one of another kernel may be shorter, or longer."""
     values: dict[str, Any] = dict(
         zip(
             (name for name, _ in _FIELDS),
-            _LAYOUT.unpack(data.ljust(_LAYOUT.size, b"\0")),
+            _LAYOUT.unpack(data[: _LAYOUT.size].ljust(_LAYOUT.size, b"\0")),
             strict=True,
         )
     )

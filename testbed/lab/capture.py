@@ -13,7 +13,7 @@ from typing import IO
 
 import msgspec
 
-from testbed.errors import CaptureError
+from testbed.errors import CaptureError, LabError
 from testbed.kernel.files import claim
 from testbed.kernel.namespace import Namespace
 from testbed.kernel.processes import ungrouped
@@ -25,11 +25,17 @@ from testbed.kernel.processes.process import (
     find_program,
     time_left,
 )
+from testbed.topology.model import Endpoint
+from testbed.topology.names import unknown_node
+from testbed.topology.planning.plan_model import Plan
+from testbed.wording import join
 
 _READY_SECONDS = 15.0
 _FLUSH_SECONDS = 10.0
 #: Or as many KiB as a packet may have bytes, where that is more: room for 1024 of the longest.
 _BUFFER_KIB = 32768
+_ETHERNET_OVERHEAD = 14 + 2 * 4  # the header and two VLAN tags
+_LONGEST_SEGMENT = 65535  # bytes of an IP packet: segments before they are cut up
 _COUNTS = re.compile(
     rb"(\d+) packets? captured\D+(\d+) packets? received by filter\D+(\d+) packets? dropped"
 )
@@ -49,6 +55,7 @@ class Capture:
     `path` is the pcap. Without a directory to go to it is a file without a name, which can be
     opened by `path` as long as the lab is there and vanishes with it. longest: what is longer than
     so many bytes is cut off; the buffer has room for the fewer packets the longer they may be.
+    file: to write to instead; live: each packet is written as it comes, for whoever reads along.
     """
 
     def __init__(
@@ -56,8 +63,11 @@ class Capture:
         node: str,
         interface: str,
         longest: int,
-        directory: Path | None,
-        before_stop: Callable[[Process], None],
+        *,
+        directory: Path | None = None,
+        before_stop: Callable[[Process], None] = lambda _: None,
+        file: IO[bytes] | None = None,
+        live: bool = False,
     ) -> None:
         self._before_stop = before_stop
         self._longest = longest
@@ -68,9 +78,11 @@ class Capture:
         self._started = False
         self._process: Process | None = None
         self._output = b""
-        self._file: IO[bytes] | None = None
+        self._file = file
+        self._live = live
         if directory is None:
-            self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
+            if self._file is None:
+                self._file = tempfile.TemporaryFile()  # noqa: SIM115  (closed by `close`)
             self.path = Path(f"/proc/{os.getpid()}/fd/{self._file.fileno()}")
         else:
             self.path = directory / f"{self.node}-{self.interface}.pcap"
@@ -82,6 +94,11 @@ class Capture:
     @property
     def running(self) -> bool:
         return self._process is not None
+
+    @property
+    def process(self) -> Process | None:
+        """tcpdump, while it runs."""
+        return self._process
 
     def start(self, group: ProcessGroup, namespace: Namespace) -> Process:
         """Start tcpdump; `await_ready` tells when it captures."""
@@ -97,6 +114,7 @@ class Capture:
         argv += ["-B", str(max(_BUFFER_KIB, self._longest))]
         argv += ["--immediate-mode", "--time-stamp-precision=nano"]
         argv += ["-Z", "root"]  # stay who we are: the file may be writable for us alone
+        argv += ["-U"] if self._live else []
         if self._file is None:
             self._file = self._create()
         self._process = group.start(
@@ -195,6 +213,14 @@ class Capture:
             counts = self._ask_counts(process, deadline)
         return seen
 
+    def abandon(self) -> None:
+        """End it, whatever it has captured, and give the file up."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.release()
+            self._process = None
+        self.close()
+
     def close(self) -> None:
         """Give the file up; an unnamed one is gone with it."""
         if self._file is not None:
@@ -222,6 +248,21 @@ class Capture:
             f"The capture of {self.node}:{self.interface} failed: tcpdump {complaint}"
             f"{f', saying: {words}' if words else ''}."
         )
+
+
+def longest_frame(plan: Plan, end: Endpoint) -> int:
+    """The most bytes of a frame seen at an interface. Raises `LabError` where it is not there."""
+    node = plan.nodes.get(end.node)
+    if node is None:
+        raise LabError(f"No capture: {unknown_node(end.node, plan.nodes)}.")
+    known = {one.name: one for one in node.interfaces}
+    if end.interface not in known:
+        raise LabError(
+            f"No capture: the node '{end.node}' has no interface '{end.interface}', but "
+            f"{join(known, 'and') or 'none'}."
+        )
+    planned = known[end.interface]
+    return (_LONGEST_SEGMENT if planned.offload else planned.mtu) + _ETHERNET_OVERHEAD
 
 
 def _last_counts(text: bytes) -> CaptureCounts | None:

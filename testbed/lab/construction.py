@@ -16,19 +16,16 @@ from testbed.kernel.placement import Placement, placements
 from testbed.kernel.processes.helper import Helper
 from testbed.kernel.processes.process import find_program
 from testbed.lab import build, ruleset
-from testbed.lab.capture import Capture
+from testbed.lab.capture import Capture, longest_frame
 from testbed.lab.congestion import refuse_unknown_congestion_controls
 from testbed.lab.kinds import builder_of
 from testbed.lab.link import LabLink, check_impairments, link_name
 from testbed.lab.node import LabNode
 from testbed.lab.node_builder import IndexSource, NamespaceDefaults, NodeBuilder
 from testbed.lab.runtime import Runtime
-from testbed.topology.model import Endpoint
 from testbed.topology.planning.plan_model import Plan, PlannedLink
 
 _VETH_BATCH = 64
-_ETHERNET_OVERHEAD = 14 + 2 * 4  # the header and two VLAN tags
-_LONGEST_SEGMENT = 65535  # bytes of an IP packet: segments before they are cut up
 
 
 class Construction:
@@ -196,9 +193,9 @@ class Construction:
             capture = Capture(
                 end.node,
                 end.interface,
-                self._longest_frame(end),
-                self._directory,
-                self._runtime.expect_end,
+                longest_frame(self.plan, end),
+                directory=self._directory,
+                before_stop=self._runtime.expect_end,
             )
             self._runtime.stack.callback(capture.close)
             self.captures[str(end)] = capture
@@ -210,12 +207,6 @@ class Construction:
     def _let_go(self) -> None:
         # Connections end with the helper processes that carry them.
         self._runtime.group.let_go_of([builder.namespace for builder in self._builders.values()])
-
-    def _longest_frame(self, end: Endpoint) -> int:
-        """The most bytes that a frame seen at an interface can have."""
-        interfaces = self.plan.nodes[end.node].interfaces
-        planned = next(one for one in interfaces if one.name == end.interface)
-        return (_LONGEST_SEGMENT if planned.offload else planned.mtu) + _ETHERNET_OVERHEAD
 
 
 def _descriptors(plan: Plan) -> int:

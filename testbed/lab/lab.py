@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType, TracebackType
+from typing import IO
 
 import msgspec
 
 from testbed.emulator.counters import Lateness
-from testbed.errors import CaptureError, LabError
-from testbed.lab.capture import Capture
+from testbed.errors import CaptureError, LabError, TestbedError
+from testbed.lab.capture import Capture, longest_frame
 from testbed.lab.construction import Construction
 from testbed.lab.draining import drain
 from testbed.lab.link import LabLink
@@ -22,7 +23,7 @@ from testbed.lab.waiting import Step, Steps, take_steps, take_steps_async
 from testbed.loading import checked, load
 from testbed.middlebox.registry import find
 from testbed.topology.kinds import machine_needs
-from testbed.topology.model import Topology
+from testbed.topology.model import Endpoint, Topology
 from testbed.topology.planning.plan import plan
 from testbed.topology.planning.plan_model import Plan
 
@@ -157,6 +158,31 @@ class Lab:
         if self._runtime is None:
             raise LabError(f"The lab '{self.topology.name}' is new, not running.")
         self._runtime.check()
+
+    def on_failure(self, tell: Callable[[TestbedError], None]) -> None:
+        """Have a function called, from any thread, with the failure of the lab when it fails."""
+        if self._runtime is not None:
+            self._runtime.on_failure(tell)
+
+    def start_capture(
+        self, node: str, interface: str, file: IO[bytes], *, live: bool = False
+    ) -> Capture:
+        """Capture into an open file, a pipe too, beside what the topology captures.
+
+        live: every packet is written at once. `stop()` tells whether all packets were captured;
+        the caller closes the capture then, and with it the file.
+        """
+        self.check()
+        assert self._runtime is not None
+        longest = longest_frame(self.plan, Endpoint(node, interface))
+        capture = Capture(node, interface, longest, file=file, live=live)
+        try:
+            capture.start(self._runtime.group, self[node].namespace)
+            capture.await_ready()
+        except BaseException:
+            capture.abandon()
+            raise
+        return capture
 
     # Beginning and end. All work is done in the lab's own thread, and signals interrupt only the
     # main thread: a Ctrl-C cannot come between making something and taking note of it.

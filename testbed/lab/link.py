@@ -80,13 +80,13 @@ class LabLink:
     def cut(self, toward: str | None = None) -> None:
         """Drop every frame that enters the link from now on, without telling the ends."""
         emulator = self._running_emulator("cut")
-        for direction in self._directions(toward):
+        for direction in self.directions(toward):
             emulator.cut(self.name, direction)
 
     def restore(self, toward: str | None = None) -> None:
         """End a cut."""
         emulator = self._running_emulator("restored")
-        for direction in self._directions(toward):
+        for direction in self.directions(toward):
             emulator.restore(self.name, direction)
 
     def unplug(self) -> None:
@@ -129,7 +129,7 @@ class LabLink:
         except InvalidValue as error:
             raise LabError(f"The link {self.name} cannot be changed: {error}.") from None
         with self._lock:
-            self._change(emulator, self._directions(toward), values)
+            self._change(emulator, self.directions(toward), values)
 
     def _change(
         self, emulator: Emulator, directions: Sequence[DirectionName], values: dict[str, Any]
@@ -209,7 +209,8 @@ class LabLink:
             )
         return self._emulator
 
-    def _directions(self, toward: str | None) -> tuple[DirectionName, ...]:
+    def directions(self, toward: str | None) -> tuple[DirectionName, ...]:
+        """The direction to a node, or both. Raises `LabError` for a node at neither end."""
         if toward is None:
             return ("forward", "reverse")
         if toward not in self.nodes:

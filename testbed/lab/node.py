@@ -16,6 +16,8 @@ import msgspec
 from testbed.errors import CommandFailed, LabError
 from testbed.kernel import sysctl
 from testbed.kernel.namespace import Namespace
+from testbed.kernel.netlink.sock_diag import SocketState, open_sockets
+from testbed.kernel.netstat import protocol_counters
 from testbed.kernel.processes.process import Process, await_readable, deadline_in, time_left
 from testbed.lab.ping import open_socket, ping
 from testbed.lab.ports import Port, listening_ports, parse_port
@@ -32,7 +34,7 @@ from testbed.topology.names import is_address, unknown_node
 from testbed.topology.planning.plan_model import Plan, PlannedNode
 
 if TYPE_CHECKING:
-    from testbed.middlebox.counters import BoxCounters
+    from testbed.middlebox.counters import BoxCounters, FunctionState
 
 # `socket` is the name of a method below.
 Socket: TypeAlias = sockets.socket
@@ -225,12 +227,16 @@ class LabNode:
         env: Mapping[str, str] | None = None,
         cwd: str | Path | None = None,
         pass_fds: Sequence[int] = (),
+        streams: tuple[int, int, int] | None = None,
+        terminal: bool = False,
     ) -> Process:
         """Start a program in the node and return when it is ready.
 
         listening: a port that it will listen on, 80 or `"80/tcp"` or `"53/udp"`. ready_fd: it gets
         the number of a descriptor in the environment variable TESTBED_READY_FD and writes to it
-        when ready. What it writes is told by `stdout_text()` and `stderr_text()`.
+        when ready. What it writes is told by `stdout_text()` and `stderr_text()`; streams: its
+        standard input, output and errors are these descriptors instead, and with `terminal` the
+        first is its controlling terminal.
 
         Raises `CommandFailed` when it ends before that, or is not ready in `timeout` s.
         """
@@ -241,6 +247,7 @@ class LabNode:
                 f"'{os.fspath(argv[0])}' cannot."
             )
         options: dict[str, Any] = {"env": env, "cwd": cwd, "pass_fds": pass_fds}
+        options |= {"streams": streams, "terminal": terminal}
         if ready_fd:
             process = self._start_telling(argv, options, timeout)
         else:
@@ -296,6 +303,16 @@ class LabNode:
         self.check()
         return self.namespace.call(listening_ports, protocol)
 
+    def open_sockets(self) -> list[SocketState]:
+        """The TCP and UDP sockets of the node, TCP's with TCP_INFO (sock_diag(7))."""
+        self.check()
+        return self.namespace.call(open_sockets)
+
+    def protocol_counters(self) -> dict[str, dict[str, int]]:
+        """What the node's kernel has counted, by protocol, without what is 0 (proc_net(5))."""
+        self.check()
+        return self.namespace.call(protocol_counters)
+
     def sysctl(self, name: str) -> str:
         """Read a sysctl of the node, such as `net.ipv4.tcp_sack`."""
         self.check()
@@ -309,6 +326,10 @@ class LabNode:
     def function(self, name: str) -> FunctionHandle:
         """A function of this middlebox, to be switched or re-configured while traffic runs."""
         return self._box().function(name)
+
+    def functions(self) -> Mapping[str, FunctionState]:
+        """All functions of this middlebox by name, as they are now, the outermost first."""
+        return self._box().functions()
 
     def counters(self) -> BoxCounters:
         """What this middlebox did to every packet."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import threading
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -42,6 +43,8 @@ class Runtime:
         self.stack = contextlib.ExitStack()
         self._cancelled = False
         self._watch: Watch | None = None
+        self._failure_lock = threading.Lock()
+        self._to_tell: list[Callable[[TestbedError], None]] = []
         self._causes: list[tuple[Process, str]] = []
         self._programs: weakref.WeakSet[Process] = weakref.WeakSet()
         self._helpers: list[Helper] = []
@@ -170,12 +173,23 @@ class Runtime:
         """Let nobody wait for what will never come: wake all sockets, kill all programs."""
         if self._cancelled:
             return  # we have killed the process ourselves
-        if self.failure is None:
-            self.failure = failure
+        with self._failure_lock:
+            to_tell = self._to_tell if self.failure is None else []
+            self.failure = self.failure or failure
+        for tell in to_tell:
+            tell(failure)
         self.sockets.wake()
         self.calls.give_up(self.failure)
         for program in list(self._programs):
             program.kill()
+
+    def on_failure(self, tell: Callable[[TestbedError], None]) -> None:
+        """Call this once, with the first failure, also where that has been already."""
+        with self._failure_lock:
+            failure = self.failure
+            self._to_tell.append(tell)
+        if failure is not None:
+            tell(failure)
 
     def end(self) -> None:
         """Give everything back; runs in the namespace thread, after which only it is left."""

@@ -7,10 +7,8 @@ was captured at both ends, evenly spaced otherwise, and broken where nothing hap
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Sequence
-from xml.sax.saxutils import escape
 
+from testbed.report import svg
 from testbed.report.ladder import AT_NODE, Arrow, Ladder, Mark, MarkKind, Silence
 from testbed.report.timescale import TimeScale
 from testbed.report.wording import clock, count
@@ -23,25 +21,6 @@ _BETWEEN = 28.0
 _READING = 13.0  # the height that a clock reading needs
 _CHARACTER = 7.5  # average advance of bold 12.5 px text, for the width of boxes
 
-# (light, dark) of each role; the letters of a class name say fill or stroke.
-_PALETTE = {
-    "page": ("#ffffff", "#10151d"),
-    "band": ("#f3f4f6", "#1b2330"),
-    "ink": ("#111827", "#eef2f7"),
-    "muted": ("#6b7280", "#98a2b3"),
-    "line": ("#9ca3af", "#5b6676"),
-    "plain": ("#4b5563", "#b6c0cd"),
-    "open": ("#2563eb", "#7aa7ff"),
-    "data": ("#15803d", "#5fd38a"),
-    "reset": ("#a21caf", "#e58cf0"),
-    "retransmission": ("#b45309", "#fbbf4a"),
-    "dropped": ("#dc2626", "#ff7b7b"),
-    "lost": ("#dc2626", "#ff7b7b"),
-    "answered": ("#0e7490", "#56cfe4"),
-}
-_FONT = "ui-sans-serif, system-ui, 'Segoe UI', 'DejaVu Sans', sans-serif"
-_ILLEGAL = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
-
 
 def draw_svg(*ladders: Ladder, windows: bool = False) -> str:
     """One SVG document with the ladders side by side; `windows`: with the windows offered."""
@@ -49,19 +28,12 @@ def draw_svg(*ladders: Ladder, windows: bool = False) -> str:
     width = sum(picture.width for picture in pictures) + _BETWEEN * (len(pictures) - 1)
     height = max((picture.height for picture in pictures), default=0.0)
     title = ", ".join(ladder.title for ladder in ladders)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:.0f}" height="{height:.0f}" '
-        f'viewBox="0 0 {width:.0f} {height:.0f}" role="img" font-family="{_FONT}">',
-        f"<title>{_clean(title)}</title>",
-        f"<style>{_style_sheet()}</style>",
-        f'<rect class="f-page" width="{width:.0f}" height="{height:.0f}" rx="10"/>',
-    ]
+    parts: list[str] = []
     left = 0.0
     for picture in pictures:
         parts += [f'<g transform="translate({left:.0f},0)">', *picture.parts, "</g>"]
         left += picture.width + _BETWEEN
-    parts.append("</svg>\n")
-    return "\n".join(parts)
+    return svg.document(title, width, height, parts)
 
 
 class _Picture:
@@ -142,9 +114,11 @@ class _Picture:
     def _label(self, row: Arrow, x: float, y: float, role: str) -> None:
         """Label, marks of the arrow itself, and sequence numbers, on one line above it."""
         marks = [mark.text for mark in row.marks if mark.kind not in AT_NODE]
-        words = f'<tspan font-weight="600">{_clean(row.label)}</tspan>'
+        words = f'<tspan font-weight="600">{svg.clean(row.label)}</tspan>'
         for text in marks:
-            words += f'<tspan dx="7" font-weight="600" font-style="italic">{_clean(text)}</tspan>'
+            words += (
+                f'<tspan dx="7" font-weight="600" font-style="italic">{svg.clean(text)}</tspan>'
+            )
         numbers = row.numbers(windows=self.windows)
         words += f'<tspan class="f-muted" dx="8" font-size="10.5">{numbers}</tspan>'
         self.parts.append(
@@ -214,22 +188,5 @@ class _Picture:
         weight = ' font-weight="600"' if bold else ""
         self.parts.append(
             f'<text class="f-{role}" x="{x:.1f}" y="{y:.1f}" font-size="{size}" '
-            f'text-anchor="{anchor}"{weight}>{_clean(text)}</text>'
+            f'text-anchor="{anchor}"{weight}>{svg.clean(text)}</text>'
         )
-
-
-def _style_sheet() -> str:
-    """A class per role for fill and stroke; the dark ones follow the reader's preference."""
-
-    def rules(shade: int) -> str:
-        return "".join(
-            f".f-{role}{{fill:{colours[shade]}}}.s-{role}{{stroke:{colours[shade]}}}"
-            for role, colours in _PALETTE.items()
-        )
-
-    return f"{rules(0)}@media (prefers-color-scheme:dark){{{rules(1)}}}"
-
-
-def _clean(text: str | Sequence[str]) -> str:
-    """Text as XML 1.0 can carry it."""
-    return escape(_ILLEGAL.sub("�", str(text)))

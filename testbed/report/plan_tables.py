@@ -4,21 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
+from testbed.report.impairment_words import delay_of, loss_of, others_of, queue_of, rate_of
 from testbed.topology import kinds
-from testbed.topology.model import Impairments, Queue, RouteMetrics
+from testbed.topology.model import Impairments, RouteMetrics
 from testbed.topology.planning.plan_model import Plan, PlannedLink, PlannedNode, PlannedRoute
-from testbed.topology.units import (
-    format_duration,
-    format_probability,
-    format_queue_limit,
-    format_rate,
-    format_size,
-)
+from testbed.topology.units import format_duration
 
 
 def plan_tables(plan: Plan) -> Group:
@@ -93,65 +87,14 @@ def _directions(link: PlannedLink) -> Iterator[tuple[str, Impairments]]:
 
 
 def _impairments(impairments: Impairments) -> tuple[str, str, str, str, str]:
-    delay, loss = impairments.delay, impairments.loss
-    rate = _rate(impairments)
+    rate = rate_of(impairments)
     return (
-        rate,
-        format_duration(delay) if delay else "-",
-        _words(impairments.loss_model) or (format_probability(loss) if loss else "-"),
-        "-" if rate == "-" else "\n".join(_queue(impairments.queue)),
-        "\n".join(_others(impairments)),
+        rate or "-",
+        delay_of(impairments) or "-",
+        loss_of(impairments) or "-",
+        "\n".join(queue_of(impairments.queue)) if rate else "-",
+        "\n".join(others_of(impairments)),
     )
-
-
-def _rate(impairments: Impairments) -> str:
-    trace = impairments.rate_trace
-    if trace is not None:
-        return f"trace of {format_duration(trace.opportunities[-1] / 1000)}"
-    return "-" if impairments.rate is None else format_rate(impairments.rate)
-
-
-def _queue(queue: Queue) -> Iterator[str]:
-    yield format_queue_limit(queue.limit)
-    if queue.aqm is not None:
-        yield _words(queue.aqm)
-    if queue.ecn:
-        yield "ecn"
-
-
-def _others(impairments: Impairments) -> Iterator[str]:
-    if impairments.overhead:
-        yield f"overhead {impairments.overhead} B"
-    for name in ("jitter", "duplicate", "reorder", "corrupt"):
-        given = getattr(impairments, name)
-        if given is not None:
-            yield f"{name}: {_words(given)}"
-    for rule in impairments.drop:
-        yield f"drop: {_words(rule)}"
-
-
-def _words(given: msgspec.Struct | None) -> str:
-    """A model in a line: its kind and the settings that are not the usual ones."""
-    if given is None:
-        return ""
-    settings = msgspec.to_builtins(given)
-    kind = settings.pop(given.__struct_config__.tag_field or "", "")
-    kind = settings.pop("name", kind)
-    usual = dict(zip(given.__struct_fields__[::-1], given.__struct_defaults__[::-1], strict=False))
-    shown = [
-        f"{name} {_value(name, value)}"
-        for name, value in settings.items()
-        if name not in usual or value != usual[name]
-    ]
-    return " ".join(filter(None, [kind, ", ".join(shown)]))
-
-
-def _value(name: str, value: object) -> str:
-    if not isinstance(value, float):
-        return str(value)
-    if name in ("spread", "target", "interval"):
-        return format_duration(value)
-    return format_size(value) if name in ("minimum", "maximum") else format_probability(value)
 
 
 def _routes(plan: Plan) -> Table:

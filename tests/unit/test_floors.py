@@ -17,6 +17,7 @@ FACES = {"cli", "__main__", "pytest_plugin", "pytest_captures", "pytest_clock"}
 # From top to bottom; every folder and module of the package stands here or is a face.
 FLOORS = (
     "faces",
+    "living",
     "scenarios",
     "conformance",
     "report",

@@ -63,10 +63,13 @@ def encode(kind: int, flags: int, message: Any) -> bytes:
 
 
 class Netlink:
-    """A NETLINK_ROUTE socket; make it inside the namespace it is to speak for."""
+    """A netlink socket; make it inside the namespace it is to speak for.
 
-    def __init__(self) -> None:
-        self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE)
+    family: what it speaks of, NETLINK_ROUTE unless told otherwise.
+    """
+
+    def __init__(self, family: int = socket.NETLINK_ROUTE) -> None:
+        self._sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, family)
         for option in (_NETLINK_CAP_ACK, _NETLINK_EXT_ACK, _NETLINK_GET_STRICT_CHK):
             self._sock.setsockopt(_SOL_NETLINK, option, 1)
         self._sock.bind((0, 0))

@@ -32,7 +32,7 @@ from testbed.errors import (
     TestbedError,
 )
 from testbed.kernel.namespace import Namespace, NamespaceThread
-from testbed.kernel.processes import guard, node_init
+from testbed.kernel.processes import guard, node_init, terminal_of_session
 from testbed.kernel.processes.descendants import descendants_of_what_is_started
 from testbed.kernel.processes.output import OutputFile
 from testbed.kernel.processes.process import Process, find_program
@@ -171,6 +171,8 @@ class ProcessGroup:
         stdin: bytes | None = None,
         stdout_file: IO[Any] | None = None,
         stderr_pipe: bool = False,
+        streams: tuple[int, int, int] | None = None,
+        terminal: bool = False,
         pass_fds: Sequence[int] = (),
         env: Mapping[str, str] | None = None,
         cwd: str | os.PathLike[str] | None = None,
@@ -178,15 +180,17 @@ class ProcessGroup:
         """Start a program inside the namespace.
 
         view: what it sees of its machine; the host where None. stdin: what it reads. Its output
-        goes to files that `Process` reads, or to a file of the caller's (`stdout_file`). It gets a
-        session of its own, so that a Ctrl-C at the terminal reaches only this process, which then
-        ends the program in order.
+        goes to files that `Process` reads, or to a file of the caller's (`stdout_file`). streams:
+        descriptors that are its standard streams instead of all that. It gets a session of its
+        own, so that a Ctrl-C at the terminal reaches only this process, which then ends the
+        program in order; with `terminal` its input becomes the session's terminal.
 
         Raises `MissingProgram`, and `CommandFailed` for a program that cannot be executed.
         """
         words = _words(argv)
-        stdout = OutputFile() if stdout_file is None else None
-        stderr = None if stderr_pipe else OutputFile()
+        command = terminal_of_session.command(words) if terminal else words
+        stdout = OutputFile() if stdout_file is None and streams is None else None
+        stderr = None if stderr_pipe or streams is not None else OutputFile()
         self._outputs |= {one for one in (stdout, stderr) if one is not None}
         folder = _working_directory(cwd)
 
@@ -194,15 +198,20 @@ class ProcessGroup:
             self._begin()
             namespaces = self._namespaces_of(view)
             with (
-                _readable(stdin) as source,
+                _readable(stdin) as given,
                 descendants_of_what_is_started(view.name if view else gethostname()) as descendants,
                 self._inside(namespaces),
             ):
+                source, output, errors = streams or (
+                    given,
+                    stdout_file if stdout is None else stdout.fileno(),
+                    subprocess.PIPE if stderr is None else stderr.fileno(),
+                )
                 popen = subprocess.Popen(
-                    words,
+                    command,
                     stdin=source,
-                    stdout=stdout_file if stdout is None else stdout.fileno(),
-                    stderr=subprocess.PIPE if stderr is None else stderr.fileno(),
+                    stdout=output,
+                    stderr=errors,
                     pass_fds=pass_fds,
                     env=env,
                     cwd=folder,

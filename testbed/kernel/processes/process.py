@@ -157,6 +157,12 @@ class Process:
         self._owner.check()
         self.popen.send_signal(number)
 
+    def signal_group(self, number: int) -> None:
+        """Send a signal to its process group, as its terminal would; see `signal`."""
+        self._owner.check()
+        if self.popen.poll() is None:
+            os.killpg(self.pid, number)
+
     def kill(self) -> None:
         """Kill it and all that it has started, also where it has ended itself already."""
         self._owner.check()

@@ -1,0 +1,1 @@
+"""Labs that outlive the command that started them, each kept by a holder process."""
