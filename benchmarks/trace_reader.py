@@ -122,7 +122,7 @@ def read_options(path: Path) -> int:
 def read_directions(path: Path) -> int:
     trace = read_trace(path)
     for connection in trace.connections:
-        _ = connection.retransmissions
+        _ = connection.retransmissions()
     return len(trace.segments)
 
 

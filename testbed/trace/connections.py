@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
-from testbed.trace.directions import Direction, directions_of
+from testbed.trace.analysis import Analysis, Reason, analyse
+from testbed.trace.directions import Direction
 from testbed.trace.grouping import Group
 from testbed.trace.handshake import Handshake, HandshakeRtt, read_handshake
 from testbed.trace.segments import Endpoint, Flow, Segment
@@ -85,10 +86,19 @@ class Connection:
         return self.directions[1]
 
     @cached_property
+    def analysis(self) -> Analysis:
+        """What each segment is, with the vantage point estimated; `analyse` takes another one."""
+        return analyse(self)
+
+    @cached_property
     def directions(self) -> tuple[Direction, Direction]:
         """What the initiator sent, and what the responder sent."""
-        back, outward = self._isns
-        return directions_of(self.segments, self.outward, outward, back)
+        back = Flow(self.responder, self.initiator, self.around)
+        inward = next((s.flow for s in self.segments if not self.is_outward(s)), back)
+        return (
+            Direction(self.outward, 0, self.analysis, self.segments),
+            Direction(inward, 1, self.analysis, self.segments),
+        )
 
     def relative_seq(self, segment: Segment) -> int:
         """Sequence number from the sender's SYN on (the SYN is 0), modulo 2^32."""
@@ -108,27 +118,20 @@ class Connection:
         """
         if not segment.flags & ACK or segment.flags & RST:
             return None
-        scales = self._window_scales
         if segment.flags & SYN:
             return segment.window
-        return None if scales is None else segment.window << scales[self.is_outward(segment)]
+        scale = int(self.analysis.progress.scale[0, int(not self.is_outward(segment))])
+        return None if scale < 0 else segment.window << scale
 
-    @cached_property
-    def _window_scales(self) -> tuple[int, int] | None:
-        """Of responder and initiator, as shifts; None where not captured."""
-        found: dict[bool, int | None] = {}
-        for segment in self.segments:
-            if segment.flags & SYN:
-                found[self.is_outward(segment)] = segment.options.window_scale
-        one, other = found.get(False), found.get(True)
-        if one is not None and other is not None:
-            return min(one, 14), min(other, 14)
-        return None if len(found) < 2 else (0, 0)
-
-    @cached_property
-    def retransmissions(self) -> tuple[Segment, ...]:
-        """Those of both directions, in the order of the capture."""
-        both = self.by_initiator.retransmissions + self.by_responder.retransmissions
+    def retransmissions(
+        self, reason: Reason | None = None, *, needless: bool | None = None
+    ) -> tuple[Segment, ...]:
+        """Those of both directions, in the order of the capture; see `Direction`."""
+        both = [
+            segment
+            for direction in self.directions
+            for segment in direction.retransmissions(reason, needless=needless)
+        ]
         return tuple(sorted(both, key=lambda segment: segment.number))
 
     @cached_property
@@ -168,15 +171,11 @@ class Connection:
     @property
     def initiator_isn(self) -> int | None:
         """The initiator's initial sequence number; None when its SYN is not in the capture."""
-        isn, seen = self._isns[True]
-        return isn if seen else None
-
-    @cached_property
-    def _isns(self) -> tuple[tuple[int, bool], tuple[int, bool]]:
-        return _isn(self, outward=False), _isn(self, outward=True)
+        one = self.by_initiator
+        return one.isn if one.isn_seen else None
 
     def _isn(self, outward: bool) -> int:
-        return self._isns[outward][0]
+        return self.directions[not outward].isn
 
     def __repr__(self) -> str:
         return (
@@ -197,17 +196,3 @@ def connection_of(number: int, group: Group, *, ordered: bool = True) -> Connect
         else:
             outward = first if first.source.port >= other.source.port else other
     return Connection(number, outward, tuple(group.segments), guessed, ordered)
-
-
-def _isn(connection: Connection, *, outward: bool) -> tuple[int, bool]:
-    """The initial sequence number of one direction, and whether its SYN was seen."""
-    inferred: int | None = None
-    for segment in connection.segments:
-        if connection.is_outward(segment) == outward:
-            if segment.flags & SYN:
-                return segment.seq, True
-            if inferred is None and not segment.flags & RST:
-                inferred = segment.seq - 1 & 0xFFFF_FFFF
-        elif inferred is None and segment.flags & ACK:
-            inferred = segment.ack - 1 & 0xFFFF_FFFF
-    return inferred or 0, False

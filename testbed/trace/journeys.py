@@ -171,7 +171,7 @@ class _Path:
         for index in range(len(vantages) - 1):
             self._match(index)
         self.retransmissions = {
-            segment for sight in sights if sight for segment in sight.retransmissions
+            segment for sight in sights if sight for segment in sight.retransmissions()
         }
         self.what = dict(_probes_and_copies(sights))
         self.last_time = max(self.ends, default=0)

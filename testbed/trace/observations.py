@@ -54,18 +54,18 @@ def most_in_flight(connection: Connection, sender: Direction) -> int:
 
 def detection_time(sender: Direction) -> float:
     """From the first transmission of what was lost first to its retransmission."""
-    if not sender.retransmissions:
+    repeats = sender.retransmissions()
+    if not repeats:
         return 0.0
-    again = sender.retransmissions[0]
+    again = repeats[0]
     first = next(segment for segment in sender.segments if segment.seq == again.seq)
     return (again.time - first.time) / _NS
 
 
 def repair_time(sender: Direction) -> float:
     """From the first retransmission to the last."""
-    if not sender.retransmissions:
-        return 0.0
-    return (sender.retransmissions[-1].time - sender.retransmissions[0].time) / _NS
+    repeats = sender.retransmissions()
+    return (repeats[-1].time - repeats[0].time) / _NS if repeats else 0.0
 
 
 def sack_blocks(receiver: Direction) -> int:

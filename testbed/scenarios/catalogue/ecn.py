@@ -95,7 +95,7 @@ def ecn(
         "connect_ms": _connect_ms(connection),
         "agreed": int(_agreed(connection)),
         "echoes": _echoes(connection),
-        "retransmissions": sum(not segment.flags & SYN for segment in sent.retransmissions),
+        "retransmissions": sum(not segment.flags & SYN for segment in sent.retransmissions()),
     }
 
 

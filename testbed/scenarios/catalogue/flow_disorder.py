@@ -62,7 +62,7 @@ def flow_disorder(
     connection = connection_in(experiment.captures[f"{CLIENT}:eth0"])
     return {
         "time_ms": found.last_byte * 1000,
-        "retransmissions": len(connection.by_initiator.retransmissions),
+        "retransmissions": len(connection.by_initiator.retransmissions()),
         "duplicates": _duplicates_reported(connection),
     }
 

@@ -114,7 +114,7 @@ def idle_timeout(
         "outcome": found.outcome,
         "outcome_ms": found.seconds * 1000,
         "probes": len(inner.by_initiator.keepalives),
-        "retransmissions": len(inner.by_initiator.retransmissions),
+        "retransmissions": len(inner.by_initiator.retransmissions()),
         "resets": sum(bool(one.flags & RST) for one in inner.by_responder.segments),
         "bytes_arrived": outer.by_initiator.unique_bytes,
     }

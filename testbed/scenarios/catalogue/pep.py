@@ -60,7 +60,7 @@ def pep(
     return {
         "time_ms": found.last_byte * 1000,
         "acknowledged_ms": _acknowledged_ms(near),
-        "retransmissions": len(near.by_responder.retransmissions),
+        "retransmissions": len(near.by_responder.retransmissions()),
         "repaired": repaired,
     }
 

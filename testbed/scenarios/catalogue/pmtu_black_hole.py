@@ -84,7 +84,7 @@ def pmtu_black_hole(
     return {
         "arrived": arrived,
         "time_ms": took * 1000,
-        "retransmissions": len(sent.retransmissions),
+        "retransmissions": len(sent.retransmissions()),
         "largest_sent": largest_payload(sent),
         "largest_received": largest_payload(received),
     }

@@ -56,7 +56,7 @@ def sums(trace: Trace) -> tuple[int, int, int]:
     """Retransmissions, forwarded and repeated segments of all connections."""
     directions = [one for connection in trace.connections for one in connection.directions]
     return (
-        sum(len(one.retransmissions) for one in directions),
+        sum(len(one.retransmissions()) for one in directions),
         sum(len(one.forwarded) for one in directions),
         sum(len(one.repeated) for one in directions),
     )
@@ -107,6 +107,6 @@ def test_what_a_link_duplicates_is_told_apart_from_what_tcp_repeats(tmp_path):
     trace = read_trace(tmp_path / "b-eth0.pcap")
     (connection,) = trace.connections
     sent = connection.by_initiator
-    assert (len(sent.retransmissions), sent.forwarded) == (found.info.total_retrans, ())
+    assert (len(sent.retransmissions()), sent.forwarded) == (found.info.total_retrans, ())
     assert len(sent.repeated) == len(sent.segments) / 2
     assert connection.by_responder.repeated == ()

@@ -70,7 +70,7 @@ def test_a_lost_request_is_counted_and_seen():
         with Responder(lab["server"]) as responder:
             found = exchange(lab["client"], responder)
         assert found.retransmissions == 1
-        assert len(connection_of(lab).retransmissions) == 1
+        assert len(connection_of(lab).retransmissions()) == 1
     assert found.first_byte > 4 * ONE_WAY
 
 

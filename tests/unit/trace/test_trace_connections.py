@@ -39,7 +39,7 @@ def test_a_plain_connection(talk, only):
         300,
     )
     assert connection.ended is End.FIN
-    assert connection.retransmissions == ()
+    assert connection.retransmissions() == ()
     relative = [
         (connection.relative_seq(s), connection.relative_ack(s)) for s in connection.segments
     ]
@@ -79,7 +79,7 @@ def test_a_repeated_syn_or_syn_ack_is_a_retransmission(talk, only):
     t.server(1010, "SA", 0, 1)
     t.server(1020, "SA", 0, 1)
     t.client(1021, "A", 1, 1)
-    assert numbers(only(t).retransmissions) == [2, 4]
+    assert numbers(only(t).retransmissions()) == [2, 4]
 
 
 def test_a_simultaneous_open_is_one_connection(talk, only):
@@ -255,7 +255,7 @@ def base(talk):
 def test_what_was_sent_before_is_a_retransmission(talk, only, make):
     t = base(talk)
     make(t)
-    assert numbers(only(t).retransmissions) == [len(t.packets)]
+    assert numbers(only(t).retransmissions()) == [len(t.packets)]
 
 
 def test_new_data_reordered_before_the_capture_is_no_retransmission(talk, only):
@@ -264,7 +264,7 @@ def test_new_data_reordered_before_the_capture_is_no_retransmission(talk, only):
     t.client(20, "PA", 101, 1, 100)
     t.client(21, "PA", 1, 1, 100)
     connection = only(t)
-    assert connection.retransmissions == ()
+    assert connection.retransmissions() == ()
     assert connection.by_initiator.unique_bytes == 200
 
 
@@ -275,7 +275,7 @@ def test_keepalive_probes_are_no_retransmissions(talk, only):
     t.client(2000, "A", 200, 1, 1)
     t.client(3000, "A", 200, 1, 1)
     connection = only(t)
-    assert connection.retransmissions == ()
+    assert connection.retransmissions() == ()
     assert connection.by_initiator.unique_bytes == 200
 
 
@@ -287,7 +287,7 @@ def test_window_probes_are_no_retransmissions_nor_is_the_data_after_them(talk, o
     t.client(900, "A", 201, 1, 1)
     t.server(901, "A", 1, 201, window=500)
     t.client(902, "A", 201, 1, 100)
-    assert only(t).retransmissions == ()
+    assert only(t).retransmissions() == ()
 
 
 def test_a_probe_that_was_accepted_counts_as_sent(talk, only):
@@ -298,11 +298,11 @@ def test_a_probe_that_was_accepted_counts_as_sent(talk, only):
     t.server(601, "A", 1, 202, window=500)
     t.client(602, "A", 202, 1, 100)
     connection = only(t)
-    assert connection.retransmissions == ()
+    assert connection.retransmissions() == ()
     assert connection.by_initiator.unique_bytes == 301
     assert numbers(connection.by_initiator.window_probes) == [7, 8]
     t.client(900, "A", 201, 1, 101)
-    assert numbers(only(t).retransmissions) == [11]
+    assert numbers(only(t).retransmissions()) == [11]
 
 
 def test_probes_without_a_byte_are_told_apart_by_the_window(talk, only):
@@ -319,14 +319,14 @@ def test_one_byte_before_the_ack_is_no_keepalive_while_data_is_in_flight(talk, o
     t = base(talk)
     t.server(30, "A", 1, 101)
     t.client(300, "A", 100, 1, 1)
-    assert numbers(only(t).retransmissions) == [7]
+    assert numbers(only(t).retransmissions()) == [7]
 
 
 def test_a_full_segment_repeated_into_a_closed_window_is_no_probe(talk, only):
     t = base(talk)
     t.server(30, "A", 1, 101, window=0)
     t.client(300, "A", 101, 1, 100)
-    assert numbers(only(t).retransmissions) == [7]
+    assert numbers(only(t).retransmissions()) == [7]
 
 
 def test_unique_bytes_count_each_byte_once(talk, only):
@@ -342,7 +342,7 @@ def test_data_on_a_syn_counts_from_sequence_number_one(talk, only):
     t.server(10, "SA", 0, 1)
     t.client(11, "A", 1, 1, 50)
     connection = only(t)
-    assert numbers(connection.retransmissions) == [3]
+    assert numbers(connection.retransmissions()) == [3]
     assert connection.by_initiator.unique_bytes == 50
     assert connection.handshake.ack is not None
 
@@ -356,7 +356,7 @@ def test_sequence_numbers_wrap_around(talk, only):
     t.client(300, "PA", 101, 1, 100)
     t.server(310, "A", 1, 301)
     connection = only(t)
-    assert numbers(connection.retransmissions) == [7]
+    assert numbers(connection.retransmissions()) == [7]
     assert [connection.relative_seq(s) for s in connection.segments[3:7]] == [1, 101, 201, 101]
     assert connection.relative_ack(connection.segments[-1]) == 301
     assert connection.by_initiator.unique_bytes == 300
@@ -368,7 +368,7 @@ def test_tshark_finds_the_same_retransmissions(talk, read, tshark):
         make(t)
         trace = read(t)
         rows = tshark(trace.path, "frame.number", filter="tcp.analysis.retransmission")
-        assert [int(row[0]) for row in rows] == numbers(trace.connections[0].retransmissions)
+        assert [int(row[0]) for row in rows] == numbers(trace.connections[0].retransmissions())
 
 
 def test_tshark_finds_the_same_probes(talk, read, tshark):
@@ -380,7 +380,7 @@ def test_tshark_finds_the_same_probes(talk, read, tshark):
     trace = read(t)
     probes = "tcp.analysis.keep_alive or tcp.analysis.zero_window_probe"
     assert [int(row[0]) for row in tshark(trace.path, "frame.number", filter=probes)] == [7, 9]
-    assert trace.connections[0].retransmissions == ()
+    assert trace.connections[0].retransmissions() == ()
 
 
 def test_segments_above_the_mss_are_oversized(talk, only):
@@ -441,5 +441,5 @@ def test_every_segment_is_in_exactly_one_connection(talk, read, sayings):
     for connection in trace.connections:
         sent = connection.by_initiator.segments + connection.by_responder.segments
         assert sorted(numbers(sent)) == numbers(connection.segments)
-        assert set(connection.retransmissions) <= set(sent)
+        assert set(connection.retransmissions()) <= set(sent)
         assert (connection.handshake_rtt, connection.ended) is not None

@@ -28,7 +28,7 @@ def test_a_packet_captured_twice_is_no_retransmission(talk, only):
     t.client(300, "PA", 1, 1, 100)
     connection = only(t)
     sent = connection.by_initiator
-    assert (numbers(sent.repeated), numbers(sent.retransmissions)) == ([5], [6])
+    assert (numbers(sent.repeated), numbers(sent.retransmissions())) == ([5], [6])
     assert (sent.forwarded, sent.unique_bytes, sent.payload_bytes) == ((), 100, 200)
 
 
@@ -36,7 +36,7 @@ def test_what_tcp_sends_again_at_once_is_a_retransmission(talk, only):
     t = transfer(talk)
     t.client(20.01, "PA", 1, 1, 100)
     connection = only(t)
-    assert numbers(connection.retransmissions) == [5]
+    assert numbers(connection.retransmissions()) == [5]
     assert connection.by_initiator.copies == ()
 
 
@@ -45,7 +45,7 @@ def test_a_copy_comes_soon_and_has_the_same_bytes(talk, only):
     t.again(after=51)
     t.client(200, "PA", 101, 1, data=b"a", identification=9)
     t.client(200.1, "PA", 101, 1, data=b"b", identification=9)
-    assert numbers(only(t).retransmissions) == [5, 7]
+    assert numbers(only(t).retransmissions()) == [5, 7]
 
 
 def test_fewer_hops_left_is_the_same_packet_further_on(talk, only):
@@ -59,7 +59,7 @@ def test_fewer_hops_left_is_the_same_packet_further_on(talk, only):
         t.again(ttl=63)
     connection = only(t)
     both = connection.directions
-    assert connection.retransmissions == ()
+    assert connection.retransmissions() == ()
     assert [numbers(one.forwarded) for one in both] == [[2, 6, 8], [4, 10, 12]]
     assert [one.repeated for one in both] == [(), ()]
     assert (connection.handshake_rtt.total, connection.handshake_rtt.doubt) == (40_000_000, "")
@@ -74,7 +74,7 @@ def test_the_same_packet_on_another_interface_is_a_copy_after_a_long_way_too(tal
         for at, frame in t.packets:
             file.packet(at + late, frame, interface=interface)
     (connection,) = read(file.data).connections
-    assert connection.retransmissions == ()
+    assert connection.retransmissions() == ()
     assert numbers(connection.by_initiator.forwarded) == [5, 7, 8]
     assert {s.interface for s in connection.by_initiator.forwarded} == {1}
 
@@ -89,7 +89,7 @@ def test_without_an_identification_time_stamps_tell(read, stamps, copies):
         (connection,) = read([(0, frame), (100_000, frame)]).connections
         sent = (*connection.by_initiator.repeated, *connection.by_responder.repeated)
         assert numbers(sent) == copies
-        assert numbers(connection.retransmissions) == [2][: 1 - len(copies)]
+        assert numbers(connection.retransmissions()) == [2][: 1 - len(copies)]
 
 
 V4 = IP(src="10.0.0.1", dst="10.0.0.2", id=0)
@@ -124,7 +124,7 @@ def test_what_is_sent_again_over_another_interface_is_no_copy(
         file.packet(at, bytes(Ether(**macs) / network / header), interface=interface)
     (connection,) = read(file.data).connections
     assert len(connection.by_initiator.forwarded) == copies
-    assert len(connection.retransmissions) == 1 - copies
+    assert len(connection.retransmissions()) == 1 - copies
 
 
 @pytest.mark.parametrize("kind", ["numbered", "IPv6", "at one time"])
