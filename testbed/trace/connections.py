@@ -93,11 +93,9 @@ class Connection:
     @cached_property
     def directions(self) -> tuple[Direction, Direction]:
         """What the initiator sent, and what the responder sent."""
-        back = Flow(self.responder, self.initiator, self.around)
-        inward = next((s.flow for s in self.segments if not self.is_outward(s)), back)
         return (
-            Direction(self.outward, 0, self.analysis, self.segments),
-            Direction(inward, 1, self.analysis, self.segments),
+            Direction(self.outward, 0, self.analysis, lambda: self.segments),
+            Direction(self.back, 1, self.analysis, lambda: self.segments),
         )
 
     def relative_seq(self, segment: Segment) -> int:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 
 import numpy as np
+from numpy.typing import NDArray
 
 from testbed.trace.analysis import Analysis, Needless, Reason, SegmentClass
 from testbed.trace.segments import Flow, Segment
@@ -21,7 +22,11 @@ class Direction:
     """
 
     def __init__(
-        self, flow: Flow, side: int, analysis: Analysis, segments: Sequence[Segment]
+        self,
+        flow: Flow,
+        side: int,
+        analysis: Analysis,
+        segments: Callable[[], Sequence[Segment]],
     ) -> None:
         self.flow = flow
         self.isn = int(analysis.progress.isn[0, side])
@@ -32,12 +37,12 @@ class Direction:
 
     @cached_property
     def segments(self) -> tuple[Segment, ...]:
-        return tuple(self._all[row] for row in self._analysis.rows(side=self._side).tolist())
+        return self._segments(self._analysis.rows(side=self._side))
 
     def of_class(self, *kinds: SegmentClass) -> tuple[Segment, ...]:
         """The segments of these classes."""
         rows = self._analysis.rows(*kinds, side=self._side)
-        return tuple(self._all[row] for row in rows.tolist())
+        return self._segments(rows)
 
     def retransmissions(
         self, reason: Reason | None = None, *, needless: bool | None = None
@@ -48,13 +53,14 @@ class Direction:
         class `FILLS_HOLE`. reason, needless: only those of this reason; that were, or were not,
         needless.
         """
-        return tuple(
-            self._all[one.row]
+        rows = [
+            one.row
             for one in self._analysis.repeats_of(self._side)
             if one.kind is SegmentClass.RETRANSMISSION
             and reason in (None, one.reason)
             and needless in (None, one.needless is not Needless.NO)
-        )
+        ]
+        return self._segments(np.array(rows, np.intp))
 
     @property
     def keepalives(self) -> tuple[Segment, ...]:
@@ -94,7 +100,7 @@ class Direction:
             return ()
         own = (progress.side == self._side) & ~progress.ignored
         rows = np.flatnonzero(own & (table.length > table.mss[told[0]]))
-        return tuple(self._all[row] for row in rows[rows > told[0]].tolist())
+        return self._segments(rows[rows > told[0]])
 
     @property
     def payload_bytes(self) -> int:
@@ -114,8 +120,14 @@ class Direction:
         reached = np.maximum.accumulate(np.concatenate((start[:1], end[:-1])))
         return int(np.maximum(end - np.maximum(start, reached), 0).sum())
 
+    def _segments(self, rows: NDArray[np.intp]) -> tuple[Segment, ...]:
+        if not len(rows):
+            return ()
+        segments = self._all()
+        return tuple(segments[row] for row in rows.tolist())
+
     @property
-    def _own(self) -> np.ndarray[tuple[int, ...], np.dtype[np.bool_]]:
+    def _own(self) -> NDArray[np.bool_]:
         progress = self._analysis.progress
-        own: np.ndarray[tuple[int, ...], np.dtype[np.bool_]] = progress.side == self._side
+        own: NDArray[np.bool_] = progress.side == self._side
         return own & ~progress.ignored

@@ -111,5 +111,5 @@ class _Behind:
 def _counts_ids(progress: Progress, occupied: NDArray[np.intp]) -> bool:
     """Whether the IP identifications of a sender's segments mostly go up by little."""
     ids = progress.table.ip_id[occupied]
-    steps = np.diff(ids[ids > 0].astype(np.int64)) & (2 * _HALF_ID - 1)
+    steps = np.diff(ids[ids > 0].astype(np.uint16))
     return len(steps) > 1 and float(np.mean((steps > 0) & (steps <= _NEAR_IDS))) > 0.6

@@ -26,9 +26,7 @@ class Holes:
     def unseen(self, start: int, end: int) -> int:
         """How much of [start, end) is missing."""
         low, high = self._touched(start, end)
-        return sum(
-            min(end, self._ends[i]) - max(start, self._starts[i]) for i in range(low, high)
-        )
+        return sum(min(end, self._ends[i]) - max(start, self._starts[i]) for i in range(low, high))
 
     def shown_by(self, start: int, end: int) -> int | None:
         """The row that showed the last hole that [start, end) touches."""

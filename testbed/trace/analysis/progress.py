@@ -76,7 +76,7 @@ class Progress:
         row = np.minimum(np.where(by_ack, first_ack, first_own), len(table) - 1)
         inferred = np.where(by_ack, table.ack[row], table.seq[row]).astype(np.int64) - 1
         nobody = (first_own == _NEVER) & (first_ack == _NEVER)
-        seen = np.asarray(first_syn < _NEVER)
+        seen: Mask = first_syn < _NEVER
         syn_seq = table.seq[np.minimum(first_syn, len(table) - 1)].astype(np.int64)
         isn = np.where(seen, syn_seq, np.where(nobody, 0, inferred & 0xFFFF_FFFF))
         self.isn: Positions = isn.reshape(-1, 2)
@@ -85,9 +85,9 @@ class Progress:
         scales = table.window_scale[syns].astype(np.int64)
         offered[key[syns]] = np.where(scales == NO_WINDOW_SCALE, -1, scales)
         pairs = offered.reshape(-1, 2)
-        both, none = (pairs >= 0).all(axis=1), (pairs == -2).any(axis=1)
-        agreed = np.where(both[:, None], np.minimum(pairs, MAX_WINDOW_SCALE), 0)
-        self.scale: Positions = np.where(none[:, None], UNKNOWN_SCALE, agreed)
+        both, none = np.all(pairs >= 0, axis=1), np.any(pairs == -2, axis=1)
+        agreed = np.where(np.expand_dims(both, 1), np.minimum(pairs, MAX_WINDOW_SCALE), 0)
+        self.scale: Positions = np.where(np.expand_dims(none, 1), UNKNOWN_SCALE, agreed)
         stray = ((flags & SYN) != 0) & (table.seq != self.isn[self.group, self.side])
         self.stray_syns: Mask = stray & self.isn_seen[self.group, self.side]
 

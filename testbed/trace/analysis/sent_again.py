@@ -155,7 +155,7 @@ class SentAgain:
                 since = np.maximum(since, np.where(last < 0, _LONG_AGO, moment))
         return np.where(since == _LONG_AGO, 0, np.maximum(time[self.rows] - since, 0))
 
-    def _patience(self) -> NDArray[np.int64]:
+    def _patience(self) -> NDArray[np.float64]:
         """ns of quiet after which it was a timer."""
         time = self.progress.table.time
         data, acks = by_sequence(self.progress, self.classes, self.sender)
@@ -164,11 +164,11 @@ class SentAgain:
         for row in self.rows.tolist():
             until = int(np.searchsorted(acks, row))
             recent = rtts[max(0, until - _RECENT) : until]
-            usual = int(np.mean(recent)) if len(recent) else max(self.rtt, 0)
-            found.append(max(int(usual * _PATIENCE), _SHORTEST_TIMER))
-        return np.array(found, np.int64)
+            usual = float(np.mean(recent)) if len(recent) else max(self.rtt, 0)
+            found.append(max(usual * _PATIENCE, _SHORTEST_TIMER))
+        return np.array(found)
 
-    def _usual_timeout(self, patience: int) -> float:
+    def _usual_timeout(self, patience: float) -> float:
         return patience / _PATIENCE + _LEAST_RTO
 
     def _has_sack(self) -> bool:

@@ -14,6 +14,7 @@ from testbed.wire.flags import SYN
 
 _NEAR: Final = 0.15
 """Of the round trip: what the host's own part of it may take beside it."""
+_FOR_EVER: Final = 1 << 60  # ns: more is a fault of a clock
 
 
 class VantagePoint(StrEnum):
@@ -72,7 +73,7 @@ def legs_of(progress: Progress, classes: Any) -> Legs:
         ):
             lags = time[acks] - time[data]
             found += [int(lags.min())] if len(lags) else []
-        shortest[side] = min((one for one in found if one >= 0), default=-1)
+        shortest[side] = min((one for one in found if 0 <= one < _FOR_EVER), default=-1)
     return Legs(*shortest)
 
 
