@@ -1,5 +1,16 @@
 """Captures read back: frames, segments, connections, and one segment in several captures. Pure."""
 
+from testbed.trace.analysis import (
+    Analysis,
+    Legs,
+    Mark,
+    Needless,
+    Reason,
+    Repeat,
+    SegmentClass,
+    VantagePoint,
+    analyse,
+)
 from testbed.trace.clocks import Clock, compare_clocks
 from testbed.trace.connections import Connection, End
 from testbed.trace.directions import Direction
@@ -20,6 +31,15 @@ from testbed.wire.options import Options
 from testbed.wire.sequence import difference
 
 __all__ = [
+    "Analysis",
+    "Legs",
+    "Mark",
+    "Needless",
+    "Reason",
+    "Repeat",
+    "SegmentClass",
+    "VantagePoint",
+    "analyse",
     "CaptureSource",
     "CaptureFile",
     "Clock",

@@ -93,9 +93,11 @@ class Connection:
     @cached_property
     def directions(self) -> tuple[Direction, Direction]:
         """What the initiator sent, and what the responder sent."""
+        usual = Flow(self.responder, self.initiator, self.around)
+        back = next((s.flow for s in self.segments if not self.is_outward(s)), usual)
         return (
             Direction(self.outward, 0, self.analysis, lambda: self.segments),
-            Direction(self.back, 1, self.analysis, lambda: self.segments),
+            Direction(back, 1, self.analysis, lambda: self.segments),
         )
 
     def relative_seq(self, segment: Segment) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
@@ -16,6 +16,8 @@ from testbed.trace.table.segment_table import (
     SegmentTable,
 )
 from testbed.wire.options import Options
+
+_LATEST: Final = (1 << 63) - 1
 
 
 def table_of(segments: Iterable[tuple[Segment, int, bool]]) -> SegmentTable:
@@ -41,7 +43,7 @@ def header_columns(segment: Segment) -> dict[str, int]:
     identification = segment.ip_identification
     return {
         "number": segment.number,
-        "time": segment.time,
+        "time": max(-_LATEST, min(segment.time, _LATEST)),
         "seq": segment.seq,
         "ack": segment.ack,
         "flags": segment.flags,

@@ -128,6 +128,7 @@ class Talk:
         stamps: tuple[int, int] | None = None,
         identification: int | None = None,
         ttl: int = 64,
+        options: Sequence[tuple[str, object]] = (),
     ) -> None:
         (source, sport), (destination, dport) = self.ends[from_client], self.ends[not from_client]
         header = TCP(
@@ -138,7 +139,8 @@ class Talk:
             ack=(self.isns[not from_client] + ack) % 2**32 if "A" in flags else 0,
             window=window,
             options=([("MSS", mss)] if "S" in flags else [])
-            + ([("Timestamp", stamps)] if stamps else []),
+            + ([("Timestamp", stamps)] if stamps else [])
+            + list(options),
         )
         payload = data if data is not None else bytes((seq + n) % 251 for n in range(size))
         packet: Packet = Ether(**MACS)
