@@ -3,11 +3,11 @@
 from testbed.trace.analysis import (
     Analysis,
     Legs,
-    Mark,
     Needless,
-    Reason,
     Repeat,
+    RepeatReason,
     SegmentClass,
+    SegmentMark,
     VantagePoint,
     analyse,
 )
@@ -33,9 +33,9 @@ from testbed.wire.sequence import difference
 __all__ = [
     "Analysis",
     "Legs",
-    "Mark",
+    "SegmentMark",
     "Needless",
-    "Reason",
+    "RepeatReason",
     "Repeat",
     "SegmentClass",
     "VantagePoint",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from functools import cached_property
 
-from testbed.trace.analysis import Analysis, Reason, analyse
+from testbed.trace.analysis import Analysis, RepeatReason, analyse
 from testbed.trace.directions import Direction
 from testbed.trace.grouping import Group
 from testbed.trace.handshake import Handshake, HandshakeRtt, read_handshake
@@ -124,7 +124,7 @@ class Connection:
         return None if scale < 0 else segment.window << scale
 
     def retransmissions(
-        self, reason: Reason | None = None, *, needless: bool | None = None
+        self, reason: RepeatReason | None = None, *, needless: bool | None = None
     ) -> tuple[Segment, ...]:
         """Those of both directions, in the order of the capture; see `Direction`."""
         both = [

@@ -8,7 +8,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.trace.analysis import Analysis, Needless, Reason, SegmentClass
+from testbed.trace.analysis import Analysis, Needless, RepeatReason, SegmentClass
 from testbed.trace.segments import Flow, Segment
 from testbed.wire.flags import RST, SYN
 
@@ -45,7 +45,7 @@ class Direction:
         return self._segments(rows)
 
     def retransmissions(
-        self, reason: Reason | None = None, *, needless: bool | None = None
+        self, reason: RepeatReason | None = None, *, needless: bool | None = None
     ) -> tuple[Segment, ...]:
         """Segments of which a part was sent before; neither probes nor copies are.
 

@@ -26,7 +26,7 @@ FACES = {
         with_function with_function_if with_link with_node
     """,
     "testbed.trace": """
-        Analysis Legs Mark Needless Reason Repeat SegmentClass VantagePoint analyse
+        Analysis Legs Needless Repeat RepeatReason SegmentClass SegmentMark VantagePoint analyse
         CaptureFile CaptureInterface CaptureSource Clock Connection ConnectionPair Crossing
         Direction End Endpoint Fate Flow Followed Handshake HandshakeRtt Journey
         OptionBit Options Passage Segment SegmentTable Stop Trace Vantage

@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.trace.analysis.behind import class_behind
-from testbed.trace.analysis.classes import Mark, Needless, Reason, SegmentClass
+from testbed.trace.analysis.classes import Needless, RepeatReason, SegmentClass, SegmentMark
 from testbed.trace.analysis.ordinary import FirstLook, first_look
-from testbed.trace.analysis.progress import NOTHING, Mask, Progress
+from testbed.trace.analysis.progress import NOTHING, Mask, SequenceProgress
 from testbed.trace.analysis.repeats import copies_among
 from testbed.trace.analysis.sent_again import SentAgain
 from testbed.trace.analysis.vantage import Legs, VantagePoint, legs_of
@@ -47,7 +47,7 @@ class Repeat(msgspec.Struct, frozen=True):
     first: int
     side: int
     kind: SegmentClass
-    reason: Reason
+    reason: RepeatReason
     needless: Needless
     timer: bool
 
@@ -59,8 +59,8 @@ class Analysis:
     Side 0 is the initiator, 1 the responder. A row is an index into `table`, which is in the order
     of the capture, and into `Connection.segments`.
 
-    classes: `SegmentClass`; exactly one each. reasons, needless: `Reason` and `Needless` of what
-    was sent again. marks: bits of `Mark`.
+    classes: `SegmentClass`; exactly one each. reasons, needless: `RepeatReason` and `Needless` of
+    what was sent again. marks: bits of `SegmentMark`.
     progress: how far both sides had come at each row: `progress.position`, `end` and
     `acknowledged` are sequence numbers relative to the initial ones, without wrap-around;
     `progress.window` is the offered window in bytes; see there.
@@ -69,7 +69,7 @@ class Analysis:
     """
 
     table: SegmentTable
-    progress: Progress
+    progress: SequenceProgress
     classes: Codes
     reasons: Codes
     needless: Codes
@@ -86,7 +86,7 @@ class Analysis:
             wanted = wanted & (self.progress.side == side)
         return np.flatnonzero(wanted)
 
-    def marked(self, mark: Mark, *, side: int | None = None) -> Rows:
+    def marked(self, mark: SegmentMark, *, side: int | None = None) -> Rows:
         """The rows with a mark."""
         wanted = (self.marks & mark) != 0
         if side is not None:
@@ -113,9 +113,9 @@ class Analysis:
                     first=self._first_with(row),
                     side=int(self.progress.side[row]),
                     kind=self.kind(row),
-                    reason=Reason(int(self.reasons[row])),
+                    reason=RepeatReason(int(self.reasons[row])),
                     needless=Needless(int(self.needless[row])),
-                    timer=bool(self.marks[row] & Mark.TIMER),
+                    timer=bool(self.marks[row] & SegmentMark.TIMER),
                 )
             )
         return tuple(found)
@@ -160,13 +160,13 @@ def examine(
     vantage: VantagePoint | None = None,
 ) -> Analysis:
     """`analyse` of a table of one connection; `segment_of` gives the segment of a row."""
-    progress = Progress(table)
+    progress = SequenceProgress(table)
     look = first_look(progress)
     copies = copies_among(progress, suspects(progress, look), segment_of)
     if copies:
         ignored = np.zeros(len(table), np.bool_)
         ignored[list(copies)] = True
-        progress = Progress(table, ignored)
+        progress = SequenceProgress(table, ignored)
         look = first_look(progress)
         for row, kind in copies.items():
             look.classes[row] = kind
@@ -191,7 +191,7 @@ def examine(
     )
 
 
-def suspects(progress: Progress, look: FirstLook) -> Mask:
+def suspects(progress: SequenceProgress, look: FirstLook) -> Mask:
     """The rows that could be copies of earlier ones: they bring nothing new."""
     bare = progress.spans == 0
     repeated = bare & (progress.acknowledged <= progress.before(progress.acked))

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from testbed.trace.analysis.classes import SegmentClass
 from testbed.trace.analysis.holes import BEGINNING, Holes
 from testbed.trace.analysis.ordinary import FirstLook
-from testbed.trace.analysis.progress import Progress
+from testbed.trace.analysis.progress import SequenceProgress
 from testbed.trace.table import OptionBit
 
 DISORDER: Final = 3_000_000
@@ -21,7 +21,7 @@ _HALF_ID: Final = 1 << 15
 _NEAR_IDS: Final = 64
 
 
-def class_behind(progress: Progress, look: FirstLook, rtts: NDArray[np.int64]) -> None:
+def class_behind(progress: SequenceProgress, look: FirstLook, rtts: NDArray[np.int64]) -> None:
     """Set the class of the rows in `look.behind`, in place.
 
     rtts: ns, of the whole path by connection; -1 where unknown.
@@ -41,7 +41,7 @@ class _Behind:
     """The unusual rows of one direction."""
 
     def __init__(
-        self, progress: Progress, look: FirstLook, rows: NDArray[np.intp], rtt: int
+        self, progress: SequenceProgress, look: FirstLook, rows: NDArray[np.intp], rtt: int
     ) -> None:
         self.progress, self.look, self.rows = progress, look, rows
         self.soonest = DISORDER if rtt < 0 else int(rtt * _OF_RTT)
@@ -108,7 +108,7 @@ class _Behind:
         return start + int(np.searchsorted(acked, progress.end[row]))
 
 
-def _counts_ids(progress: Progress, occupied: NDArray[np.intp]) -> bool:
+def _counts_ids(progress: SequenceProgress, occupied: NDArray[np.intp]) -> bool:
     """Whether the IP identifications of a sender's segments mostly go up by little."""
     ids = progress.table.ip_id[occupied]
     steps = np.diff(ids[ids > 0].astype(np.uint16))

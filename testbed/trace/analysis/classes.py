@@ -6,7 +6,7 @@ from enum import IntEnum, IntFlag
 
 
 class SegmentClass(IntEnum):
-    """What a segment is. Each has one class; `Mark`, `Reason` and `Needless` say more.
+    """What a segment is. Each has one class; `SegmentMark`, `RepeatReason` and `Needless` say more.
 
     "Seen" is what was captured: at the sender that is what was sent, elsewhere what arrived there.
     """
@@ -57,7 +57,7 @@ _WORDS = {
 }
 
 
-class Reason(IntEnum):
+class RepeatReason(IntEnum):
     """What made the sender send again; of retransmissions and of what fills a hole."""
 
     NONE = 0
@@ -79,12 +79,12 @@ class Reason(IntEnum):
 
 
 _REASONS = {
-    Reason.NONE: "",
-    Reason.UNKNOWN: "for an unknown reason",
-    Reason.TIMEOUT: "by time-out",
-    Reason.FAST: "by fast retransmission",
-    Reason.TAIL_LOSS_PROBE: "by tail loss probe",
-    Reason.REFUSED: "since the SYN's data was not taken",
+    RepeatReason.NONE: "",
+    RepeatReason.UNKNOWN: "for an unknown reason",
+    RepeatReason.TIMEOUT: "by time-out",
+    RepeatReason.FAST: "by fast retransmission",
+    RepeatReason.TAIL_LOSS_PROBE: "by tail loss probe",
+    RepeatReason.REFUSED: "since the SYN's data was not taken",
 }
 
 
@@ -100,7 +100,7 @@ class Needless(IntEnum):
     """All of it was acknowledged, or selectively so, before it was sent again."""
 
 
-class Mark(IntFlag):
+class SegmentMark(IntFlag):
     """What else is true of a segment, beside its class.
 
     TIMER: the one with which a timer fired; others of reason TIMEOUT follow it.

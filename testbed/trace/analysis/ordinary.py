@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.trace.analysis.classes import Mark, SegmentClass
-from testbed.trace.analysis.progress import NOTHING, Mask, Progress
+from testbed.trace.analysis.classes import SegmentClass, SegmentMark
+from testbed.trace.analysis.progress import NOTHING, Mask, SequenceProgress
 from testbed.wire.flags import FIN, SYN
 
 
@@ -27,7 +27,7 @@ class FirstLook:
     gaps: Mask
 
 
-def first_look(progress: Progress) -> FirstLook:
+def first_look(progress: SequenceProgress) -> FirstLook:
     """Class every row as if nothing unusual had happened before it, and say where it had."""
     occupies = (progress.spans > 0) & ~progress.strays
     sent = progress.sent_before
@@ -55,7 +55,7 @@ def first_look(progress: Progress) -> FirstLook:
     return FirstLook(classes, marks, behind, gaps)
 
 
-def _class_acks(progress: Progress, classes: NDArray[np.uint8]) -> None:
+def _class_acks(progress: SequenceProgress, classes: NDArray[np.uint8]) -> None:
     """The classes of segments with nothing but an ACK."""
     table = progress.table
     bare = progress.has_ack & (progress.spans == 0)
@@ -75,7 +75,7 @@ def _class_acks(progress: Progress, classes: NDArray[np.uint8]) -> None:
 
 
 def _class_what_is_outside(
-    progress: Progress, classes: NDArray[np.uint8], beyond: Mask, peer_acked: Any, edge: Any
+    progress: SequenceProgress, classes: NDArray[np.uint8], beyond: Mask, peer_acked: Any, edge: Any
 ) -> None:
     """RST, and what lies outside of the window."""
     classes[progress.resets] = SegmentClass.RESET
@@ -91,23 +91,23 @@ def _class_what_is_outside(
     classes[beyond] = SegmentClass.OUT_OF_WINDOW
 
 
-def _marks(progress: Progress, gaps: Mask, full: Mask) -> NDArray[np.uint8]:
+def _marks(progress: SequenceProgress, gaps: Mask, full: Mask) -> NDArray[np.uint8]:
     table = progress.table
     marks = np.zeros(len(table), np.uint8)
-    marks[gaps] |= np.uint8(Mark.GAP)
+    marks[gaps] |= np.uint8(SegmentMark.GAP)
     peer_sent = progress.peer_sent
     unseen = progress.has_ack & (peer_sent > NOTHING) & (progress.acknowledged > peer_sent)
-    marks[unseen] |= np.uint8(Mark.UNSEEN_ACKED)
-    marks[progress.has_ack & (table.window == 0)] |= np.uint8(Mark.ZERO_WINDOW)
-    marks[full] |= np.uint8(Mark.WINDOW_FULL)
+    marks[unseen] |= np.uint8(SegmentMark.UNSEEN_ACKED)
+    marks[progress.has_ack & (table.window == 0)] |= np.uint8(SegmentMark.ZERO_WINDOW)
+    marks[full] |= np.uint8(SegmentMark.WINDOW_FULL)
     rows = table.sack_rows
     if len(rows):
-        marks[rows] |= np.uint8(Mark.SACKS)
-        marks[rows[_reports_duplicates(progress, rows)]] |= np.uint8(Mark.DSACK)
+        marks[rows] |= np.uint8(SegmentMark.SACKS)
+        marks[rows[_reports_duplicates(progress, rows)]] |= np.uint8(SegmentMark.DSACK)
     return marks
 
 
-def _reports_duplicates(progress: Progress, rows: Any) -> Mask:
+def _reports_duplicates(progress: SequenceProgress, rows: Any) -> Mask:
     """Whether the first block is below the ACK, or inside of the second block (RFC 2883, 4)."""
     table = progress.table
     first = table.sack_first[rows].astype(np.int64)

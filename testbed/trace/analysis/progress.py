@@ -28,7 +28,7 @@ MOST_CONNECTIONS: Final = 1 << 20
 UNKNOWN_SCALE: Final = -1
 
 
-class Progress:
+class SequenceProgress:
     """The running state of connections; see the module.
 
     side: 0 or 1 of each row. isn, isn_seen, scale: by connection and side, shape (connections, 2);

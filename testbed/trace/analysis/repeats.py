@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.trace.analysis.classes import SegmentClass
-from testbed.trace.analysis.progress import Mask, Progress
+from testbed.trace.analysis.progress import Mask, SequenceProgress
 from testbed.trace.copies import CopyKind, Originals
 from testbed.trace.segments import Segment
 from testbed.trace.table import OptionBit
@@ -21,7 +21,7 @@ _CLASS: Final = {
 
 
 def copies_among(
-    progress: Progress, suspects: Mask, segment_of: Callable[[int], Segment]
+    progress: SequenceProgress, suspects: Mask, segment_of: Callable[[int], Segment]
 ) -> dict[int, SegmentClass]:
     """The class of each row that is a copy of an earlier one.
 
@@ -40,7 +40,7 @@ def copies_among(
     return found
 
 
-def _alike(progress: Progress, suspects: Mask) -> NDArray[np.intp]:
+def _alike(progress: SequenceProgress, suspects: Mask) -> NDArray[np.intp]:
     """The suspects that are like another row in all that copies share, and those others."""
     table = progress.table
     sides = progress.group * 2 + progress.side

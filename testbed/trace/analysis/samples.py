@@ -8,20 +8,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.trace.analysis.classes import SENT_AGAIN, SegmentClass
-from testbed.trace.analysis.progress import NOTHING, Progress
+from testbed.trace.analysis.progress import NOTHING, SequenceProgress
 from testbed.trace.table import OptionBit
 from testbed.wire.sequence import MASK
 
 Rows = NDArray[np.intp]
 
 
-def advancing_acks(progress: Progress, sender: int) -> Rows:
+def advancing_acks(progress: SequenceProgress, sender: int) -> Rows:
     """The rows of the other side that acknowledge something new of `sender`'s."""
     mask = progress.has_ack & (progress.side != sender)
     return np.flatnonzero(mask & (progress.acknowledged > progress.before(progress.acked)))
 
 
-def by_sequence(progress: Progress, classes: NDArray[np.uint8], sender: int) -> tuple[Rows, Rows]:
+def by_sequence(
+    progress: SequenceProgress, classes: NDArray[np.uint8], sender: int
+) -> tuple[Rows, Rows]:
     """(data, ACK) rows of each round trip: the last new data that an ACK covers, and that ACK.
 
     ACKs that cover anything sent again, reordered or copied are left out (Karn's algorithm, RFC
@@ -48,7 +50,7 @@ def by_sequence(progress: Progress, classes: NDArray[np.uint8], sender: int) -> 
     return data[newest[kept]], acks[kept]
 
 
-def by_time_stamps(progress: Progress, sender: int) -> tuple[Rows, Rows]:
+def by_time_stamps(progress: SequenceProgress, sender: int) -> tuple[Rows, Rows]:
     """(data, ACK) rows of each round trip by the echoed time stamp (RFC 7323 section 4).
 
     The data is the first with the echoed time stamp of which the ACK covers something new; also

@@ -8,9 +8,15 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.trace.analysis.classes import SENT_AGAIN, Mark, Needless, Reason, SegmentClass
+from testbed.trace.analysis.classes import (
+    SENT_AGAIN,
+    Needless,
+    RepeatReason,
+    SegmentClass,
+    SegmentMark,
+)
 from testbed.trace.analysis.ordinary import FirstLook
-from testbed.trace.analysis.progress import NOTHING, Progress
+from testbed.trace.analysis.progress import NOTHING, SequenceProgress
 from testbed.trace.analysis.samples import Rows, advancing_acks, by_sequence, later
 from testbed.trace.analysis.vantage import Legs
 from testbed.trace.ranges import Ranges
@@ -52,7 +58,9 @@ class SentAgain:
     progress, look: of the one connection; sender: its side, 0 or 1.
     """
 
-    def __init__(self, progress: Progress, look: FirstLook, sender: int, legs: Legs) -> None:
+    def __init__(
+        self, progress: SequenceProgress, look: FirstLook, sender: int, legs: Legs
+    ) -> None:
         self.progress, self.sender = progress, sender
         self.classes, self.marks = look.classes, look.marks
         classes = look.classes
@@ -71,7 +79,7 @@ class SentAgain:
 
     # -- reasons -------------------------------------------------------------------------------
 
-    def reasons(self) -> list[Reason]:
+    def reasons(self) -> list[RepeatReason]:
         """The reason of each of `rows`; marks the ones with which a timer fired."""
         progress, rows = self.progress, self.rows
         una = progress.acked[1 - self.sender][self.known].tolist()
@@ -93,31 +101,31 @@ class SentAgain:
             told = rack.is_later(index, row, end, acked) or told
             first = start <= max(acked, 0) or start == 0
             if progress.flags[row] & SYN:
-                reason, fired = Reason.TIMEOUT, True
+                reason, fired = RepeatReason.TIMEOUT, True
             elif acked == 1 == start and progress.flags[first_rows[index]] & SYN:
-                reason, fired = Reason.REFUSED, False
+                reason, fired = RepeatReason.REFUSED, False
             elif quiet[index] >= patience[index]:
                 tail = end >= high[index] and not told and loss == NOTHING
                 alone = start <= acked
                 early = not alone or quiet[index] < self._usual_timeout(patience[index])
                 if tail and early and probed < high[index] and self._has_sack():
-                    reason, fired, probed = Reason.TAIL_LOSS_PROBE, True, high[index]
+                    reason, fired, probed = RepeatReason.TAIL_LOSS_PROBE, True, high[index]
                 elif first:
-                    reason, fired = Reason.TIMEOUT, True
+                    reason, fired = RepeatReason.TIMEOUT, True
                     loss, recovery = high[index], NOTHING
                 else:
-                    reason, fired = (Reason.FAST if told else Reason.UNKNOWN), False
+                    reason, fired = (RepeatReason.FAST if told else RepeatReason.UNKNOWN), False
                     if loss > start:
-                        reason = Reason.TIMEOUT
+                        reason = RepeatReason.TIMEOUT
             elif loss > start:
-                reason, fired = Reason.TIMEOUT, False
+                reason, fired = RepeatReason.TIMEOUT, False
             elif told or duplicates[index] or sacked[index] > start:
-                reason, fired = Reason.FAST, False
+                reason, fired = RepeatReason.FAST, False
                 recovery = max(recovery, high[index])
             else:
-                reason, fired = Reason.UNKNOWN, False
+                reason, fired = RepeatReason.UNKNOWN, False
             if fired:
-                self.marks[row] |= Mark.TIMER
+                self.marks[row] |= SegmentMark.TIMER
             found.append(reason)
         return found
 
@@ -191,7 +199,7 @@ class SentAgain:
         progress, table = self.progress, self.progress.table
         has_blocks = table.sack_rows
         has_blocks = has_blocks[(progress.side[has_blocks] != self.sender)]
-        has_blocks = has_blocks[(self.marks[has_blocks] & Mark.DSACK) == 0].tolist()
+        has_blocks = has_blocks[(self.marks[has_blocks] & SegmentMark.DSACK) == 0].tolist()
         scoreboard = Ranges()
         taken = 0
         una = progress.acked[1 - self.sender]
@@ -235,7 +243,7 @@ class SentAgain:
 
     def _by_dsack(self, found: list[Needless]) -> None:
         """Each report of data that came twice is about the latest transmission before it."""
-        reports = np.flatnonzero((self.marks & Mark.DSACK) != 0)
+        reports = np.flatnonzero((self.marks & SegmentMark.DSACK) != 0)
         reports = reports[self.progress.side[reports] != self.sender]
         if not len(reports):
             return

@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from testbed.trace.analysis.progress import Progress
+from testbed.trace.analysis.progress import SequenceProgress
 from testbed.trace.analysis.samples import by_sequence, by_time_stamps
 from testbed.wire.flags import SYN
 
@@ -57,7 +57,7 @@ class Legs(msgspec.Struct, frozen=True):
         return VantagePoint.RESPONDER if share >= 1 - _NEAR else VantagePoint.BETWEEN
 
 
-def legs_of(progress: Progress, classes: Any) -> Legs:
+def legs_of(progress: SequenceProgress, classes: Any) -> Legs:
     """The shortest round trips in the handshake, and of data and ACKs, of one connection.
 
     An ACK can be delayed and an answer take its time, so the shortest says most.
@@ -77,7 +77,7 @@ def legs_of(progress: Progress, classes: Any) -> Legs:
     return Legs(*shortest)
 
 
-def _handshake(progress: Progress) -> tuple[int, int]:
+def _handshake(progress: SequenceProgress) -> tuple[int, int]:
     """From the SYN/ACK to its ACK, and from the SYN to the SYN/ACK; -1 where in doubt."""
     time, syn = progress.table.time, (progress.flags & SYN) != 0
     asked = np.flatnonzero(syn & ~progress.strays & (progress.side == 0))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from testbed.trace import Mark, Needless, Reason, SegmentClass, VantagePoint, analyse
+from testbed.trace import Needless, RepeatReason, SegmentClass, SegmentMark, VantagePoint, analyse
 
 SACK_OK = [("SAckOK", b"")]
 NEW, AGAIN, FILLS = SegmentClass.NEW_DATA, SegmentClass.RETRANSMISSION, SegmentClass.FILLS_HOLE
@@ -52,7 +52,7 @@ def test_fast_retransmission_by_sack(talk, only):
         AGAIN,
     ]
     (repeat,) = connection.analysis.repeats
-    assert (repeat.reason, repeat.needless, repeat.timer) == (Reason.FAST, Needless.NO, False)
+    assert (repeat.reason, repeat.needless, repeat.timer) == (RepeatReason.FAST, Needless.NO, False)
     assert repeat.first == 4
     assert connection.analysis.vantage is VantagePoint.INITIATOR
 
@@ -65,7 +65,7 @@ def test_a_time_out_and_what_follows_it(talk, only):
     t.client(600.1, "A", 101, 1, 100)
     t.client(600.2, "A", 201, 1, 100)
     repeats = only(t).analysis.repeats
-    assert [one.reason for one in repeats] == [Reason.TIMEOUT] * 3
+    assert [one.reason for one in repeats] == [RepeatReason.TIMEOUT] * 3
     assert [one.timer for one in repeats] == [True, False, False]
 
 
@@ -74,7 +74,7 @@ def test_a_tail_loss_probe_repeats_the_last_segment_before_the_time_out(talk, on
     flight(t, 200, 1, 3)
     t.client(402.3, "A", 201, 1, 100)
     (repeat,) = only(t).analysis.repeats
-    assert (repeat.reason, repeat.timer) == (Reason.TAIL_LOSS_PROBE, True)
+    assert (repeat.reason, repeat.timer) == (RepeatReason.TAIL_LOSS_PROBE, True)
 
 
 def test_data_of_a_syn_that_was_not_taken_is_sent_at_once(talk, only):
@@ -83,7 +83,7 @@ def test_data_of_a_syn_that_was_not_taken_is_sent_at_once(talk, only):
     t.server(100, "SA", 0, 1)
     t.client(100.1, "A", 1, 1, 50)
     (repeat,) = only(t).analysis.repeats
-    assert repeat.reason is Reason.REFUSED
+    assert repeat.reason is RepeatReason.REFUSED
 
 
 def needless_by_dsack(t):
@@ -132,7 +132,7 @@ def test_unseen_data_is_reordered_or_fills_a_hole_by_its_time(talk, only, at, ki
     connection = only(t)
     assert kinds(connection)[-1] is kind
     assert connection.retransmissions() == ()
-    assert connection.analysis.marked(Mark.GAP).tolist() == [4]
+    assert connection.analysis.marked(SegmentMark.GAP).tolist() == [4]
 
 
 @pytest.mark.parametrize(("number", "kind"), [(9, SegmentClass.REORDERED), (11, FILLS)])
@@ -153,7 +153,7 @@ def test_an_ack_of_data_never_seen_tells_that_the_capture_lost_it(talk, only):
     t.client(520, "A", 101, 1, 100)
     connection = only(t)
     assert kinds(connection)[-1] is FILLS
-    assert connection.analysis.marked(Mark.UNSEEN_ACKED).tolist() == [4]
+    assert connection.analysis.marked(SegmentMark.UNSEEN_ACKED).tolist() == [4]
     assert connection.analysis.repeats[0].needless is Needless.ACKNOWLEDGED
 
 
