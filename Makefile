@@ -39,17 +39,36 @@ test: $(VENV)/.dev ## lint, type check and the whole test suite
 	@$(MAKE) --no-print-directory lint
 	@$(MAKE) --no-print-directory kernel
 	$(BIN)/pytest -n 2 $(PYTEST_ARGS) tests/unit
-	$(BIN)/pytest $(PYTEST_ARGS) tests/integration tests/browser
+	$(BIN)/pytest $(PYTEST_ARGS) $(filter-out $(TIMED),$(wildcard tests/integration/*)) tests/browser
+	@if $(HAS_KERNEL); then \
+	    echo "Some of what depends on time, by the real clock:"; \
+	    $(BIN)/pytest $(PYTEST_ARGS) -m 'smoke and not long' $(TIMED); \
+	else \
+	    echo "What depends on time, by the real clock:"; $(BIN)/pytest $(PYTEST_ARGS) $(TIMED); \
+	fi
 	@$(MAKE) --no-print-directory test-virtual test-uml
 
+# What depends on time: by the virtual clock exact, by the real one with tolerances.
+TIMED_FIRST := $(addprefix tests/integration/,middlebox traffic trace)
+TIMED_SECOND := $(addprefix tests/integration/,scenarios links netem virtual)
+TIMED := $(TIMED_FIRST) $(TIMED_SECOND)
+HAS_KERNEL = $(BIN)/testbed kernel list --json | grep -q '"current": true'
+
 test-virtual: $(VENV)/.dev ## tests by the virtual clock, in a kernel that is built once
-	@if $(BIN)/testbed kernel list --json | grep -q '"current": true'; then \
-	    echo "By the virtual clock:"; \
-	    $(BIN)/pytest --testbed-clock=virtual -p no:cacheprovider $(addprefix tests/integration/,\
-	        virtual netem links traffic); \
+	@if $(HAS_KERNEL); then \
+	    $(MAKE) --no-print-directory --jobs 2 --output-sync=target test-virtual-first test-virtual-second; \
 	else \
 	    echo "Skipped: the tests by the virtual clock need a kernel, see \`make kernel\`"; \
 	fi
+
+# Two kernels at a time, each on a processor of its own.
+PROCESSORS = $(shell $(PYTHON) -c 'import os; print(*os.sched_getaffinity(0))')
+VIRTUAL_PYTEST = $(BIN)/pytest --testbed-clock=virtual -p no:cacheprovider $(PYTEST_ARGS)
+.PHONY: test-virtual-first test-virtual-second
+test-virtual-first:
+	taskset --cpu-list $(firstword $(PROCESSORS)) $(VIRTUAL_PYTEST) $(TIMED_FIRST)
+test-virtual-second:
+	taskset --cpu-list $(lastword $(PROCESSORS)) $(VIRTUAL_PYTEST) $(TIMED_SECOND)
 
 kernel: $(VENV)/.dev ## build the kernel with the virtual clock, unless it is there (minutes, once)
 	@test "$$(id -u)" -ne 0 || $(MAKE) --no-print-directory kernel-packages
@@ -65,8 +84,7 @@ test-uml: $(VENV)/.dev ## the tests of the netem emulator, inside User-Mode Linu
 	    echo "Inside User-Mode Linux:"; \
 	    $(BIN)/python -m testbed.kernel.uml -- \
 	        $(abspath $(BIN))/python -m pytest -p no:cacheprovider -k 'not userspace' \
-	        tests/integration/netem $$($(BIN)/testbed kernel list --json \
-	            | grep -q '"current": true' || echo tests/integration/links); \
+	        tests/integration/netem $$($(HAS_KERNEL) || echo tests/integration/links); \
 	else \
 	    echo "Skipped: the tests inside User-Mode Linux need the package $(UML_PACKAGE)"; \
 	fi

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import os
 import sys
+from collections.abc import Sequence
+from typing import Final
 
 import pytest
 
+#: Variables by which pytest itself is told what to do.
+_OWN: Final = frozenset({"PYTEST_ADDOPTS", "PYTEST_PLUGINS", "PYTEST_DISABLE_PLUGIN_AUTOLOAD"})
 
-def run_inside(config: pytest.Config, seed: int | None, patience: float) -> int:
+
+def run_inside(
+    config: pytest.Config, seed: int | None, patience: float, variables: Sequence[str]
+) -> int:
     """Run this command line of pytest in the kernel and return its exit status.
 
     What the tests write below pytest's root directory is kept. Time-outs of pytest-timeout would
     count virtual seconds, so they are off; `patience` takes their place. Plugins that spread
-    tests over processes are left out: there is one processor.
+    tests over processes are left out: there is one processor. variables: of the environment, see
+    `plain_environment`.
     """
     from testbed.errors import TestbedError
     from testbed.kernel.uml import boot
@@ -28,6 +37,7 @@ def run_inside(config: pytest.Config, seed: int | None, patience: float) -> int:
             [sys.executable, "-m", "pytest", *map(str, words)],
             kernel=choose_kernel(None, "virtual", seed),
             writable=[config.rootpath],
+            environment=boot.plain_environment([*_OWN & os.environ.keys(), *variables]),
             patience=patience,
         )
     except TestbedError as error:

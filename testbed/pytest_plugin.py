@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _KEEP, _REQUIRE = "--testbed-keep", "--testbed-require"
 _CLOCK, _SEED, _PATIENCE = "--testbed-clock", "--testbed-seed", "--testbed-patience"
+_ENV = "--testbed-env"
 _DIRECTORY = "results/pytest"
 
 _NO_LAB = "no lab here"
@@ -64,6 +65,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "of the links alone by the real one.",
     )
     group.addoption(
+        _ENV,
+        action="append",
+        default=[],
+        metavar="NAME[=VALUE]",
+        help="A variable that the tests get there besides PATH, HOME, PYTHONPATH and pytest's own.",
+    )
+    group.addoption(
         _PATIENCE,
         type=float,
         default=300.0,
@@ -81,7 +89,8 @@ def pytest_cmdline_main(config: pytest.Config) -> int | None:
 
     if boot.inside():
         return None
-    return run_inside(config, config.getoption(_SEED), config.getoption(_PATIENCE))
+    seed, patience = config.getoption(_SEED), config.getoption(_PATIENCE)
+    return run_inside(config, seed, patience, config.getoption(_ENV))
 
 
 def pytest_configure(config: pytest.Config) -> None:

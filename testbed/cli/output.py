@@ -53,6 +53,11 @@ def print_error(error: TestbedError) -> None:
     sys.stderr.write(f"testbed: {printable(str(error))}\n")
 
 
+def print_note(text: str) -> None:
+    """Print a remark on standard error that is no error."""
+    sys.stderr.write(f"testbed: {printable(text)}\n")
+
+
 def printable(text: str) -> str:
     """The text with whatever a terminal would act upon made visible; lines are kept."""
     return "".join(

@@ -5,15 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from testbed.cli.kernel import HOST, ClockOption, KernelChoice, KernelOption, SeedOption
-from testbed.cli.output import example
+from testbed.cli.output import example, print_note
 from testbed.cli.words import lab_node
 from testbed.errors import KernelError, LabError
 from testbed.kernel.seeds import SEED_VARIABLE
+
+if TYPE_CHECKING:
+    from testbed.kernel.uml.boot import Remains
+
+_SHOWN: Final = 5
 
 
 def register(app: typer.Typer) -> None:
@@ -45,7 +50,15 @@ def execute(
             exists=True,
             file_okay=False,
             help="A folder, already there, that the script writes to. In another kernel, what it "
-            "writes elsewhere vanishes with that kernel.",
+            "writes elsewhere vanishes with that kernel, and is told.",
+        ),
+    ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME[=VALUE]",
+            help="A variable that the script gets in another kernel besides PATH, HOME and "
+            "PYTHONPATH.",
         ),
     ] = None,
     tty: Annotated[
@@ -65,7 +78,7 @@ def execute(
         raise typer.Exit(_in_lab(words, choice, tty=tty))
     if tty:
         raise LabError("--tty is for programs in a lab; a script has the terminal of this command.")
-    _run_script(words, choice, write or [])
+    _run_script(words, choice, write or [], env or [])
 
 
 def _in_lab(words: list[str], choice: KernelChoice, *, tty: bool) -> int:
@@ -85,7 +98,9 @@ def _in_lab(words: list[str], choice: KernelChoice, *, tty: bool) -> int:
     return run_in_lab(words[0], words[1], command, terminal=tty)
 
 
-def _run_script(words: list[str], choice: KernelChoice, folders: list[Path]) -> None:
+def _run_script(
+    words: list[str], choice: KernelChoice, folders: list[Path], variables: list[str]
+) -> None:
     from testbed.kernel.processes import userns
     from testbed.kernel.uml import boot as uml
 
@@ -96,4 +111,27 @@ def _run_script(words: list[str], choice: KernelChoice, folders: list[Path]) -> 
             os.environ[SEED_VARIABLE] = str(choice.seed)
         userns.enter_if_needed()
         os.execv(command[0], command)
-    raise typer.Exit(uml.run_in_uml(command, kernel=bootable, writable=folders))
+    status = uml.run_in_uml(
+        command,
+        kernel=bootable,
+        writable=folders,
+        environment=uml.plain_environment(variables),
+        afterwards=_tell,
+    )
+    raise typer.Exit(status)
+
+
+def _tell(remains: Remains) -> None:
+    """Say what a script lost, and what it looked for in vain."""
+    if remains.lost:
+        shown = remains.lost[:_SHOWN]
+        more = len(remains.lost) - len(shown)
+        print_note(
+            f"What was written to {', '.join(shown)}{f' and {more} more' if more else ''} has "
+            "vanished with the kernel. Name a folder that is kept: --write FOLDER."
+        )
+    if remains.unroutable:
+        print_note(
+            "The script asked for an address outside of its labs, and this kernel has no network "
+            "but theirs. What needs a real one runs by `--clock real`, without `--kernel`."
+        )

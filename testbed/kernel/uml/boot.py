@@ -23,7 +23,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -43,6 +43,8 @@ _LAST_WORDS = 15  # lines of the kernel's console
 #: While a pipe of the guest's is full its clock runs on, and that by the speed of this machine.
 _PIPE_BYTES = 1 << 20
 _PLAIN = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/", "LANG": "C.UTF-8"}
+#: Where programs, modules and the user's own files are: what a command cannot do without.
+_PLACES = ("PATH", "HOME", "PYTHONPATH")
 _STACKS_SECONDS = 10.0
 _KICK_SECONDS = 0.5
 # "Ctrl-Alt-Del" in the words of the kernel's management console: magic number, version, length,
@@ -51,18 +53,32 @@ _ASK_FOR_STACKS = struct.pack("=III512s", 0xCAFEBABE, 2, 3, b"cad")
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
+class Remains(msgspec.Struct, frozen=True):
+    """What a command has left behind in a kernel.
+
+    lost: files, a hundred at most, that it wrote where nothing is written through; caches apart.
+    unroutable: how often it asked for something outside, beside all labs.
+    """
+
+    lost: list[str] = []
+    unroutable: int = 0
+
+
 class Ending(msgspec.Struct):
-    """What is known of a run: whether the command was reached, its status at the end, and whether
-    it was ended because nothing was heard of it for too long."""
+    """What is known of a run: whether the command was reached, its status at the end, what it has
+    left, and whether it was ended because nothing was heard of it for too long."""
 
     ready: bool = False
     status: int | None = None
+    remains: Remains = Remains()
     stuck: bool = False
 
     def hear(self, message: str) -> None:
         word, _, rest = message.partition(" ")
         if word == "ready":
             self.ready = True
+        elif word == "remains":
+            self.remains = msgspec.json.decode(rest, type=Remains)
         elif word == "status":
             self.status = int(rest)
 
@@ -81,6 +97,7 @@ def run_in_uml(
     memory: str = "1G",
     cpu: int | None = None,
     patience: float | None = None,
+    afterwards: Callable[[Remains], None] | None = None,
 ) -> int:
     """Run a command inside User-Mode Linux as root there, and return its exit status.
 
@@ -92,7 +109,8 @@ def run_in_uml(
     kernel: by default Debian's. writable: folders that the command writes through to; they must
     be there. cpu: the processor of this machine that everything runs on, by default the one that
     the caller happens to be on. patience: after so many seconds (of this machine's clock) without
-    output the command is made to show its stacks, if it can, and ended.
+    output the command is made to show its stacks, if it can, and ended. afterwards: is told what
+    the command has left, whatever its status.
 
     Raises `MissingProgram` where Debian's kernel is wanted and not installed, `KernelError` with
     the kernel's last words when it ends before the command does, and when patience has run out.
@@ -128,6 +146,8 @@ def run_in_uml(
             stage = "before the command ended" if ending.ready else "before it was up"
             told = "\n".join(lines[-_LAST_WORDS:])
             raise KernelError(f"User-Mode Linux ended {stage}. Its console said:\n{told}")
+    if afterwards is not None:
+        afterwards(ending.remains)
     return ending.status
 
 
@@ -265,10 +285,25 @@ def _end(guest: subprocess.Popen[bytes]) -> None:
         guest.wait()
 
 
-def _plain_environment() -> dict[str, str]:
-    """The same for everybody, so that what happens at the start does not depend on the user."""
-    path = os.environ.get("PYTHONPATH")
-    return {**_PLAIN, "PYTHONPATH": path} if path else _PLAIN
+def plain_environment(wanted: Iterable[str] = (), *, places: bool = True) -> dict[str, str]:
+    """The same for everybody, so that what happens does not depend on the user's settings.
+
+    wanted: variables besides, each as `NAME` of this process or `NAME=VALUE`. places: whether the
+    user's own PATH and HOME are told, too; PYTHONPATH always is, and TERM to a terminal. Raises
+    `KernelError` for a variable that is not set.
+    """
+    own = _PLACES if places else ("PYTHONPATH",)
+    names = [*own, "TERM"] if os.isatty(1) else own
+    found = {**_PLAIN, **{name: os.environ[name] for name in names if name in os.environ}}
+    for word in wanted:
+        name, sign, value = word.partition("=")
+        if not sign and name not in os.environ:
+            raise KernelError(
+                f"There is no variable '{name}' in the environment. Set it, or give its value: "
+                f"{name}=VALUE."
+            )
+        found[name] = value if sign else os.environ[name]
+    return found
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -292,7 +327,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         given.command,
         kernel=kernel,
         writable=given.w,
-        environment=_plain_environment() if given.plain else None,
+        environment=plain_environment(places=False) if given.plain else None,
         cpu=given.cpu,
         patience=given.patience,
     )

@@ -3,8 +3,8 @@
 It is run by path with `python -I -S`, before there is a /proc, so it imports nothing of this
 project. The root is the host's by hostfs, read-only, under a tmpfs overlay; folders named as
 writable are mounted through. Its words go out by serial lines: /dev/tty1 and /dev/tty2 carry the
-command's output and errors, /dev/tty3 the messages `ready` and `status N`. Ctrl-Alt-Del, sent by
-the management console, asks for the command's stacks.
+command's output and errors, /dev/tty3 the messages `ready`, `remains JSON` and `status N`.
+Ctrl-Alt-Del, sent by the management console, asks for the command's stacks.
 Source: Documentation/virt/uml/user_mode_linux_howto_v2.rst, pivot_root(2), finit_module(2).
 """
 
@@ -18,6 +18,7 @@ import json
 import os
 import signal
 import socket
+import stat
 import struct
 import sys
 import termios
@@ -37,6 +38,9 @@ _CTRL_ALT_DEL_IS_A_SIGNAL = 0
 _OWN_PRIORITY, _PRIORITY = 2, 1
 _SIOCGIFFLAGS, _SIOCSIFFLAGS, _IFF_UP = 0x8913, 0x8914, 1
 _TIOCSWINSZ = 0x5414
+# What is lost is listed as far as so many files; caches are made again by themselves.
+_MOST_LOST = 100
+_CACHES = frozenset({"__pycache__", ".cache"})
 _WORKSHOP = "/tmp"  # exists on every Linux; covered by a tmpfs while the new root is made
 
 
@@ -63,12 +67,13 @@ def _load(module: str) -> None:
         os.close(fd)
 
 
-def _make_root(writable: list[str]) -> None:
-    """Mount the overlay with everything in it, and move there."""
+def _make_root(writable: list[str]) -> int:
+    """Mount the overlay with everything in it, and move there; its upper layer, opened."""
     _mount("tmpfs", _WORKSHOP, "tmpfs")
     root = f"{_WORKSHOP}/root"
     for name in ("upper", "work", "root"):
         Path(_WORKSHOP, name).mkdir()
+    upper = os.open(f"{_WORKSHOP}/upper", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     layers = f"lowerdir=/,upperdir={_WORKSHOP}/upper,workdir={_WORKSHOP}/work"
     _mount("overlay", root, "overlay", layers)
     _mount("proc", f"{root}/proc", "proc")
@@ -87,6 +92,33 @@ def _make_root(writable: list[str]) -> None:
     for name, target in (("fd", ""), ("stdin", "/0"), ("stdout", "/1"), ("stderr", "/2")):
         with contextlib.suppress(FileExistsError):
             Path("/dev", name).symlink_to(f"/proc/self/fd{target}")
+    return upper
+
+
+def _lost(upper: int) -> list[str]:
+    """The files, up to some number, that were written or changed in the overlay alone."""
+    found: list[str] = []
+    for folder, folders, files, handle in os.fwalk(".", dir_fd=upper):
+        folders[:] = sorted(set(folders) - _CACHES)
+        for name in sorted(files):
+            if stat.S_ISREG(os.stat(name, dir_fd=handle, follow_symlinks=False).st_mode):
+                found.append(os.path.normpath(f"/{folder}/{name}"))
+                if len(found) == _MOST_LOST:
+                    return found
+    return found
+
+
+def _unroutable() -> int:
+    """How often something outside was asked for from beside all labs: there is no way there.
+
+    Source: IPSTATS_MIB_OUTNOROUTES of /proc/net/snmp and snmp6, which refused connects count too.
+    """
+    names, values = (line.split() for line in Path("/proc/net/snmp").read_text().splitlines()[:2])
+    counted = int(dict(zip(names, values, strict=True))["OutNoRoutes"])
+    for line in Path("/proc/net/snmp6").read_text().splitlines():
+        name, value = line.split()
+        counted += int(value) if name == "Ip6OutNoRoutes" else 0
+    return counted
 
 
 def _loopback_up() -> None:
@@ -181,7 +213,7 @@ def main() -> None:
         os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(_OWN_PRIORITY))
     for module in spec["modules"]:
         _load(module)
-    _make_root(spec["writable"])
+    upper = _make_root(spec["writable"])
     _loopback_up()
     socket.sethostname("uml")
     report = _open_line(3)
@@ -189,6 +221,8 @@ def main() -> None:
     streams = _Streams(spec["terminal"])
     status = _run(spec, streams)
     streams.close()
+    remains = {"lost": _lost(upper), "unroutable": _unroutable()}
+    os.write(report, f"remains {json.dumps(remains)}\n".encode())
     os.sync()
     os.write(report, f"status {status}\n".encode())
     termios.tcdrain(report)

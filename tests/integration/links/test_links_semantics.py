@@ -1,8 +1,9 @@
 """What a link does, whichever emulator makes it.
 
-Delays are compared with those of the same path without impairments, measured on the spot; what is
-late because the machine was busy does not count (`links_helpers`); and what chance decides is held
-against binomial bounds of five standard deviations.
+By the virtual clock times are exact to a microsecond. By the real one delays are compared with
+those of the same path without impairments, measured on the spot, and what is late because the
+machine was busy does not count (`links_helpers`). What chance decides is held against binomial
+bounds of five standard deviations.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ from itertools import groupby, pairwise
 
 import pytest
 from links_helpers import UDP_OVER_ETHERNET, await_moment, early, mean_gap, within_chance
+from tolerance import tolerance
 
 from testbed.errors import LabError, TestbedError
+from testbed.kernel.clock import waits_are_exact
 from testbed.kernel.uml import boot as uml
 from testbed.topology.model import (
     Chance,
@@ -33,17 +36,23 @@ from testbed.topology.model import (
     ScheduledChange,
 )
 
+#: What a path without impairments takes by the virtual clock: looks at it on the way.
+PLAIN = 3e-6
+#: Two looks at the virtual clock, in a train of a tenth of a second.
+RATE_TOLERANCE = tolerance(0.03, virtual=1e-5)
+
 
 def packets(count: int) -> Queue:
     return Queue(limit=QueueLimit(count, "packets"))
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize("delay", [0.005, 0.030])
 def test_a_delay_is_added_to_what_the_path_takes_anyway(wire, plain, delay):
     wire.set(delay=delay)
     taken = wire.delays()
     assert min(taken) >= delay
-    assert early(taken) < delay + 3 * plain + 0.001
+    assert early(taken) < delay + tolerance(3 * plain + 0.001)
 
 
 def test_each_direction_has_its_own_delay(wire):
@@ -51,16 +60,18 @@ def test_each_direction_has_its_own_delay(wire):
     there = min(wire.delays(9))
     began = time.monotonic()
     wire.lab["a"].ping("b")
-    assert there < 0.040 < 0.050 <= time.monotonic() - began
+    assert there < tolerance(0.040, virtual=PLAIN)
+    assert 0.050 <= time.monotonic() - began < 0.050 + tolerance(1.0, virtual=50e-6)
 
 
+@pytest.mark.smoke
 @pytest.mark.parametrize(("rate", "size"), [(1e6, 500), (4e6, 1000), (10e6, 1400), (100e6, 1400)])
 def test_a_rate_is_that_of_whole_frames(wire, rate, size):
-    if rate > 50e6 and uml.inside():
+    if rate > 50e6 and uml.inside() and not waits_are_exact():
         pytest.skip("more than User-Mode Linux carries on a busy machine")
     count = max(30, int(rate * 0.12 / (8 * (size + UDP_OVER_ETHERNET))))
     wire.set(rate=rate, queue=packets(10_000))
-    assert measure_rate(wire, rate, count, size) == pytest.approx(rate, rel=0.03)
+    assert measure_rate(wire, rate, count, size) == pytest.approx(rate, rel=RATE_TOLERANCE)
 
 
 def measure_rate(wire, rate: float, count: int, size: int, overhead: int = 0) -> float:
@@ -82,12 +93,12 @@ def test_a_frame_takes_its_time_at_the_rate_even_when_none_waits(wire, plain):
     for _ in range(7):
         time.sleep(3 * alone)  # whatever a limiter may save up, it has
         taken += wire.delays(1, size)
-    assert early(taken) == pytest.approx(alone, abs=3 * plain + 0.001)
+    assert early(taken) == pytest.approx(alone, abs=tolerance(3 * plain + 0.001))
 
 
 def test_overhead_takes_time_at_the_rate(wire):
     wire.set(rate=1e6, overhead=100, queue=packets(1000))
-    assert measure_rate(wire, 1e6, 60, 100, overhead=100) == pytest.approx(1e6, rel=0.03)
+    assert measure_rate(wire, 1e6, 60, 100, overhead=100) == pytest.approx(1e6, rel=RATE_TOLERANCE)
 
 
 @pytest.mark.parametrize(
@@ -106,8 +117,10 @@ def test_the_limit_counts_what_waits_and_never_what_is_under_way(wire, limit, ro
     meanwhile = (time.monotonic() - began) * rate / 8 / (size + UDP_OVER_ETHERNET)
     arrived = wire.receive_all()
     now = wire.counters
-    # One is being transmitted while the others wait.
-    assert room - 1 <= len(arrived) <= room + 3 + meanwhile
+    # One is being transmitted while the others wait. Of a limit in bytes the kernel's tbf takes
+    # what it lets pass at once, which is less than a packet.
+    exact = int(limit.unit == "bytes" and wire.lab.emulator_name == "netem")
+    assert abs(len(arrived) - room - 1) <= tolerance(2 + meanwhile, virtual=exact)
     assert now.dropped["queue"] - before.dropped["queue"] == 60 - len(arrived)
 
 
@@ -121,11 +134,12 @@ def test_a_short_queue_holds_the_full_rate_over_a_long_path(wire):
         due = await_moment(due) + gap  # what the machine holds up makes no burst
         wire.send(1, size, number)
     arrived = wire.receive_all()
-    assert len(arrived) > 0.95 * count
+    assert len(arrived) >= tolerance(0.95, virtual=1.0) * count
     gaps = [(later.received - one.received) / 1e9 for one, later in pairwise(arrived)]
-    assert statistics.median(gaps) == pytest.approx(gap, rel=0.05)
+    assert statistics.median(gaps) == pytest.approx(gap, abs=tolerance(0.05 * gap))
 
 
+@pytest.mark.smoke
 def test_a_full_queue_delays_by_its_limit(wire):
     """By the packets that found it full: those after one that was lost."""
     rate, size, limit = 2e6, 1200, 20
@@ -274,6 +288,7 @@ def test_jitter_keeps_the_order_unless_it_may_change_it(wire, reorder):
     assert (arrived != list(range(count))) == reorder
 
 
+@pytest.mark.smoke
 def test_a_cut_loses_what_enters_and_not_what_is_under_way(wire):
     wire.set(delay=0.100)
     before = wire.counters
@@ -363,6 +378,7 @@ def test_a_live_rate_holds_for_packets_that_wait(wire):
     assert time.monotonic() - began < count * 8 * size / slow / 3
 
 
+@pytest.mark.smoke
 def test_a_schedule_is_followed_and_written_down(wire):
     plan = [
         ScheduledChange(at=0.1, changes={"delay": 0.050}, direction="forward"),
@@ -379,10 +395,12 @@ def test_a_schedule_is_followed_and_written_down(wire):
         time.sleep(0.02)
     journal = emulator.journal(name)
     assert [change.error for change in journal] == ["", "", ""]
-    assert all(change.time_ns - began_ns >= change.at * 1e9 - 1_000_000 for change in journal)
+    late = [(change.time_ns - began_ns) / 1e9 - change.at for change in journal]
+    assert min(late) >= -0.001
+    assert max(late) < tolerance(5.0, virtual=50e-6)
     assert wire.counters.dropped["cut"] > 0
     wire.receive_all()
-    assert min(wire.delays(9)) < 0.040
+    assert min(wire.delays(9)) < tolerance(0.040, virtual=PLAIN)
 
 
 def test_an_impossible_schedule_is_refused_at_once(wire):
@@ -427,6 +445,7 @@ def test_ecn_marks_instead_of_dropping(wire, aqm):
     assert len(arrived) == 150 - sum(now.dropped.values()) + sum(before.dropped.values())
 
 
+@pytest.mark.smoke
 def test_counters_add_up(wire):
     wire.set(rate=1e6, loss=0.1, duplicate=Chance(probability=0.1), queue=packets(20))
     before = wire.counters

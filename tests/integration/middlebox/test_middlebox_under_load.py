@@ -18,7 +18,8 @@ from testbed.middlebox.process.output import QUIET
 from testbed.scenarios.environment import observe
 from testbed.topology.model import Endpoint, Link, Node, Topology
 
-pytestmark = needs_a_lab
+# Several processors are what the virtual clock cannot show.
+pytestmark = [needs_a_lab, pytest.mark.smoke]
 
 BURST, ROUNDS = 3000, 12
 PORT, SECONDS = 5001, 5.0

@@ -10,6 +10,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from tolerance import tolerance
 
 from testbed.kernel.processes.userns import needed
 from testbed.scenarios.registry import find
@@ -19,6 +20,7 @@ from testbed.trace import read_trace
 pytestmark = pytest.mark.skipif(needed(), reason="building labs needs privileges")
 
 
+ROUND_TRIP_MS = 20
 REPEAT = 3  # medians: the machine may stall during a run
 
 
@@ -34,6 +36,7 @@ def outcome(tmp_path_factory):
     )
 
 
+@pytest.mark.smoke
 def test_only_the_faulty_cell_is_late(outcome):
     verdicts = {
         (cell.parameters["proxy"], cell.parameters["handshake"]): cell.verdict
@@ -42,6 +45,14 @@ def test_only_the_faulty_cell_is_late(outcome):
     assert verdicts.pop(("drop", "data")) == "one second late"
     assert set(verdicts.values()) == {"on time"} and len(verdicts) == 6
     assert outcome.result.passed
+
+
+def test_the_healthy_cells_take_one_round_trip(outcome):
+    healthy = [cell for cell in outcome.result.cells if cell.verdict == "on time"]
+    late = [float(cell.medians["request_to_response_ms"]) - ROUND_TRIP_MS for cell in healthy]
+    assert len(late) == 6
+    assert min(late) >= 0
+    assert max(late) < tolerance(ROUND_TRIP_MS, virtual=0.02)
 
 
 def test_the_second_is_one_retransmission_of_the_handshakes_data(outcome):
@@ -94,6 +105,7 @@ def test_the_same_second_without_any_knob(tmp_path):
     assert [cell.verdict for cell in result.cells] == ["one second late", "on time"]
 
 
+@pytest.mark.smoke
 def test_a_matrix_that_does_not_come_out_ends_with_status_1(tmp_path):
     """With the kernel's usual minimum RTO, the fault costs a fifth of a second, not one."""
     text = Path("topologies/docomo.yaml").read_text()

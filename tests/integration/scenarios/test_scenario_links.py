@@ -11,6 +11,7 @@ import msgspec
 import pytest
 from rich.console import Console
 
+from testbed.kernel.clock import waits_are_exact
 from testbed.scenarios import registry, runner
 from testbed.scenarios.catalogue.lte_trace import offered_bits
 from testbed.scenarios.catalogue.satellite import flights
@@ -90,6 +91,8 @@ def test_flaky_tcp_stays_silent_after_the_outage(tmp_path):
     assert measured(result, "lost")[0] >= 2
 
 
+@pytest.mark.smoke
+@pytest.mark.skipif(waits_are_exact(), reason="by the virtual clock nothing is late")
 def test_a_result_of_a_late_emulator_says_so(tmp_path):
     scenario, topology = registry.find("satellite")
     impatient = msgspec.structs.replace(topology, max_lateness=1e-9)

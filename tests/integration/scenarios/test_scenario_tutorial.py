@@ -23,6 +23,7 @@ PAGE = Path(__file__).parents[3] / "docs" / "write-a-scenario.md"
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
+@pytest.mark.smoke
 def test_the_scenario_of_the_page_comes_out_as_it_says(tmp_path):
     (_, yaml), (_, code), (_, printed) = BLOCK.findall(PAGE.read_text())[:3]
     (tmp_path / "nagle.yaml").write_text(yaml)

@@ -6,6 +6,7 @@ import socket
 import threading
 
 import pytest
+from tolerance import tolerance
 
 from testbed.errors import LabError
 from testbed.lab import Lab
@@ -46,6 +47,7 @@ def test_the_request_rides_on_the_handshake_only_where_asked(lab, handshake_data
     assert handshake.ack.length == (300 if handshake_data else 0)
 
 
+@pytest.mark.smoke
 @captured
 def test_every_phase_takes_its_round_trips(lab):
     with Responder(lab["server"], response=200_000) as responder:
@@ -58,7 +60,8 @@ def test_every_phase_takes_its_round_trips(lab):
         assert found.info.bytes_received == 200_000
     # No phase hides a second round trip; the quickest of five, since the machine may stall.
     for phase in ("connect", "first_byte"):
-        assert min(getattr(found, phase) for found in all_found) < 4 * ONE_WAY
+        late = [getattr(found, phase) - 2 * ONE_WAY for found in all_found]
+        assert min(late) < tolerance(2 * ONE_WAY, virtual=20e-6)
     assert min(found.retransmissions for found in all_found) == 0
 
 

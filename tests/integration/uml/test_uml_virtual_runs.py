@@ -136,6 +136,45 @@ def test_a_script_builds_labs_by_the_virtual_clock(tmp_path: Path):
     assert (tmp_path / "kept" / "told").read_text() == "kept"
 
 
+REACHES_OUT = """
+import socket, sys
+from testbed import Lab, loads
+from testbed.traffic import transfer
+
+PATH = "{endpoints: [a, b], delay: 10ms, rate: 20mbit, loss: 1%}"
+open("lost", "w").write("x")
+try:
+    socket.create_connection(("192.0.2.1", 80), timeout=1)
+except OSError as error:
+    print(error)
+topology = loads(f"{{name: x, nodes: {{a: , b: }}, links: [{PATH}], captures: [a, b]}}")
+with Lab(topology, captures="kept") as lab:
+    transfer(lab["a"], lab["b"], 300_000)
+print(__import__("os").environ.get("SOMETHING"))
+"""
+
+
+def test_a_script_is_told_what_it_lost_and_has_the_same_packets_in_any_environment(tmp_path: Path):
+    others = {**os.environ, "TZ": "Asia/Tokyo", "SOMETHING": "else" * 1000, "OTHER": "x"}
+    told = []
+    for name, environment, words in (
+        ("here", dict(os.environ), ("script.py",)),
+        ("a-folder-elsewhere", others, ("--env", "SOMETHING", "./script.py", "some", "words")),
+    ):
+        folder = tmp_path / name
+        (folder / "kept").mkdir(parents=True)
+        (folder / "script.py").write_text(REACHES_OUT)
+        line = ("exec", "--clock=virtual", "--write=kept", *words)
+        told.append(command(*line, cwd=folder, env=environment))
+        assert f"What was written to {folder}/lost has vanished" in told[-1]
+        assert "asked for an address outside of its labs" in told[-1]
+    assert "None" in told[0] and others["SOMETHING"] in told[1]
+    files = sorted(tmp_path.glob("*/kept/*.pcap"), key=lambda file: file.name)
+    assert len(files) == 4
+    one, other, third, fourth = (file.read_bytes() for file in files)
+    assert one == other != third == fourth
+
+
 def test_the_environment_chooses_the_clock_and_an_option_overrules_it(tmp_path: Path):
     (tmp_path / "script.py").write_text(
         "from testbed.kernel.clock import clock_name\nprint(clock_name())"
