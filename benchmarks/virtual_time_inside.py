@@ -1,6 +1,7 @@
 """What `virtual_time.py` runs inside a kernel: bulk transfers, or how exact it is. Prints JSON.
 
 python benchmarks/virtual_time_inside.py transfers RATE DELAY BYTES FLOWS CONGESTION_CONTROL
+python benchmarks/virtual_time_inside.py fast CONGESTION_CONTROL SECONDS
 python benchmarks/virtual_time_inside.py exactness
 """
 
@@ -21,12 +22,13 @@ from pathlib import Path
 
 from testbed import Lab, loads
 from testbed.trace import read_trace
-from testbed.traffic import transfer
+from testbed.traffic import stream, transfer
 
 SO_TIMESTAMPNS, SO_SNDBUFFORCE, SO_RCVBUFFORCE = 35, 32, 33
 BUFFER = 16 << 20
 MS = 1_000_000
 FRAME, HEADERS = 1500, 42
+SYSCTLS = "{net.ipv4.tcp_rmem: 4096 131072 268435456, net.ipv4.tcp_wmem: 4096 131072 536870912}"
 EMULATORS = ("netem", "userspace")
 
 
@@ -52,6 +54,29 @@ def transfers(rate: str, delay: str, size: str, flows: str, control: str) -> dic
         "packets": sum(one.info.data_segs_out for one in done),
         "retransmissions": sum(one.info.total_retrans for one in done),
         "mbps": 8e-6 * own * int(flows) / seconds,
+    }
+
+
+def fast(control: str, seconds: str) -> dict[str, float]:
+    """One stream at 10 Gbit/s over a round trip of 100 ms, in segments of up to 64 KB."""
+    topology = loads(f"""
+name: fast
+emulator: netem
+nodes:
+  a: {{congestion_control: {control}, sysctls: {SYSCTLS}}}
+  b: {{congestion_control: {control}, sysctls: {SYSCTLS}}}
+links: [{{endpoints: [a, b], rate: 10gbit, delay: 50ms, offload: true, queue: 2bdp}}]
+""")
+    with Lab(topology) as lab:
+        found = stream(lab["a"], lab["b"], float(seconds), interval=0.1)
+    steady = [one for one in found.samples if one.time_ns - found.samples[0].time_ns >= 2e9]
+    first, last = steady[0], steady[-1]
+    carried = last.info.bytes_acked - first.info.bytes_acked
+    return {
+        "seconds": found.seconds,
+        "packets": last.info.data_segs_out,
+        "retransmissions": last.info.total_retrans,
+        "mbps": 8e3 * carried / (last.time_ns - first.time_ns),
     }
 
 
@@ -164,6 +189,8 @@ def main() -> None:
     what, *words = sys.argv[1:]
     if what == "transfers":
         json.dump(transfers(*words), sys.stdout)
+    elif what == "fast":
+        json.dump(fast(*words), sys.stdout)
     else:
         json.dump({"errors": exactness(), "time_outs": time_outs()}, sys.stdout)
 

@@ -25,7 +25,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import get_args
+from typing import Final, get_args
 
 import msgspec
 
@@ -33,6 +33,9 @@ from testbed.errors import KernelError
 from testbed.kernel.clock import USUAL_SEED, ClockName
 from testbed.kernel.uml import init as uml_init
 from testbed.kernel.uml.kernels import Bootable, choose_kernel, debian_kernel
+
+#: Of a kernel; only what it uses is taken from this machine.
+USUAL_MEMORY: Final = "1G"
 
 #: In the environment of a command that runs inside.
 MARK = "TESTBED_KERNEL"
@@ -94,7 +97,7 @@ def run_in_uml(
     kernel: Bootable | None = None,
     writable: Iterable[str | os.PathLike[str]] = (),
     environment: Mapping[str, str] | None = None,
-    memory: str = "1G",
+    memory: str = USUAL_MEMORY,
     cpu: int | None = None,
     patience: float | None = None,
     afterwards: Callable[[Remains], None] | None = None,
@@ -319,6 +322,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--patience", type=float, metavar="S", help="end it after silence")
     parser.add_argument("--cpu", type=int, metavar="N", help="the processor that it runs on")
+    parser.add_argument("--memory", default=USUAL_MEMORY, help="of that kernel, such as 4G")
     parser.add_argument("--plain", action="store_true", help="the same environment for everybody")
     parser.add_argument("command", nargs="+")
     given = parser.parse_args(argv)
@@ -328,6 +332,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         kernel=kernel,
         writable=given.w,
         environment=plain_environment(places=False) if given.plain else None,
+        memory=given.memory,
         cpu=given.cpu,
         patience=given.patience,
     )
