@@ -306,8 +306,10 @@ class UserspaceSocket:
             raise TimeoutError("timed out")
 
     def _check(self, connection: TcpConnection) -> None:
-        if connection.error:
-            raise OSError(connection.error, os.strerror(connection.error))
+        """Raise what has ended it, once, as the kernel does."""
+        error, connection.error = connection.error, 0
+        if error:
+            raise OSError(error, os.strerror(error))
 
 
 def _packed(address: str) -> bytes:

@@ -221,9 +221,12 @@ class TcpConnection(TcpOpening):
     def _hear_data(self, start: int, payload: bytes, fin: bool) -> None:
         receiver = self._receiver
         before = receiver.taken
-        if self._closed and start + len(payload) > before and payload:
-            self._refuse_data()
+        if payload and start + len(payload) > before and not self._takes_data():
+            self._reset()
+            self._end(errno.ECONNRESET)
             return
+        if payload and not receiver.window and start == before and self._buffer > len(self._inbox):
+            receiver.take_probe()
         gaps = bool(receiver.blocks())
         self._inbox += receiver.take(start, payload, fin)
         taken = receiver.taken - before
@@ -237,18 +240,22 @@ class TcpConnection(TcpOpening):
         elif self._delayed is None:
             self._delayed = self.host.clock.call_later(_DELAY, self._acknowledge)
 
-    def _refuse_data(self) -> None:
-        """Nobody will read what has come (RFC 1122 section 4.2.2.13)."""
-        self._reset()
-        self._end(errno.ECONNRESET)
+    def _takes_data(self) -> bool:
+        """Whether somebody may still read it (RFC 1122 section 4.2.2.13)."""
+        return not self._closed
+
+    @property
+    def _buffer(self) -> int:
+        """Bytes that are kept for the program, as far as windows can tell of them."""
+        assert self._agreed is not None
+        return min(self.settings.receive_buffer, LARGEST_WINDOW << self._agreed.own_scale)
 
     def _open_window(self, *, told: bool = True) -> None:
         """Promise the room that a program has made, in steps that are worth a segment (RFC 9293
         section 3.8.6.2.2); told: and tell the other end."""
         if self._agreed is None:
             return
-        receiver, buffer = self._receiver, self.settings.receive_buffer
-        buffer = min(buffer, LARGEST_WINDOW << self._agreed.own_scale)
+        receiver, buffer = self._receiver, self._buffer
         edge = receiver.taken + buffer - len(self._inbox)
         step = min(self._largest_mss, buffer // 2)
         if edge - receiver.edge >= step:

@@ -99,6 +99,7 @@ class TcpOpening:
         self._opening: Appointment | None = None
         self._tries = 0
         self._knocked_at = 0.0
+        self._identification = host.random(16)
         self._objected_at = -float("inf")
         self._keepalive: Keepalive | None = None
         self._closed = False  # whether the program has gone
@@ -142,6 +143,7 @@ class TcpOpening:
                 flags=flags,
                 window=window,
                 options=offer.encode(),
+                identification=self._next_identification(),
             )
         )
         self._await_answer()
@@ -243,6 +245,11 @@ class TcpOpening:
         """Our clock in milliseconds."""
         return (self._shift + round(self.host.clock.now() * 1000)) % MODULUS
 
+    def _next_identification(self) -> int:
+        """Of the next packet: one more, so that a capture tells a packet from several."""
+        self._identification = (self._identification + 1) & 0xFFFF
+        return self._identification
+
     def _acknowledge(self) -> None:
         if self.phase in ("synchronized", "time-wait"):
             self._emit(self._nxt, ACK, sack=True)
@@ -273,6 +280,7 @@ class TcpOpening:
                 window=min(receiver.window >> self._agreed.own_scale, LARGEST_WINDOW),
                 options=options,
                 payload=payload,
+                identification=self._next_identification(),
             )
         )
 

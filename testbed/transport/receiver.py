@@ -40,6 +40,10 @@ class Receiver:
             return self.taken <= start <= max(self.edge, self.taken)
         return start < self.edge and start + size > self.taken
 
+    def take_probe(self) -> None:
+        """Let a closed window take one byte, for which there is room (RFC 9293 section 3.8.6.1)."""
+        self.edge += 1
+
     def take(self, start: int, payload: bytes, fin: bool) -> bytes:
         """Take in an acceptable segment; the data that is in order now."""
         end = start + len(payload)

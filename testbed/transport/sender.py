@@ -275,8 +275,13 @@ class Sender:
         size = min(self.mss, end - start, self._edge - start)
         if start + size == end < stop and start + size <= self._edge:
             return start, stop  # with the FIN, which needs no room
-        worth = size >= self.mss or start + size == end or 2 * size >= self._widest
+        all_of_it = start + size == end and self._small_may_go()
+        worth = size >= self.mss or all_of_it or 2 * size >= self._widest
         return (start, start + size) if size > 0 and worth else None
+
+    def _small_may_go(self) -> bool:
+        """Whether all that there is may be sent, however little."""
+        return True
 
     def _extend(self, stop: int) -> None:
         """Count what is sent for the first time, up to `stop`."""
@@ -365,8 +370,12 @@ class Sender:
         self.push()
 
 
-class OctetProber(Sender):
-    """Asks for the window with the byte that lies beyond it (RFC 9293 section 3.8.6.1)."""
+class HostSender(Sender):
+    """The sender of a host: it collects small writes (RFC 9293 section 3.7.4), and asks for a
+    closed window with the byte that lies beyond it (section 3.8.6.1)."""
+
+    def _small_may_go(self) -> bool:
+        return self.una == self.nxt
 
     def _knock(self) -> None:
         if self._data:

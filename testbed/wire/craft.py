@@ -34,6 +34,7 @@ def tcp_segment(
     urgent: int = 0,
     options: bytes = b"",
     payload: bytes = b"",
+    identification: int = 0,
 ) -> bytearray:
     """A whole IP packet with one TCP segment; `options` must be a multiple of four bytes."""
     size = 20 + len(options)
@@ -45,15 +46,21 @@ def tcp_segment(
         + payload
     )
     _u16.pack_into(segment, 16, transport_checksum(TCP, key[:-4], segment))
-    return ip_packet(key[:-4], TCP, segment)
+    return ip_packet(key[:-4], TCP, segment, identification)
 
 
-def ip_packet(addresses: bytes, protocol: int, content: bytes | bytearray) -> bytearray:
-    """An IP packet that may not be fragmented. addresses: source and destination."""
+def ip_packet(
+    addresses: bytes, protocol: int, content: bytes | bytearray, identification: int = 0
+) -> bytearray:
+    """An IP packet that may not be fragmented. addresses: source and destination.
+
+    identification: of IPv4; a packet that is not fragmented needs none (RFC 6864 section 4.1).
+    """
     if len(addresses) == 8:
         header = bytearray(
             _ipv4_header.pack(
-                0x45, 0, 20 + len(content), 0, 0x4000, HOP_LIMIT, protocol, 0, addresses
+                *(0x45, 0, 20 + len(content), identification, 0x4000, HOP_LIMIT, protocol, 0),
+                addresses,
             )
         )
         _u16.pack_into(header, 10, internet_checksum(header))

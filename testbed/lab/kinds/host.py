@@ -69,11 +69,8 @@ class HostBuilder(NodeBuilder):
             {
                 f"net.ipv4.conf.{_DEVICE}.accept_local": "1",
                 "net.ipv4.ip_early_demux": "0",
-                **{
-                    f"net.{version}.conf.{name}.forwarding": "1"
-                    for version in ("ipv4", "ipv6")
-                    for name in names
-                },
+                "net.ipv6.conf.all.forwarding": "1",  # of all, or none forwards
+                **{f"net.ipv4.conf.{name}.forwarding": "1" for name in names},
             },
         )
         requests = [

@@ -9,10 +9,10 @@ from testbed.transport.settings import TIMESTAMPS_SIZE, Agreement
 
 @fault("no-rst-after-half-duplex-close")
 class NoRstAfterHalfDuplexClose(TcpConnection):
-    """Takes what nobody will read, and says nothing."""
+    """Takes what nobody will read."""
 
-    def _refuse_data(self) -> None:
-        self._acknowledge()
+    def _takes_data(self) -> bool:
+        return True
 
 
 @fault("no-rst-on-close-with-data-pending")

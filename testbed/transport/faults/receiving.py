@@ -25,11 +25,9 @@ class WindowProbeDeadlock(Receiver):
     def accepts(self, start: int, size: int) -> bool:
         return not self._negative and super().accepts(start, size)
 
-    def take(self, start: int, payload: bytes, fin: bool) -> bytes:
-        if payload and not self.window and start == self.taken:
-            self.edge += 1
-            self._negative = True
-        return super().take(start, payload, fin)
+    def take_probe(self) -> None:
+        super().take_probe()
+        self._negative = True
 
 
 @fault("stretch-ack")

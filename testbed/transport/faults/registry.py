@@ -11,10 +11,10 @@ from testbed.transport.congestion import Congestion
 from testbed.transport.connection import TcpConnection
 from testbed.transport.opening import Parts
 from testbed.transport.receiver import Receiver
-from testbed.transport.sender import OctetProber
+from testbed.transport.sender import HostSender
 from testbed.transport.timeout import RetransmissionTimeout
 
-_FAULTLESS: Final = Parts(OctetProber, Receiver, Congestion, RetransmissionTimeout)
+_FAULTLESS: Final = Parts(HostSender, Receiver, Congestion, RetransmissionTimeout)
 _registered: dict[str, type] = {}
 
 PartType = TypeVar("PartType", bound=type)

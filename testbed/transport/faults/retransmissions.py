@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from testbed.transport.faults.registry import fault
-from testbed.transport.sender import OctetProber
+from testbed.transport.sender import HostSender
 
 _AT_ONCE = 3
 
 
 @fault("inconsistent-retransmission")
-class InconsistentRetransmission(OctetProber):
+class InconsistentRetransmission(HostSender):
     """Sends other bytes under the same numbers."""
 
     def _repeat(self, start: int, stop: int) -> None:
@@ -20,7 +20,7 @@ class InconsistentRetransmission(OctetProber):
 
 
 @fault("multiple-packet-retransmission")
-class MultiplePacketRetransmission(OctetProber):
+class MultiplePacketRetransmission(HostSender):
     """Sends several segments when the timer runs out."""
 
     def _time_out(self) -> None:
@@ -30,7 +30,7 @@ class MultiplePacketRetransmission(OctetProber):
 
 
 @fault("fin-not-sent-promptly")
-class FinNotSentPromptly(OctetProber):
+class FinNotSentPromptly(HostSender):
     """Keeps the FIN until all data has been acknowledged."""
 
     @property

@@ -28,10 +28,17 @@ class UninitializedCwnd(TcpConnection):
 
 @fault("no-slow-start-after-rto")
 class NoSlowStartAfterRto(Congestion):
-    """Leaves the window as it was."""
+    """Sends one segment again, and with its acknowledgement has the window that it had before."""
+
+    _before = 0
 
     def time_out(self, under_way: int, *, again: bool) -> None:
-        pass
+        self._before = max(self._before, self.window)
+        super().time_out(under_way, again=again)
+
+    def acknowledged(self, size: int) -> None:
+        super().acknowledged(size)
+        self.window, self._before = max(self.window, self._before), 0
 
 
 @fault("extra-additive-constant")
