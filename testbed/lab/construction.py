@@ -9,8 +9,9 @@ from pathlib import Path
 
 from testbed.emulator.builder import EmulatorBuilder, LinkEndInNode, Workshop
 from testbed.emulator.choice import emulator_builder
+from testbed.emulator.emulator import Emulator
+from testbed.emulator.fate_file import FateFile
 from testbed.errors import CaptureError, LabError, blame
-from testbed.kernel.namespace import Namespace
 from testbed.kernel.netlink.socket import Netlink
 from testbed.kernel.placement import Placement, placements
 from testbed.kernel.processes.helper import Helper
@@ -132,7 +133,7 @@ class Construction:
                 self._runtime.step()
                 self.links.append(self._emulate(link))
             else:
-                self.links.append(LabLink(link, None, self._namespaces(link), self._runtime.check))
+                self.links.append(self._lab_link(link, None))
         if self.emulation is not None:
             self.emulation.links_added()
             self.steering |= self.emulation.steering
@@ -151,11 +152,13 @@ class Construction:
         forward, reverse = made.emulator.read_back(name)
         check_impairments(name, "forward", link.forward, forward)
         check_impairments(name, "reverse", link.reverse, reverse)
-        namespaces = self._namespaces(link)
-        return LabLink(link, made.emulator, namespaces, self._runtime.check, made.fates)
+        return self._lab_link(link, made.emulator, made.fates)
 
-    def _namespaces(self, link: PlannedLink) -> tuple[Namespace, Namespace]:
-        return self._builders[link.a.node].namespace, self._builders[link.b.node].namespace
+    def _lab_link(
+        self, link: PlannedLink, emulator: Emulator | None, fates: FateFile | None = None
+    ) -> LabLink:
+        a, b = (self._builders[end.node].namespace for end in (link.a, link.b))
+        return LabLink(link, emulator, (a, b), self.plan.all_addresses, self._runtime.check, fates)
 
     def _configure(self) -> None:
         for builder in self._builders.values():

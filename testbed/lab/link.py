@@ -16,7 +16,8 @@ from testbed.errors import CaptureError, InvalidValue, LabError, ReadBackError, 
 from testbed.kernel.namespace import Namespace
 from testbed.kernel.netlink import state
 from testbed.kernel.netlink.socket import Netlink
-from testbed.topology.model import DirectionName, Impairments, ScheduledChange
+from testbed.topology.model import DirectionName, Impairments, Match, ScheduledChange
+from testbed.topology.planning.matches import AddressesOf, changes_with_addresses
 from testbed.topology.planning.plan_model import PlannedLink
 from testbed.topology.yaml.impairments import parse_changes
 
@@ -44,6 +45,7 @@ class LabLink:
         planned: PlannedLink,
         emulator: Emulator | None,
         namespaces: tuple[Namespace, Namespace],
+        addresses_of: AddressesOf,
         check: Callable[[], None],
         fate_file: FateFile | None = None,
     ) -> None:
@@ -51,6 +53,7 @@ class LabLink:
         self._fate_file = fate_file
         self._emulator = emulator
         self._namespaces = namespaces
+        self._addresses_of = addresses_of
         self._check = check
         self._lock = threading.Lock()  # between reading what is in force and changing it
 
@@ -125,7 +128,7 @@ class LabLink:
         """
         emulator = self._running_emulator("changed")
         try:
-            values = parse_changes(changes)
+            values = changes_with_addresses(parse_changes(changes), self._addresses_of)
         except InvalidValue as error:
             raise LabError(f"The link {self.name} cannot be changed: {error}.") from None
         with self._lock:
@@ -231,9 +234,22 @@ def check_impairments(name: str, direction: str, wanted: Impairments, found: Imp
     """Raise `ReadBackError` when the emulator has something else in force than was asked for."""
     for field in Impairments.__struct_fields__:
         asked, has = getattr(wanted, field), getattr(found, field)
-        # Times are whole nanoseconds in the emulator.
-        near = isinstance(asked, float) and isinstance(has, float) and abs(asked - has) < 1e-9
-        if asked != has and not near:
+        if not _alike(asked, has):
             raise ReadBackError(
                 f"link {name}, {direction}: {field} was to be {asked}, the emulator has {has}."
             )
+
+
+def _alike(asked: object, has: object) -> bool:
+    """Times are whole nanoseconds in the emulator."""
+    if isinstance(asked, Match) and isinstance(has, Match):
+        fields = Impairments.__struct_fields__
+        inside = all(
+            _alike(getattr(asked.impairments, field), getattr(has.impairments, field))
+            for field in fields
+        )
+        return inside and msgspec.structs.replace(has, impairments=asked.impairments) == asked
+    if isinstance(asked, tuple) and isinstance(has, tuple):
+        return len(asked) == len(has) and all(map(_alike, asked, has))
+    near = isinstance(asked, float) and isinstance(has, float) and abs(asked - has) < 1e-9
+    return near or asked == has

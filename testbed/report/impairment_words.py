@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from testbed.topology.model import Impairments, Queue
+from testbed.topology.model import Impairments, Match, Queue
 from testbed.topology.units import (
     format_duration,
     format_probability,
@@ -53,6 +53,16 @@ def others_of(impairments: Impairments) -> Iterator[str]:
             yield f"{name}: {model_in_words(given)}"
     for rule in impairments.drop:
         yield f"drop: {model_in_words(rule)}"
+    for match in impairments.match:
+        yield f"{_subject(match)}: {in_a_line(match.impairments)}"
+
+
+def _subject(match: Match) -> str:
+    about = {"to": match.to, "from": match.source, "": (match.protocol,), "port": (match.port,)}
+    words = [
+        f"{key} {'|'.join(map(str, found))}".strip() for key, found in about.items() if any(found)
+    ]
+    return " ".join(words) or "all IP"
 
 
 def in_a_line(impairments: Impairments) -> str:

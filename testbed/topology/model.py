@@ -174,6 +174,20 @@ class RateTrace(msgspec.Struct, frozen=True):
     opportunities: tuple[int, ...]
 
 
+class Match(msgspec.Struct, frozen=True, kw_only=True):
+    """Impairments for a part of a direction's packets, as if these came over a link of their own.
+
+    to, source: names of nodes, or addresses or prefixes, of which one has to fit; the plan has
+    addresses only. port: of either end. What is None or empty leaves the choice open.
+    """
+
+    to: tuple[str, ...] = ()
+    source: tuple[str, ...] = ()
+    protocol: Literal["tcp", "udp", "icmp"] | None = None
+    port: int | None = None
+    impairments: Impairments
+
+
 class Impairments(msgspec.Struct, frozen=True, kw_only=True):
     """What one direction of a link does to packets.
 
@@ -181,6 +195,7 @@ class Impairments(msgspec.Struct, frozen=True, kw_only=True):
     overhead: bytes that each frame occupies the bottleneck for beyond its own; delay: one-way
     propagation in seconds, after the queue; loss: probability of an independent drop per packet;
     loss_model: losses that depend on each other, instead; drop: packets to be lost for certain.
+    match: further impairments for some packets, of which the first that fits holds.
     """
 
     rate: BitsPerSecond | None = None
@@ -195,6 +210,7 @@ class Impairments(msgspec.Struct, frozen=True, kw_only=True):
     duplicate: Chance | None = None
     reorder: Reorder | None = None
     corrupt: Corrupt | None = None
+    match: tuple[Match, ...] = ()
 
     @property
     def harmless(self) -> bool:

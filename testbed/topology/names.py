@@ -177,6 +177,13 @@ def parse_target(text: str) -> str:
         raise InvalidValue(f"{expects}, got {quote(text)}: {error}") from None
 
 
+def parse_peer(text: str) -> str:
+    """A node or a prefix in normal form."""
+    if text == "default":
+        raise InvalidValue("expected a node or a prefix such as 10.1.0.0/16, got 'default'")
+    return parse_target(text)
+
+
 def parse_via(text: str) -> str:
     """A route's next hop: a node or an address in normal form."""
     if not looks_like_address(text):

@@ -10,6 +10,7 @@ from testbed.emulator.elements.bottleneck import Bottleneck
 from testbed.emulator.elements.departures import Departures
 from testbed.emulator.elements.element import Emit, EmitAll, Surroundings, chain, seeded
 from testbed.emulator.elements.loss import Cut
+from testbed.emulator.elements.selective import Selective
 from testbed.emulator.limits import refuse_impossible
 from testbed.kernel.timer import Nanoseconds
 from testbed.topology.model import Impairments
@@ -19,7 +20,7 @@ _CHAIN = chain()
 
 
 class Chain:
-    """cut -> script -> duplication -> loss -> corruption -> queue and rate -> reordering
+    """cut -> match -> script -> duplication -> loss -> corruption -> queue and rate -> reordering
     -> delay -> departures.
 
     `take(frame, time)` puts a frame in, `take_all(frames, times)` several. Elements that would
@@ -28,15 +29,20 @@ class Chain:
     frames and not on their timing.
     """
 
-    def __init__(self, seed: int, link: str, direction: str) -> None:
-        self.tally = Tally()
+    def __init__(self, seed: int, link: str, direction: str, tally: Tally | None = None) -> None:
+        """tally: of another chain, of which this one is a part."""
+        self.tally = Tally() if tally is None else tally
         self.departures = Departures()
         surroundings = Surroundings(
-            self.tally, functools.partial(seeded, seed, link, direction), self.departures.push
+            self.tally,
+            functools.partial(seeded, seed, link, direction),
+            self.departures.push,
+            lambda name: Chain(seed, link, f"{direction}/{name}", self.tally),
         )
         self._elements = tuple(kind(surroundings) for kind in _CHAIN)
         (self._cut,) = (one for one in self._elements if isinstance(one, Cut))
         (self._bottleneck,) = (one for one in self._elements if isinstance(one, Bottleneck))
+        (self._selective,) = (one for one in self._elements if isinstance(one, Selective))
         self._connect()
 
     def configure(self, impairments: Impairments, round_trip: float, now: Nanoseconds) -> None:
@@ -79,9 +85,9 @@ class Chain:
             element.advance(now)
 
     def waiting(self, now: Nanoseconds) -> int:
-        """Packets in the queue at `now`."""
+        """Packets in the queue, or one of the queues, at `now`."""
         self.advance(now)
-        return self._bottleneck.waiting
+        return self._bottleneck.waiting + self._selective.waiting
 
     def counters(self, now: Nanoseconds) -> DirectionCounters:
         """The numbers as of `now`."""
@@ -98,7 +104,7 @@ class Chain:
             corrupted=tally.corrupted,
             marked=tally.marked,
             waiting=waiting,
-            in_flight=len(self.departures),
+            in_flight=len(self.departures) + self._selective.in_flight,
             queue_high_water=tally.queue_high_water,
         )
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, ClassVar, NamedTuple, TypeAlias, TypeVar
+from typing import Any, ClassVar, NamedTuple, Protocol, TypeAlias, TypeVar
 
 from testbed.discovery import modules_of
 from testbed.emulator.counters import Tally
@@ -30,17 +30,50 @@ EmitAll: TypeAlias = Callable[[Sequence[bytes], Sequence[Nanoseconds]], None]
 E = TypeVar("E", bound="Element")
 
 
+class Leaving(Protocol):
+    """Frames that wait until they are due."""
+
+    def __len__(self) -> int: ...
+
+    def pop_due(self, now: Nanoseconds, most: int) -> list[tuple[Nanoseconds, bytes]]:
+        """Take out up to `most` frames that are due by `now`, with the times they were due."""
+
+
+class Branch(Protocol):
+    """A chain that an element has for itself."""
+
+    @property
+    def departures(self) -> Leaving:
+        """Where frames are at its end."""
+
+    @property
+    def in_force(self) -> Impairments: ...
+
+    @property
+    def wake(self) -> Nanoseconds: ...
+
+    def configure(self, impairments: Impairments, round_trip: float, now: Nanoseconds) -> None: ...
+
+    def take(self, frame: bytes, time: Nanoseconds) -> None: ...
+
+    def advance(self, now: Nanoseconds) -> None: ...
+
+    def waiting(self, now: Nanoseconds) -> int: ...
+
+
 class Surroundings(NamedTuple):
     """What a pipeline gives to each of its elements.
 
     tally: counts what elements do to frames.
     generator: a generator of random numbers for each name, the same in every run.
     depart: leads past all that comes later, to the departures.
+    branch: makes another chain with the same tally, by a name for its random numbers.
     """
 
     tally: Tally
     generator: Callable[[str], random.Random]
     depart: Emit
+    branch: Callable[[str], Branch]
 
 
 class Element:

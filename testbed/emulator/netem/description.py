@@ -140,6 +140,8 @@ def refusals(impairments: Impairments) -> Iterator[str]:
     """What netem cannot do of this, each with the reason and the way out."""
     if impairments.drop:
         yield "netem cannot drop packets by a script, it only draws lots; use `emulator: userspace`"
+    if impairments.match:
+        yield "netem treats all packets of a direction alike; use `emulator: userspace` for `match`"
     if impairments.rate_trace is not None:
         yield "netem cannot follow a rate trace; use `emulator: userspace`, or a schedule of rates"
     if impairments.corrupt is not None and impairments.corrupt.where != "any":

@@ -22,7 +22,7 @@ from testbed.topology.broadcast_domains import (
 )
 from testbed.topology.checks.addresses import address_problems
 from testbed.topology.checks.impairments import impairment_problems
-from testbed.topology.model import Endpoint, Link, Node, RouteMetrics, Topology
+from testbed.topology.model import Endpoint, Link, Match, Node, RouteMetrics, Topology
 from testbed.topology.problems import MAX_PROBLEMS, Path, Problem, refuse
 from testbed.topology.units import format_duration
 from testbed.topology.values.scalars import (
@@ -169,6 +169,27 @@ def _link_problems(path: Path, link: Link, nodes: Mapping[str, Node]) -> Iterato
         yield Problem((*path, "endpoints"), f"the link joins {quote(a.node)} to itself")
     yield from _in_range((*path, "mtu"), LINK_MTU, link.mtu)
     yield from impairment_problems(path, link)
+    yield from _peer_problems(path, link, nodes)
+
+
+def _peer_problems(path: Path, link: Link, nodes: Mapping[str, Node]) -> Iterator[Problem]:
+    """What the rules of `match` name must be there, or be prefixes."""
+    places: list[tuple[Path, tuple[Match, ...]]] = [
+        ((*path, "forward"), link.forward.match),
+        ((*path, "reverse"), link.reverse.match),
+    ]
+    for index, change in enumerate(link.schedule):
+        places.append(((*path, "schedule", index), change.changes.get("match", ())))
+    for where, rules in places:
+        for number, rule in enumerate(rules):
+            for key, given in (("to", rule.to), ("from", rule.source)):
+                for name in given:
+                    place = (*where, "match", number, key)
+                    if not names.looks_like_address(name):
+                        if name not in nodes:
+                            yield Problem(place, names.unknown_node(name, nodes))
+                    else:
+                        yield from _try(place, names.parse_peer, name)
 
 
 def _in_range(path: Path, shape: Scalar, value: int | None) -> Iterator[Problem]:

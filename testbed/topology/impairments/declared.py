@@ -8,8 +8,9 @@ from testbed.topology.impairments.arrival import CORRUPT, DROP, DUPLICATE, LOSS
 from testbed.topology.impairments.bottleneck import OVERHEAD, QUEUE, RATE
 from testbed.topology.impairments.declaration import Impairment
 from testbed.topology.impairments.propagation import DELAY, JITTER, REORDER
+from testbed.topology.impairments.selection import selection
 
-DECLARED: Final[tuple[Impairment, ...]] = (
+_OF_ALL: Final[tuple[Impairment, ...]] = (
     RATE,
     OVERHEAD,
     QUEUE,
@@ -21,3 +22,4 @@ DECLARED: Final[tuple[Impairment, ...]] = (
     REORDER,
     CORRUPT,
 )
+DECLARED: Final[tuple[Impairment, ...]] = (*_OF_ALL, selection(_OF_ALL))

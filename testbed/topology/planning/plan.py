@@ -15,6 +15,7 @@ from testbed.topology.broadcast_domains import (
 from testbed.topology.checks.topology import check
 from testbed.topology.model import Endpoint, Node, Topology
 from testbed.topology.planning.addressing import Addressing, assign
+from testbed.topology.planning.matches import schedule_with_addresses, with_addresses
 from testbed.topology.planning.node_routes import RoutePlanner
 from testbed.topology.planning.plan_model import (
     Plan,
@@ -111,6 +112,13 @@ def _assemble(
     own: dict[str, list[PlannedInterface]] = {name: [] for name in topology.nodes}
     neighbours: dict[str, list[PlannedNeighbour]] = {name: [] for name in topology.nodes}
     sides: dict[str, dict[str, str]] = {name: {} for name in topology.nodes}
+
+    def addresses_of(node: str) -> tuple[str, ...]:
+        of_links = (
+            one for end, found in interfaces.items() if end.node == node for one in found.addresses
+        )
+        return tuple(one.split("/")[0] for one in (*of_links, *loopback.get(node, ())))
+
     links = []
     for link in topology.links:
         a, b = (interfaces[end] for end in link.endpoints)
@@ -122,11 +130,11 @@ def _assemble(
             PlannedLink(
                 a=a,
                 b=b,
-                forward=link.forward,
-                reverse=link.reverse,
+                forward=with_addresses(link.forward, addresses_of),
+                reverse=with_addresses(link.reverse, addresses_of),
                 offload=link.offload,
                 emulated=link.needs_emulator,
-                schedule=link.schedule,
+                schedule=schedule_with_addresses(link.schedule, addresses_of),
                 log=link.log,
             )
         )

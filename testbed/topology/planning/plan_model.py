@@ -109,6 +109,10 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
             if (":" in address) == (family == 6)
         )
 
+    def all_addresses(self, node: str) -> tuple[str, ...]:
+        """Those of IPv4, then those of IPv6."""
+        return self.addresses(node, 4) + self.addresses(node, 6)
+
     @property
     def preferred_families(self) -> tuple[int, int]:
         """4 and 6, in the order in which a name stands for addresses."""

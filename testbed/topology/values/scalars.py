@@ -148,6 +148,7 @@ HOST_ADDRESS: Final = text(
 TARGET: Final = text(
     "target", "a node, a prefix such as 10.1.0.0/16 or `default`", names.parse_target, names.TARGET
 )
+PEER: Final = text("peer", "a node or a prefix such as 10.1.0.0/16", names.parse_peer, names.TARGET)
 VIA: Final = text("via", "a node or an address", names.parse_via, names.VIA)
 DIRECTION: Final = choice("forward-or-reverse", ("forward", "reverse"))
 FAMILY: Final = choice("family", ("both", "ipv4", "ipv6"))
@@ -166,6 +167,8 @@ FLAGS: Final = text(
     names.TCP_FLAGS,
 )
 FILE: Final = text("file", "the name of a file", _any_text, "")
+PROTOCOL: Final = choice("protocol", ("tcp", "udp", "icmp"))
+PORT: Final = whole("port", 1, 65535)
 NUMBER: Final = whole("number", 1, 2**31 - 1)
 OVERHEAD: Final = whole("overhead", 0, 65536)
 PROCESSES: Final = whole("processes", 1, 64)

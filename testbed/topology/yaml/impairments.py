@@ -10,7 +10,7 @@ from testbed.errors import InvalidValue
 from testbed.topology.impairments.bottleneck import TraceFile
 from testbed.topology.impairments.declaration import Impairment
 from testbed.topology.impairments.declared import DECLARED
-from testbed.topology.model import Impairments, RateTrace
+from testbed.topology.model import Impairments, Match, RateTrace
 from testbed.topology.problems import Problem
 from testbed.topology.values.files import read_bounded
 from testbed.topology.values.rate_trace import parse_rate_trace
@@ -70,15 +70,36 @@ def fields_of(
 def _fields(declared: Impairment, value: Any, traces: TraceFolder) -> dict[str, Any]:
     """The value in the field that takes its type, and the defaults of the others.
 
-    Raises InvalidValue for a rate trace that cannot be read.
+    Raises InvalidValue for a rate trace that cannot be read, and for a rule with one.
     """
     if isinstance(value, TraceFile):
         value = traces.read(value.trace)
     if isinstance(value, list | tuple):
-        value = tuple(one for one in value if one is not INVALID)
+        value = tuple(
+            _match(one, traces) if isinstance(one, dict) else one
+            for one in value
+            if one is not INVALID
+        )
     fields = {field: getattr(_UNIMPAIRED, field) for field in declared.fields}
     chosen = next((field for field in fields if _takes(declared.fields[field], value)), None)
     return fields | {chosen or declared.name: value}
+
+
+def _match(given: Mapping[str, Any], traces: TraceFolder) -> Match:
+    faults: list[Problem] = []
+    fields = fields_of(given, traces, faults)
+    if faults:
+        raise InvalidValue("; ".join(str(fault) for fault in faults))
+    to, source = (
+        tuple(one for one in given.get(key, ()) if one is not INVALID) for key in ("to", "from")
+    )
+    return Match(
+        to=to,
+        source=source,
+        protocol=given.get("protocol"),
+        port=given.get("port"),
+        impairments=Impairments(**fields),
+    )
 
 
 def _takes(types: tuple[type, ...], value: object) -> bool:

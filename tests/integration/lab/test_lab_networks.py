@@ -69,3 +69,23 @@ def test_a_lab_of_one_family_needs_no_words_about_it(family):
         assert transfer(lab["a"], lab["b"], 1000).size == 1000
         other = 6 if family == "ipv4" else 4
         assert not lab["a"].addresses(other)
+
+
+PEERS = """
+name: peers
+nodes: {a: , b: , c: , s: {kind: switch}}
+links:
+  - endpoints: [a, s]
+    forward: {match: [{to: c, delay: 40ms}]}
+  - {endpoints: [b, s]}
+  - {endpoints: [c, s]}
+"""
+
+
+def test_peers_on_a_switch_are_at_distances_of_their_own():
+    with Lab(loads(PEERS)) as lab:
+        near, far = (min(lab["a"].ping(peer) for _ in range(3)) for peer in "bc")
+        assert far > 0.040 > near
+        lab.link("a", "s").set(toward="s", match=[{"to": "b", "delay": "40ms"}])
+        near, far = (min(lab["a"].ping(peer) for _ in range(3)) for peer in "cb")
+        assert far > 0.040 > near

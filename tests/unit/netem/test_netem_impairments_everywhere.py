@@ -24,6 +24,7 @@ EXAMPLES = {
     "drop": ([{"packet": 3}],),
     "duplicate": ("1%",),
     "reorder": ("1%",),
+    "match": ([{"to": "10.0.0.1", "protocol": "tcp", "port": 443, "delay": "5ms", "loss": "1%"}],),
     "corrupt": ("1%", {"probability": "1%", "where": "header"}),
 }
 # What has no effect alone.
