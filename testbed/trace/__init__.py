@@ -15,6 +15,7 @@ from testbed.trace.clocks import Clock, compare_clocks
 from testbed.trace.connections import Connection, End
 from testbed.trace.directions import Direction
 from testbed.trace.fates import Fate, read_fates
+from testbed.trace.frames import CaptureInterface
 from testbed.trace.handshake import Handshake, HandshakeRtt
 from testbed.trace.journeys import Followed, Journey, Passage, Stop, Vantage, follow
 from testbed.trace.match import (
@@ -23,7 +24,7 @@ from testbed.trace.match import (
     match_connections,
     match_segments,
 )
-from testbed.trace.pcap import CaptureFile, CaptureInterface
+from testbed.trace.pcap import CaptureFile
 from testbed.trace.reader import CaptureSource, Trace, read_trace
 from testbed.trace.segments import Endpoint, Flow, Segment
 from testbed.trace.table import OptionBit, SegmentTable

@@ -8,10 +8,12 @@ delay, the quickest one back by its delay less the difference (RFC 5905 section 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from statistics import linear_regression, median
 from typing import NamedTuple
 
 import msgspec
+import numpy as np
 
 from testbed.trace.connections import Connection
 from testbed.trace.segments import Segment
@@ -150,10 +152,6 @@ def _once(connection: Connection, whole: bool) -> dict[object, Segment]:
 
 def with_clock(connection: Connection, clock: Clock) -> Connection:
     """The connection with the time of each segment corrected."""
-    segments = tuple(
-        msgspec.structs.replace(segment, time=clock.corrected(segment.time))
-        for segment in connection.segments
-    )
-    return Connection(
-        connection.number, connection.outward, segments, connection.guessed, connection.ordered
-    )
+    table = connection.table
+    times = np.array([clock.corrected(time) for time in table.time.tolist()], np.int64)
+    return replace(connection, whole=replace(table, time=times), rows=slice(None))

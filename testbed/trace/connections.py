@@ -8,10 +8,10 @@ from functools import cached_property
 
 from testbed.trace.analysis import Analysis, RepeatReason, analyse
 from testbed.trace.directions import Direction
-from testbed.trace.grouping import Group
 from testbed.trace.handshake import Handshake, HandshakeRtt, read_handshake
 from testbed.trace.segments import Endpoint, Flow, Segment
-from testbed.trace.table import SegmentTable, table_of
+from testbed.trace.source import Buffer
+from testbed.trace.table import SegmentTable, segments_of
 from testbed.wire.flags import ACK, FIN, RST, SYN
 
 
@@ -26,10 +26,11 @@ class End(StrEnum):
 
 @dataclass(frozen=True, eq=False)
 class Connection:
-    """One TCP connection; everything beyond its list of segments is computed when asked for.
+    """One TCP connection; everything beyond its rows of a table is computed when asked for.
 
     number: position in its trace, from 1.
-    outward: the direction from initiator to responder; its SYN tells.
+    outward: the direction from initiator to responder; its SYN tells. back: the other one.
+    whole, rows: its segments are those rows of a table; `data` is what their positions are in.
     guessed: the SYN is not in the capture and the initiator is inferred, from the SYN/ACK or
     else as the side with the higher port.
     ordered: time never goes back in the capture.
@@ -37,9 +38,22 @@ class Connection:
 
     number: int
     outward: Flow
-    segments: tuple[Segment, ...]
+    back: Flow
+    whole: SegmentTable
+    rows: slice
+    data: Buffer
     guessed: bool
     ordered: bool = True
+
+    @cached_property
+    def table(self) -> SegmentTable:
+        """The segments as columns."""
+        return self.whole.take(self.rows)
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:
+        """The segments as objects, in the order of the capture."""
+        return tuple(segments_of(self.table, self.data, self.outward, self.back))
 
     @property
     def initiator(self) -> Endpoint:
@@ -49,24 +63,17 @@ class Connection:
     def responder(self) -> Endpoint:
         return self.outward.destination
 
-    @cached_property
-    def table(self) -> SegmentTable:
-        """The segments as columns."""
-        return table_of((one, self.number, self.is_outward(one)) for one in self.segments)
-
     @property
     def start(self) -> int:
         """ns since the epoch of the earliest segment."""
-        if self.ordered:
-            return self.segments[0].time
-        return min(segment.time for segment in self.segments)
+        time = self.whole.time[self.rows]
+        return int(time[0] if self.ordered else time.min())
 
     @property
     def end(self) -> int:
         """ns since the epoch of the latest segment."""
-        if self.ordered:
-            return self.segments[-1].time
-        return max(segment.time for segment in self.segments)
+        time = self.whole.time[self.rows]
+        return int(time[-1] if self.ordered else time.max())
 
     @property
     def around(self) -> tuple[str, ...]:
@@ -93,11 +100,9 @@ class Connection:
     @cached_property
     def directions(self) -> tuple[Direction, Direction]:
         """What the initiator sent, and what the responder sent."""
-        usual = Flow(self.responder, self.initiator, self.around)
-        back = next((s.flow for s in self.segments if not self.is_outward(s)), usual)
         return (
             Direction(self.outward, 0, self.analysis, lambda: self.segments),
-            Direction(back, 1, self.analysis, lambda: self.segments),
+            Direction(self.back, 1, self.analysis, lambda: self.segments),
         )
 
     def relative_seq(self, segment: Segment) -> int:
@@ -180,19 +185,5 @@ class Connection:
     def __repr__(self) -> str:
         return (
             f"<Connection {self.number} {self.initiator} > {self.responder}: "
-            f"{len(self.segments)} segments, {self.ended.value}>"
+            f"{len(self.table)} segments, {self.ended.value}>"
         )
-
-
-def connection_of(number: int, group: Group, *, ordered: bool = True) -> Connection:
-    """The connection that a group of segments makes."""
-    outward = group.initiator
-    guessed = outward is None
-    if outward is None:
-        track = group.track
-        first, other = track.flow, track.opposite.flow
-        if group.syn_acks:
-            outward = other if first in group.syn_acks else first
-        else:
-            outward = first if first.source.port >= other.source.port else other
-    return Connection(number, outward, tuple(group.segments), guessed, ordered)

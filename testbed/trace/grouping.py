@@ -1,196 +1,189 @@
-"""Segments grouped into connections while they are read.
+"""Segments grouped into connections, by the rows of their table.
 
-Only segments with SYN, FIN or RST can change the grouping, so the reader calls `Track.control`
-for those alone and appends every other one straight to the list of its group.
+Only segments with SYN, FIN or RST can divide what two endpoints say into several connections, so
+only those are looked at one by one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from ipaddress import ip_address
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from testbed.trace.protocols import VLAN
-from testbed.trace.segments import Endpoint, Flow, Segment
+from testbed.trace.table import Integers
+from testbed.trace.table.flows import Flows
+from testbed.trace.table.segment_table import sorted_by
 from testbed.wire.flags import ACK, FIN, RST, SYN
+from testbed.wire.packet import reverse_key
 
 
 class Group:
-    """The segments of one connection, and what decides whether a SYN still belongs to it.
+    """One connection, and what decides whether a SYN still belongs to it.
 
+    side: the flow of its first segment; opposite: the other one. first: its first row.
     before: the connection before it between the same endpoints, and `interrupted`: whether that
     one was not over.
     answered: a SYN of this one was answered by a SYN/ACK.
+    rows: all rows of the table that belong to it.
     """
 
     __slots__ = (
-        "answered", "before", "finished", "initiator", "interrupted", "isns", "reset", "segments",
-        "syn_acks", "track",
+        "answered", "before", "finished", "first", "initiator", "interrupted", "isns", "opposite",
+        "reset", "rows", "side", "syn_acks",
     )  # fmt: skip
 
-    def __init__(self, track: Track, before: Group | None = None) -> None:
-        self.track = track
+    rows: Integers
+
+    def __init__(self, side: int, opposite: int, first: int, before: Group | None = None) -> None:
+        self.side = side
+        self.opposite = opposite
+        self.first = first
         self.before = before
         self.interrupted = before is not None and not before.over
         self.answered = False
-        self.segments: list[Segment] = []
-        self.initiator: Flow | None = None
-        self.isns: dict[Flow, int] = {}
-        self.syn_acks: dict[Flow, int] = {}
-        self.finished: set[Flow] = set()
+        self.initiator: int | None = None
+        self.isns: dict[int, int] = {}
+        self.syn_acks: dict[int, int] = {}
+        self.finished: set[int] = set()
         self.reset = False
 
     @property
     def over(self) -> bool:
         return self.reset or len(self.finished) == 2
 
-    def note(self, segment: Segment) -> None:
+    def other(self, flow: int) -> int:
+        """The flow the other way."""
+        return self.opposite if flow == self.side else self.side
+
+    def note(self, flow: int, seq: int, ack: int, flags: int) -> None:
         """Remember a segment that has SYN, FIN or RST set."""
-        flow = segment.flow
-        if segment.flags & RST:
+        if flags & RST:
             self.reset = True
-        elif segment.flags & SYN:
-            self.isns.setdefault(flow, segment.seq)
-            if segment.flags & ACK:
+        elif flags & SYN:
+            self.isns.setdefault(flow, seq)
+            if flags & ACK:
                 self.answered = True
-                self.syn_acks.setdefault(flow, segment.ack)
+                self.syn_acks.setdefault(flow, ack)
             elif self.initiator is None:
                 self.initiator = flow
-        elif segment.flags & FIN:
+        elif flags & FIN:
             self.finished.add(flow)
 
-    def refuses(self, syn: Segment, opposite: Flow) -> bool:
+    def refuses(self, flow: int, seq: int, ack: int, flags: int) -> bool:
         """Whether this SYN or SYN/ACK begins another connection between the same endpoints."""
-        own = self.isns.get(syn.flow)
+        opposite = self.other(flow)
+        own = self.isns.get(flow)
         peer = self.isns.get(opposite)
-        if own == syn.seq:
+        if own == seq:
             return False
-        if syn.flags & ACK:
+        if flags & ACK:
             if peer is not None:
-                return self.over and syn.ack != (peer + 1) & 0xFFFF_FFFF
+                return self.over and ack != (peer + 1) & 0xFFFF_FFFF
             return own is None or self.over
         if own is not None or peer is None:
             return True
         acknowledged = self.syn_acks.get(opposite)
         if acknowledged is not None and opposite not in self.finished:
-            return acknowledged != (syn.seq + 1) & 0xFFFF_FFFF
+            return acknowledged != (seq + 1) & 0xFFFF_FFFF
         return self.over  # both sides sent a SYN: simultaneous open
 
 
-class Track:
-    """One direction between two endpoints, and the group that its segments go to now."""
+def group_rows(
+    flow: NDArray[np.uint32], flows: Flows, columns: dict[str, NDArray[Any]]
+) -> list[Group]:
+    """The connections of a capture, in the order of their first segments.
 
-    __slots__ = ("append", "flow", "group", "groups", "opposite")
-
-    opposite: Track
-    group: Group
-    append: Callable[[Segment], None]
-
-    def __init__(self, flow: Flow, groups: list[Group]) -> None:
-        self.flow = flow
-        self.groups = groups
-
-    def begin(self, before: Group | None = None) -> None:
-        """Start a new connection between the two endpoints."""
-        group = Group(self, before)
-        self.groups.append(group)
-        for track in (self, self.opposite):
-            track.group = group
-            track.append = group.segments.append
-
-    def control(self, segment: Segment) -> None:
-        """Take note of a segment with SYN, FIN or RST before it is appended."""
-        group = self.group
-        opens = segment.flags & (SYN | RST) == SYN
-        if opens and group.segments and group.refuses(segment, self.opposite.flow):
-            self.begin(group)
-        self.group.note(segment)
-
-
-Tracks = dict[bytes | tuple[bytes, tuple[str, ...]], Track]
-"""By key: addresses and ports, and with the VLANs and tunnels around them where there are any."""
-
-
-def new_track(
-    key: bytes, tracks: Tracks, groups: list[Group], around: tuple[str, ...] = ()
-) -> Track:
-    """The track of a key that was not seen before; both directions are entered in `tracks`.
-
-    key: source address, destination address, source port, destination port: 12 or 36 bytes.
+    flow: of each row, by its number. columns: `seq`, `ack`, `flags`, `length` of the table.
     """
-    size = (len(key) - 4) // 2
-    source, destination = key[:size], key[size:-4]
-    ports = key[-4:-2], key[-2:]
-    near = Endpoint(str(ip_address(source)), int.from_bytes(ports[0], "big"))
-    far = Endpoint(str(ip_address(destination)), int.from_bytes(ports[1], "big"))
-    track = Track(Flow(near, far, around), groups)
-    back_key = destination + source + ports[1] + ports[0]
-    tracks[(key, around) if around else key] = track
-    if near == far:  # a connection to itself: one track plays both directions
-        track.opposite = track
-    else:
-        back = Track(Flow(far, near, around), groups)
-        tracks[(back_key, around) if around else back_key] = back
-        track.opposite, back.opposite = back, track
-    track.begin()
-    return track
+    if not len(flow):
+        return []
+    opposite, pair_of = _pairs(np.bincount(flow, minlength=len(flows)), flows)
+    pair = pair_of[flow]
+    rows, starts = sorted_by(pair, len(flows) // 2)
+    firsts = rows[starts[:-1][np.diff(starts) > 0]]
+    groups: dict[int, list[Group]] = {}
+    for number, side, first in zip(
+        pair[firsts].tolist(), flow[firsts].tolist(), firsts.tolist(), strict=True
+    ):
+        groups[number] = [Group(side, opposite[side], first)]
+    pairs = pair_of.tolist()
+    for row, one, seq, ack, flags in _control(flow, columns):
+        mine = groups[pairs[one]]
+        group = mine[-1]
+        if (
+            flags & (SYN | RST) == SYN
+            and row != group.first
+            and group.refuses(one, seq, ack, flags)
+        ):
+            group = Group(one, group.other(one), row, group)
+            mine.append(group)
+        group.note(one, seq, ack, flags)
+    found = sorted((one for mine in groups.values() for one in mine), key=lambda one: one.first)
+    for number, mine in groups.items():
+        whole = rows[starts[number] : starts[number + 1]]
+        cuts = np.searchsorted(whole, [one.first for one in mine[1:]]) if len(mine) > 1 else ()
+        for group, part in zip(mine, _cut(whole, cuts), strict=True):
+            group.rows = part
+    return _put_strays_back(found, flow, columns)
 
 
-def join_halves(groups: list[Group]) -> list[Group]:
-    """The groups, with connections joined of which the two directions have other VLAN tags.
+def _cut(rows: Integers, cuts: Iterable[int]) -> Iterator[Integers]:
+    begin = 0
+    for cut in cuts:
+        yield rows[begin:cut]
+        begin = cut
+    yield rows[begin:]
 
-    A mirror port may tag what comes in and not what goes out. Halves belong together where each
-    has one direction only and no other half would suit; two VLANs with both directions each are
-    two connections.
+
+def _control(
+    flow: NDArray[np.uint32], columns: dict[str, NDArray[Any]]
+) -> Iterator[tuple[int, int, int, int, int]]:
+    rows = np.flatnonzero(columns["flags"] & (SYN | FIN | RST))
+    fields = (columns[name][rows].tolist() for name in ("seq", "ack", "flags"))
+    return zip(rows.tolist(), flow[rows].tolist(), *fields, strict=True)
+
+
+# -- VLANs ---------------------------------------------------------------------------------
+
+
+def _pairs(seen: Integers, flows: Flows) -> tuple[Sequence[int], Integers]:
+    """Of each flow the opposite one, and the number of the pair that the two are.
+
+    Directions that have other VLAN tags are a pair, too: a mirror port may tag what comes in and
+    not what goes out. Halves belong together where each has one direction only and no other half
+    would suit; two VLANs with both directions each are two connections.
     """
-    if not any(_untagged(group.track.flow) != group.track.flow for group in groups):
-        return groups
-    directions: dict[frozenset[Flow], set[Flow]] = {}
-    of_pair: dict[frozenset[Flow], list[Group]] = {}
-    for group in groups:
-        pair = frozenset((group.track.flow, group.track.opposite.flow))
-        directions.setdefault(pair, set()).update(one.flow for one in group.segments)
-        of_pair.setdefault(pair, []).append(group)
-    halves: dict[Flow, list[tuple[Flow, list[Group]]]] = {}
-    for pair, flows in directions.items():
-        if len(pair) == 2 and len(flows) == 1:
-            (flow,) = flows
-            halves.setdefault(_untagged(flow), []).append((flow, of_pair[pair]))
-    joined: list[Group] = []
-    parts: set[Group] = set()
-    for plain, found in halves.items():
-        others = halves.get(Flow(plain.destination, plain.source, plain.around), [])
-        if len(found) == len(others) == 1 and found[0][1][0] not in parts:
-            one, other = found[0], others[0]
-            parts.update(one[1], other[1])
-            joined += _grouped_anew(one[0], other[0], [*one[1], *other[1]])
-    kept = [group for group in groups if group not in parts]
-    return sorted(kept + joined, key=lambda group: group.segments[0].number)
+    opposite = [flows.opposite(number) for number in range(len(flows))]
+    pair_of = np.arange(len(flows)) // 2
+    if all(_untagged(around) == around for around in set(flows.arounds)):
+        return opposite, pair_of
+    halves: dict[tuple[bytes, tuple[str, ...]], list[int]] = {}
+    for number in np.flatnonzero(seen).tolist():
+        if opposite[number] != number and not seen[opposite[number]]:
+            plain = flows.keys[number], _untagged(flows.arounds[number])
+            halves.setdefault(plain, []).append(number)
+    for (key, around), found in halves.items():
+        others = halves.get((reverse_key(key), around), [])
+        if len(found) == len(others) == 1:
+            opposite[found[0]] = others[0]
+            pair_of[found[0]] = pair_of[others[0]] = min(found[0], others[0]) // 2
+    return opposite, pair_of
 
 
-def _untagged(flow: Flow) -> Flow:
-    """The flow without the VLANs that it is in."""
-    around = tuple(layer for layer in flow.around if not layer.startswith(f"{VLAN} "))
-    return flow if around == flow.around else Flow(flow.source, flow.destination, around)
+def _untagged(around: tuple[str, ...]) -> tuple[str, ...]:
+    """Without the VLANs."""
+    return tuple(layer for layer in around if not layer.startswith(f"{VLAN} "))
 
 
-def _grouped_anew(there: Flow, back: Flow, parts: list[Group]) -> list[Group]:
-    """The connections that the segments of two directions make together."""
-    groups: list[Group] = []
-    segments = sorted((s for part in parts for s in part.segments), key=lambda s: s.number)
-    if segments[0].flow is back:
-        there, back = back, there
-    track, opposite = Track(there, groups), Track(back, groups)
-    track.opposite, opposite.opposite = opposite, track
-    track.begin()
-    for segment in segments:
-        sender = track if segment.flow is there else opposite
-        if segment.flags & (FIN | SYN | RST):
-            sender.control(segment)
-        sender.append(segment)
-    return groups
+# -- strays --------------------------------------------------------------------------------
 
 
-def put_strays_back(groups: list[Group]) -> list[Group]:
+def _put_strays_back(
+    groups: list[Group], flow: NDArray[np.uint32], columns: dict[str, NDArray[Any]]
+) -> list[Group]:
     """The groups, with what belongs to an older connection put back into that.
 
     A SYN with another sequence number inside a connection is answered by a challenge ACK (RFC
@@ -206,30 +199,30 @@ def put_strays_back(groups: list[Group]) -> list[Group]:
             kept.append(group)
             continue
         old = owner.get(old, old)
-        if group.interrupted and not group.answered and _goes_on(group):
-            old.segments += group.segments
+        if group.interrupted and not group.answered and _goes_on(group, flow, columns["flags"]):
+            old.rows = np.concatenate((old.rows, group.rows))
             owner[group] = old
             continue
         kept.append(group)
-        if group.answered and (strays := _before_the_answer(group)):
-            old.segments += strays
-            taken = set(strays)
-            group.segments[:] = [one for one in group.segments if one not in taken]
+        if group.answered and (strays := _before_the_answer(group, columns)):
+            old.rows = np.concatenate((old.rows, strays))
+            group.rows = group.rows[~np.isin(group.rows, strays)]
     return kept
 
 
-def _goes_on(group: Group) -> bool:
+def _goes_on(group: Group, flow: NDArray[np.uint32], flags: NDArray[Any]) -> bool:
     """Whether both sides send after the SYN, so that the older connection must be alive."""
-    senders = {one.flow for one in group.segments if not one.flags & (SYN | RST)}
-    return len(senders) == 2 or group.track.opposite is group.track
+    others = group.rows[flags[group.rows] & (SYN | RST) == 0]
+    return len(np.unique(flow[others])) == 2 or group.opposite == group.side
 
 
-def _before_the_answer(group: Group) -> list[Segment]:
-    """The segments without SYN between a SYN and the SYN/ACK: numbers of another connection."""
-    strays: list[Segment] = []
-    for segment in group.segments:
-        if segment.flags & (SYN | ACK) == SYN | ACK:
+def _before_the_answer(group: Group, columns: dict[str, NDArray[Any]]) -> list[int]:
+    """The rows without SYN between a SYN and the SYN/ACK: numbers of another connection."""
+    strays: list[int] = []
+    for row in group.rows:
+        flags = columns["flags"][row]
+        if flags & (SYN | ACK) == SYN | ACK:
             return strays
-        if not segment.flags & SYN and not segment.length:
-            strays.append(segment)
+        if not flags & SYN and not columns["length"][row]:
+            strays.append(int(row))
     return []

@@ -25,7 +25,7 @@ _NOTHING: tuple[str, ...] = ()
 _TAGGED, _PLAIN_IPV4, _PLAIN_IPV6 = b"\x81\x00", b"\x08\x00", b"\x86\xdd"
 _LEAST_HEADER = 16  # bytes of a TCP header: up to the window
 _TAGS_FROM = {ETHERNET: 14, LINUX_SLL: 16, LINUX_SLL2: 20}
-_VLAN_ID = 0x0FFF
+VLAN_ID = 0x0FFF
 
 
 class Located(NamedTuple):
@@ -75,10 +75,10 @@ def _plain(data: Buffer, start: int, end: int) -> Located | None:
     """
     kind, at, around = data[start + 12 : start + 14], start + 14, _NOTHING
     if kind == _TAGGED:
-        vlan = (data[at] << 8 | data[at + 1]) & _VLAN_ID
+        vlan = (data[at] << 8 | data[at + 1]) & VLAN_ID
         if not vlan:
             return None
-        kind, at, around = data[start + 16 : start + 18], start + 18, _in_vlan(vlan)
+        kind, at, around = data[start + 16 : start + 18], start + 18, in_vlan(vlan)
     if kind == _PLAIN_IPV6 and data[at] >> 4 == 6 and data[at + 6] == TCP:
         key, header = at + 8, at + 40
         packet_end = header + (data[at + 4] << 8 | data[at + 5])
@@ -98,8 +98,9 @@ def _plain(data: Buffer, start: int, end: int) -> Located | None:
 
 
 @lru_cache(4096)
-def _in_vlan(vlan: int) -> tuple[str, ...]:
-    return (f"{VLAN} {vlan}",)
+def in_vlan(vlan: int) -> tuple[str, ...]:
+    """What a flow in a VLAN is in; 0: none."""
+    return (f"{VLAN} {vlan}",) if vlan else _NOTHING
 
 
 class _Walk:
@@ -162,7 +163,7 @@ class _Walk:
         kind, at = found
         first = start + _TAGS_FROM.get(link, at - start)
         for tag in range(first, at, 4):
-            if vlan := self.u16(tag) & _VLAN_ID:  # 0: a priority, and no VLAN
+            if vlan := self.u16(tag) & VLAN_ID:  # 0: a priority, and no VLAN
                 self.around += (f"{VLAN} {vlan}",)
         if kind == 0 and link not in _TAGS_FROM:
             return unread(name) if at == start else "another address family"

@@ -3,37 +3,29 @@
 from __future__ import annotations
 
 import os
-import struct
-from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
+import numpy as np
 
-from testbed.trace.connections import Connection, connection_of
-from testbed.trace.grouping import Group, Tracks, join_halves, new_track, put_strays_back
-from testbed.trace.headers import CutOff, Malformed, locate_tcp
-from testbed.trace.pcap import CaptureFile, CaptureInterface
+from testbed.trace.connections import Connection
+from testbed.trace.contents import Contents, connection_columns, initiated
+from testbed.trace.frames import CaptureInterface, Offsets
+from testbed.trace.grouping import group_rows
+from testbed.trace.pcap import CaptureFile
 from testbed.trace.protocols import UNREAD
 from testbed.trace.segments import Segment
 from testbed.trace.source import Buffer
-from testbed.trace.table import SegmentTable, table_of
+from testbed.trace.table import SegmentTable
+from testbed.trace.table.building import TableBuilder
+from testbed.trace.table.decoding import Decoder
+from testbed.trace.table.flows import Flows
 from testbed.trace.text.transcript import Transcript
-from testbed.wire.flags import FIN, RST, SYN
-from testbed.wire.frame import ETHERNET, IPV4
-from testbed.wire.ip import IS_FRAGMENT, TCP
 
-# The common packet in one unpack: Ethernet without tags, IPv4 without options, TCP.
-# EtherType; version and header length, total length, fragment field, protocol, both addresses
-# and ports; sequence, acknowledgment, data offset, flags, window.
-_COMMON = struct.Struct("!12xH BxHxxHxBxx12s IIBBH")
-_TCP_HEADER = struct.Struct("!4xIIBBH")
-_NEVER = 1 << 96  # ns; later than 64 bits of seconds, and an offset of as many, can tell
 _USUAL_DISORDER = 1_000_000  # ns
-_CONTROL = FIN | SYN | RST
 
 
 class CaptureSource(msgspec.Struct, frozen=True):
@@ -70,8 +62,7 @@ class Trace:
 
     path: Path
     capture: CaptureSource
-    segments: tuple[Segment, ...]
-    connections: tuple[Connection, ...]
+    contents: Contents
     start: int | None
     end: int | None
     packets: int
@@ -84,15 +75,20 @@ class Trace:
     damage: str = ""
     copies_ignored: int = 0
 
-    @cached_property
+    @property
     def table(self) -> SegmentTable:
         """All segments as columns, in the order of the capture."""
-        rows = (
-            (one, each.number, each.is_outward(one))
-            for each in self.connections
-            for one in each.segments
-        )
-        return table_of(sorted(rows, key=lambda row: row[0].number))
+        return self.contents.table
+
+    @property
+    def segments(self) -> tuple[Segment, ...]:
+        """All segments as objects, in the order of the capture."""
+        return self.contents.segments
+
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """All connections, in the order of their first segments."""
+        return self.contents.connections
 
     @property
     def other(self) -> int:
@@ -101,8 +97,8 @@ class Trace:
 
     def __repr__(self) -> str:
         return (
-            f"<Trace {self.path}: {len(self.segments)} segments in "
-            f"{len(self.connections)} connections>"
+            f"<Trace {self.path}: {len(self.table)} segments in "
+            f"{len(self.contents.initiated)} connections>"
         )
 
 
@@ -116,30 +112,25 @@ def read_trace(source: str | os.PathLike[str] | BinaryIO, *, ignore_copies: bool
     """
     file = CaptureFile(source)
     reading = _Reading(file.data)
-    reading.run(file)
-    groups = put_strays_back(join_halves(reading.groups))
-    connections = tuple(
-        connection_of(number, group, ordered=reading.ordered)
-        for number, group in enumerate(groups, 1)
-    )
+    contents = reading.run(file)
+    decoder = reading.decoder
     trace = Trace(
         path=file.path,
         capture=CaptureSource(file.format, tuple(file.interfaces), file.lost, file.transcript),
-        segments=tuple(reading.segments),
-        connections=connections,
+        contents=contents,
         start=reading.start,
         end=reading.end,
         packets=reading.packets,
-        others=_sorted({k: n for k, n in reading.others.items() if not k.startswith(UNREAD)}),
+        others=_sorted({k: n for k, n in decoder.others.items() if not k.startswith(UNREAD)}),
         unread=_sorted(
             {
                 name.removeprefix(UNREAD): count
-                for name, count in reading.others.items()
+                for name, count in decoder.others.items()
                 if name.startswith(UNREAD)
             }
         ),
-        malformed=reading.malformed,
-        cut=reading.cut,
+        malformed=decoder.malformed,
+        cut=decoder.cut,
         back_in_time=reading.back_in_time,
         truncated=file.truncated,
         damage=file.damage,
@@ -153,121 +144,57 @@ def _sorted(counts: Mapping[str, int]) -> Mapping[str, int]:
 
 
 def _without_copies(trace: Trace) -> Trace:
-    copies = {
-        segment
+    copies = [
+        segment.number
         for connection in trace.connections
         for direction in connection.directions
         for segment in direction.copies
-    }
+    ]
     if not copies:
         return trace
-    connections = tuple(
-        replace(one, segments=tuple(s for s in one.segments if s not in copies))
-        for one in trace.connections
-    )
-    segments = tuple(segment for segment in trace.segments if segment not in copies)
-    return replace(trace, segments=segments, connections=connections, copies_ignored=len(copies))
+    contents = trace.contents.without(np.array(copies, np.int64))
+    return replace(trace, contents=contents, copies_ignored=len(copies))
 
 
 class _Reading:
     """What accumulates while a file is read."""
 
     def __init__(self, data: Buffer) -> None:
-        self.data = data
-        self.segments: list[Segment] = []
-        self.tracks: Tracks = {}
-        self.groups: list[Group] = []
+        self.flows = Flows()
+        self.decoder = Decoder(data, self.flows)
+        self.builder = TableBuilder()
         self.start: int | None = None
         self.end: int | None = None
         self.packets = 0
-        self.others: Counter[str] = Counter()
-        self.malformed = 0
-        self.cut = 0
         self.back_in_time: int | None = None
         self.ordered = True
 
-    def run(self, file: CaptureFile) -> None:
-        """The hot loop: about one microsecond for the common packet."""
-        data = self.data
-        unpack = _COMMON.unpack_from
-        track_of = self.tracks.get
-        keep = self.segments.append
-        number = 0
-        latest = _NEVER
-        for time, link, start, end, wire, interface in file.frames():
-            number += 1
-            if time < latest:
-                latest = self._go_back(number, time, latest)
-            else:
-                latest = time
-            if link == ETHERNET and end - start >= 54:
-                (
-                    ethertype, version, total, fragment, protocol, key,
-                    seq, ack, offset, flags, window,
-                ) = unpack(data, start)  # fmt: skip
-                if (
-                    ethertype == IPV4
-                    and version == 0x45
-                    and protocol == TCP
-                    and not fragment & IS_FRAGMENT
-                ):
-                    length = total - 20 - (offset >> 2 & 0x3C)
-                    packet_end = start + 14 + total
-                    if length >= 0 and offset >= 0x50 and packet_end <= end:
-                        track = track_of(key) or new_track(key, self.tracks, self.groups)
-                        segment = Segment(
-                            number, time, track.flow, seq, ack, flags, window, length,
-                            data, start + 34, packet_end, interface,
-                        )  # fmt: skip
-                        keep(segment)
-                        if flags & _CONTROL:
-                            track.control(segment)
-                        track.append(segment)
-                        continue
-            self._take_uncommon(number, time, link, start, end, wire, interface)
-        self.packets = number
-        if number:
-            self.end = latest
+    def run(self, file: CaptureFile) -> Contents:
+        """Read all frames."""
+        for frames in file.batches():
+            self._note_times(frames.time)
+            self.builder.add(self.decoder.decode(frames, self.packets + 1))
+            self.packets += len(frames)
+        columns = {name: self.builder.column(name) for name in ("seq", "ack", "flags", "length")}
+        flow = self.builder.flows()
+        groups = group_rows(flow, self.flows, columns)
+        opened = [initiated(group, self.flows) for group in groups]
+        table = self.builder.table(*connection_columns(groups, opened, flow))
+        return Contents(table, opened, self.flows, file.data, self.ordered)
 
-    def _go_back(self, number: int, time: int, latest: int) -> int:
-        """Take note of the first packet, or of one earlier than `latest`; returns the latest."""
-        if number == 1:
-            self.start = time
-            return time
-        self.ordered = False
-        if self.back_in_time is None and latest - time > _USUAL_DISORDER:
-            self.back_in_time = number
-        assert self.start is not None
-        self.start = min(self.start, time)
-        return latest
-
-    def _take_uncommon(
-        self, number: int, time: int, link: int, start: int, end: int, wire: int, interface: int
-    ) -> None:
-        """Any other packet: tags, tunnels, IPv6, IP options, other link types, damaged ones."""
-        data = self.data
-        try:
-            located = locate_tcp(data, link, start, end, wire)
-        except Malformed:
-            self.malformed += 1
-            return
-        except CutOff:
-            self.cut += 1
-            return
-        if isinstance(located, str):
-            self.others[located] += 1
-            return
-        key, network, header, packet_end, fragment, around = located
-        seq, ack, offset, flags, window = _TCP_HEADER.unpack_from(data, header)
-        track = self.tracks.get((key, around) if around else key) or new_track(
-            key, self.tracks, self.groups, around
-        )
-        length = packet_end - header - (offset >> 2 & 0x3C)
-        segment = Segment(
-            number, time, track.flow, seq, ack, flags, window, length,
-            data, header, min(packet_end, end), interface, fragment, network,
-        )  # fmt: skip
-        self.segments.append(segment)
-        if flags & _CONTROL:
-            track.control(segment)
-        track.append(segment)
+    def _note_times(self, time: Offsets) -> None:
+        """Take note of the earliest and latest time, and of the first that goes back."""
+        latest = np.maximum.accumulate(time if self.end is None else np.append(self.end, time))
+        before = latest[:-1] if self.end is not None else np.append(time[0], latest[:-1])
+        back = np.flatnonzero(time < before)
+        if len(back):
+            self.ordered = False
+        if self.back_in_time is None:
+            # In unsigned numbers, which hold the difference of any two signed ones.
+            steps = before[back].view(np.uint64) - time[back].view(np.uint64)
+            far = back[steps > _USUAL_DISORDER]
+            if len(far):
+                self.back_in_time = self.packets + int(far[0]) + 1
+        first = int(time.min())
+        self.start = first if self.start is None else min(self.start, first)
+        self.end = int(latest[-1])

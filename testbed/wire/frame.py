@@ -29,7 +29,7 @@ LINUX_SLL2: Final = 276
 RAW: Final = frozenset({12, 14, 101, 228, 229})  # 12 and 14: raw IP on the BSDs
 
 #: Where the EtherType of a link type stands, and where what it names begins.
-_TYPE_AT: Final = {ETHERNET: (12, 14), LINUX_SLL: (14, 16), LINUX_SLL2: (0, 20)}
+TYPE_AT: Final = {ETHERNET: (12, 14), LINUX_SLL: (14, 16), LINUX_SLL2: (0, 20)}
 _IPV6_FAMILIES: Final = frozenset({10, 23, 24, 28, 30})  # AF_INET6 of Linux and of each BSD
 _u16 = struct.Struct("!H").unpack_from
 _VERSIONS: Final = {4: IPV4, 6: IPV6}
@@ -42,8 +42,8 @@ def network_layer(data: Buffer, link: int, start: int, stop: int) -> tuple[int, 
     EtherType is `NO_TYPE` for a link type that is not known, and for a family other than IP on
     one that names families. None where the frame is cut off before, or has too many tags.
     """
-    if link in _TYPE_AT:
-        type_at, at = _TYPE_AT[link]
+    if link in TYPE_AT:
+        type_at, at = TYPE_AT[link]
         at += start
         if at > stop:
             return None

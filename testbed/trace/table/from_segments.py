@@ -1,13 +1,14 @@
-"""A table of segments that are objects already: the slow way, for few of them."""
+"""Rows of a table as objects, and the other way: a table of segments that are objects already."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, Final
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import numpy as np
 
-from testbed.trace.segments import Segment
+from testbed.trace.segments import Flow, Segment
+from testbed.trace.source import Buffer
 from testbed.trace.table.segment_table import (
     DTYPES,
     NO_IDENTIFICATION,
@@ -17,7 +18,18 @@ from testbed.trace.table.segment_table import (
 )
 from testbed.wire.options import Options
 
-_LATEST: Final = (1 << 63) - 1
+
+def segments_of(table: SegmentTable, data: Buffer, outward: Flow, back: Flow) -> Iterator[Segment]:
+    """The segments of one connection; `data` is what their positions are in."""
+    names = "number", "time", "seq", "ack", "flags", "window", "length", "position"
+    ends = table.position + table.header_length + table.captured
+    columns = [getattr(table, name).tolist() for name in names]
+    more = (ends, table.interface, table.fragment, table.position - table.ip_distance)
+    sides = (outward if one else back for one in table.outward.tolist())
+    for number, time, seq, ack, flags, window, length, header, flow, end, *rest in zip(
+        *columns, sides, *(column.tolist() for column in more), strict=True
+    ):
+        yield Segment(number, time, flow, seq, ack, flags, window, length, data, header, end, *rest)
 
 
 def table_of(segments: Iterable[tuple[Segment, int, bool]]) -> SegmentTable:
@@ -43,7 +55,7 @@ def header_columns(segment: Segment) -> dict[str, int]:
     identification = segment.ip_identification
     return {
         "number": segment.number,
-        "time": max(-_LATEST, min(segment.time, _LATEST)),
+        "time": segment.time,
         "seq": segment.seq,
         "ack": segment.ack,
         "flags": segment.flags,

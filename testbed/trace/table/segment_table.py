@@ -97,7 +97,7 @@ class SegmentTable:
 
     def rows_of(self, connection: int) -> Integers:
         """The indices of the rows of one connection, by its number."""
-        rows, starts = self._by_connection
+        rows, starts = self.by_connection
         if not 0 <= connection < len(starts) - 1:
             return rows[:0]
         return rows[starts[connection] : starts[connection + 1]]
@@ -119,12 +119,9 @@ class SegmentTable:
         return self.sack_edges[first : first + int(self.sack_count[row])]
 
     @cached_property
-    def _by_connection(self) -> tuple[Integers, Integers]:
+    def by_connection(self) -> tuple[Integers, Integers]:
         """All rows sorted by connection, and where each connection starts among them."""
-        rows = np.argsort(self.connection, kind="stable")
-        count = int(self.connection.max(initial=0)) + 1
-        sizes = np.bincount(self.connection, minlength=count)
-        return rows, np.concatenate(([0], np.cumsum(sizes)))
+        return sorted_by(self.connection, int(self.connection.max(initial=0)) + 1)
 
 
 COLUMNS: Final = tuple(
@@ -149,3 +146,14 @@ def unwrapped(numbers: Column, origin: int) -> Integers:
     """
     steps = np.diff(numbers.astype(np.uint32), prepend=np.uint32(origin & 0xFFFF_FFFF))
     return np.cumsum(steps.view(np.int32), dtype=np.int64)
+
+
+def sorted_by(numbers: Column, count: int) -> tuple[Integers, Integers]:
+    """Rows sorted by a number below `count`, in order, and where each number starts among them.
+
+    By 16 bits at a time, which numpy sorts by radix, several times faster than all at once.
+    """
+    rows = np.argsort(numbers.astype(np.uint16), kind="stable")
+    if count > 1 << 16:
+        rows = rows[np.argsort((numbers[rows] >> 16).astype(np.uint16), kind="stable")]
+    return rows, np.concatenate(([0], np.cumsum(np.bincount(numbers, minlength=count))))

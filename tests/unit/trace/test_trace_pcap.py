@@ -17,7 +17,8 @@ from scapy.utils import PcapNgWriter
 
 from testbed.errors import TraceError
 from testbed.trace import read_trace
-from testbed.trace.pcap import MAX_FRAME, CaptureFile
+from testbed.trace.frames import MAX_FRAME
+from testbed.trace.pcap import CaptureFile
 
 # Given, lest scapy asks the network for them.
 MACS = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
