@@ -143,14 +143,13 @@ class Pcapng:
         data, offset, unpack = self.data, self.offset, self._header.unpack_from
         last = len(data) - _LEAST_PACKET
         starts: list[int] = []
-        keep = starts.append
         for _ in range(BATCH):
             if offset > last:
                 break
             kind, length = unpack(data, offset)
             if kind != _ENHANCED_PACKET or length < _LEAST_PACKET:
                 break
-            keep(offset)
+            starts.append(offset)  # as in `pcap`
             offset += length
         return starts
 

@@ -104,6 +104,11 @@ class Segment(msgspec.Struct, frozen=True, eq=False, gc=False):
         return self._data[self._header + 12] >> 2 & 0x3C
 
     @property
+    def header_cut(self) -> int:
+        """Bytes of the TCP header that the snap length cut."""
+        return max(0, self._header + self.header_length - self._end)
+
+    @property
     def captured(self) -> int:
         """Payload bytes that are in the file; fewer than `length` where the snap length cut."""
         return max(0, self._end - self._header - self.header_length)

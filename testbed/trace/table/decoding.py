@@ -108,9 +108,10 @@ class Decoder:
         header_length = (tcp["offset"] >> 2) & 0x3C
         payload = located.header + header_length
         length = located.end - payload
-        captured = np.maximum(np.minimum(located.end, frames.end[rows]) - payload, 0)
-        room = np.minimum(payload, frames.end[rows]) - (located.header + _TCP_HEADER)
-        options = OptionColumns(tcp["options"], np.maximum(room, 0))
+        behind = np.minimum(located.end, frames.end[rows]) - payload
+        header_cut = np.maximum(-behind, 0)
+        room = np.maximum(header_length - _TCP_HEADER - header_cut, 0)
+        options = OptionColumns(tcp["options"], room)
         columns = {
             "number": rows + first,
             "time": frames.time[rows],
@@ -119,7 +120,7 @@ class Decoder:
             "flags": tcp["flags"],
             "window": tcp["window"],
             "length": length,
-            "captured": captured,
+            "captured": np.maximum(behind, 0),
             "options": options.options,
             "mss": options.mss,
             "window_scale": options.window_scale,
@@ -130,6 +131,7 @@ class Decoder:
             "fragment": located.fragment,
             "position": located.header,
             "header_length": header_length,
+            "header_cut": header_cut,
             "ip_distance": located.header - located.network,
             **self._ip_columns(located.network),
         }
@@ -178,7 +180,9 @@ class Decoder:
         count = len(frames)
         kind, vlan = np.zeros(count, np.uint16), np.zeros(count, np.uint16)
         network = frames.start.copy()
-        links = np.unique(frames.link).tolist() if count else []
+        links = (
+            set(frames.link.tolist()) if frames.link.strides != (0,) else frames.link[:1].tolist()
+        )
         for link in links:
             rows = np.flatnonzero(
                 (frames.link == link) & (frames.end - frames.start >= _LEAST_FRAME)
@@ -210,7 +214,8 @@ class Decoder:
         fits &= self._is_whole(network[rows] + IPV4_HEADER, np.minimum(end, frames.end[rows]))
         if not fits.all():
             rows, ip, end = rows[fits], ip[fits], end[fits]
-        words = ip["addresses"], ip["ports"] | vlan[rows].astype(np.uint64) << np.uint64(32)
+        ports = ip["ports"] | vlan[rows].astype(np.uint64) << np.uint64(32)
+        words = np.ascontiguousarray(ip["addresses"]), ports
         at, tags = network[rows], vlan[rows]
         flow = self._ipv4.numbers(
             words, lambda row: (self.data[at[row] + 12 : at[row] + 24], in_vlan(int(tags[row])))
@@ -228,7 +233,7 @@ class Decoder:
         if not fits.all():
             rows, ip, end = rows[fits], ip[fits], end[fits]
         ports = ip["ports"] | vlan[rows].astype(np.uint64) << np.uint64(32)
-        words = [*ip["addresses"].T, ports]
+        words = [*np.ascontiguousarray(ip["addresses"].T), ports]
         at, tags = network[rows], vlan[rows]
         flow = self._ipv6.numbers(
             words, lambda row: (self.data[at[row] + 8 : at[row] + 44], in_vlan(int(tags[row])))

@@ -100,8 +100,9 @@ class FlowCache:
         missing = np.flatnonzero(~self._is(found, words))
         while len(missing):
             _, firsts = np.unique(slots[missing], return_index=True)
-            for row in missing[firsts].tolist():
-                self._enter(self._flows.number(*key_of(row)), [word[row] for word in words])
+            new = missing[firsts]
+            numbers = [self._flows.number(*key_of(row)) for row in new.tolist()]
+            self._enter(np.array(numbers), [word[new] for word in words], slots[new])
             if len(self._entered) * 2 > len(self._slots):
                 self._grow()
                 slots = self._slots_of(words)
@@ -126,16 +127,16 @@ class FlowCache:
         bits = len(self._slots).bit_length() - 1
         return (mixed >> np.uint64(64 - bits)).view(np.int64)
 
-    def _enter(self, number: int, words: Sequence[np.uint64]) -> None:
-        if number >= len(self._keys[0]):
-            more = max(number + 1, 2 * len(self._keys[0])) - len(self._keys[0])
-            fill = np.full(more, _NO_KEY, np.uint64)
+    def _enter(self, numbers: NDArray[np.int64], words: Words, slots: NDArray[np.int64]) -> None:
+        """Keep flows that differ, and have slots that differ."""
+        size = len(self._keys[0])
+        if (highest := int(numbers.max())) >= size:
+            fill = np.full(max(highest + 1, 2 * size) - size, _NO_KEY, np.uint64)
             self._keys = [np.concatenate((keys, fill)) for keys in self._keys]
-        if self._keys[-1][number] == _NO_KEY:
-            self._entered.append(number)
+        self._entered += numbers[self._keys[-1][numbers] == _NO_KEY].tolist()
         for keys, word in zip(self._keys, words, strict=True):
-            keys[number] = word
-        self._slots[self._slots_of([word.reshape(1) for word in words])] = number
+            keys[numbers] = word
+        self._slots[slots] = numbers
 
     def _grow(self) -> None:
         entered = np.array(self._entered, np.int64)

@@ -22,7 +22,7 @@ from testbed.wire.options import Options
 def segments_of(table: SegmentTable, data: Buffer, outward: Flow, back: Flow) -> Iterator[Segment]:
     """The segments of one connection; `data` is what their positions are in."""
     names = "number", "time", "seq", "ack", "flags", "window", "length", "position"
-    ends = table.position + table.header_length + table.captured
+    ends = table.position + table.header_length + table.captured - table.header_cut
     columns = [getattr(table, name).tolist() for name in names]
     more = (ends, table.interface, table.fragment, table.position - table.ip_distance)
     sides = (outward if one else back for one in table.outward.tolist())
@@ -69,6 +69,7 @@ def header_columns(segment: Segment) -> dict[str, int]:
         "fragment": segment.fragment,
         "position": segment.position,
         "header_length": segment.header_length,
+        "header_cut": segment.header_cut,
         "ip_distance": segment.position - segment.ip_position,
     }
 

@@ -49,7 +49,8 @@ class SegmentTable:
     hops: time to live, or hop limit. ecn: the two bits of RFC 3168 in the IP header.
     interface: an index into the interfaces of the file.
     fragment: the first fragment of a larger IP packet; `length` counts this fragment only.
-    position: of the TCP header in the (decompressed) file, in bytes; header_length: its length.
+    position: of the TCP header in the (decompressed) file, in bytes; header_length: its length;
+    header_cut: how many bytes of it the snap length cut.
     ip_distance: bytes from the start of the IP header before it to the TCP header.
     sack_edges: left and right edge of every SACK block, of shape (blocks, 2); shared by all parts
     of a table.
@@ -79,6 +80,7 @@ class SegmentTable:
     fragment: NDArray[np.bool_]
     position: NDArray[np.int64]
     header_length: NDArray[np.uint8]
+    header_cut: NDArray[np.uint8]
     ip_distance: NDArray[np.uint16]
     sack_edges: NDArray[np.uint32]
 
@@ -134,7 +136,7 @@ DTYPES: Final[dict[str, str]] = {
     "flags": "u1", "window": "u2", "length": "u4", "captured": "u4", "options": "u2", "mss": "u2",
     "window_scale": "u1", "ts_value": "u4", "ts_echo": "u4", "sack_first": "u4", "sack_count": "u1",
     "ip_id": "i4", "hops": "u1", "ecn": "u1", "interface": "u4", "fragment": "?", "position": "i8",
-    "header_length": "u1", "ip_distance": "u2",
+    "header_length": "u1", "header_cut": "u1", "ip_distance": "u2",
 }  # fmt: skip
 
 
