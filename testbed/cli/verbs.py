@@ -196,12 +196,17 @@ def _show_statistics(found: dict[str, Any]) -> None:
     if "services" in found:
         text = msgspec.convert(found["services"], TcpStatistics).render()
         sys.stdout.write(f"{printable(text)}\n")
-    for part in ("box", "kernel"):
-        for group, counters in found.get(part, {}).items():
-            told = counters if isinstance(counters, dict) else {"": counters}
-            for name, value in told.items():
-                label = " ".join(filter(None, [part, group, name]))
-                sys.stdout.write(f"{label}: {value}\n")
+    counted: dict[str, Any] = {part: found[part] for part in ("box", "kernel") if part in found}
+    sys.stdout.writelines(f"{name}: {value}\n" for name, value in _counters(counted))
+
+
+def _counters(tree: dict[str, Any], *path: str) -> Iterator[tuple[str, Any]]:
+    """The numbers in a tree, with the words that lead to each."""
+    for name, value in tree.items():
+        if isinstance(value, dict):
+            yield from _counters(value, *path, name)
+        else:
+            yield " ".join([*path, name]), value
 
 
 def capture(

@@ -61,13 +61,16 @@ class LabClient:
         wait: float = _PATIENCE_SECONDS,
     ) -> Any:
         """The answer to one request, as an `answer`; wait: seconds for it to begin."""
-        return msgspec.json.decode(self._bytes(method, path, body, wait), type=answer)
+        return msgspec.json.decode(self.bytes(method, path, body, wait), type=answer)
 
     def text(self, path: str, **query: str) -> str:
         """A document that is no JSON."""
-        return self._bytes("GET", f"{path}?{urlencode(query)}", None, _PATIENCE_SECONDS).decode()
+        return self.bytes("GET", f"{path}?{urlencode(query)}").decode()
 
-    def _bytes(self, method: str, path: str, body: object, wait: float) -> bytes:
+    def bytes(
+        self, method: str, path: str, body: object = None, wait: float = _PATIENCE_SECONDS
+    ) -> bytes:
+        """The answer as it came; a body of bytes goes as it is, any other as JSON."""
         with contextlib.closing(self._connection(wait)) as connection:
             with self._told():
                 connection.request(method, path, None if body is None else _encoded(body))
@@ -173,6 +176,8 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def _encoded(body: object) -> bytes:
+    if isinstance(body, bytes):
+        return body
     try:
         return msgspec.json.encode(body)
     except UnicodeEncodeError:

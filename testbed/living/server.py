@@ -87,7 +87,7 @@ class _Handler(BaseHTTPRequestHandler):
     """One connection."""
 
     server: ApiServer
-    protocol_version = "HTTP/1.1"
+    protocol_version = default_request_version = "HTTP/1.1"
     timeout = _PATIENCE_SECONDS
 
     def handle(self) -> None:

@@ -78,7 +78,7 @@ class _Drawing:
         return svg.document(self.picture.title, self.width, self.height, self.parts)
 
     def _line(self, link: PictureLink) -> None:
-        (x1, y1), (x2, y2) = self.boxes[link.a].middle, self.boxes[link.b].middle
+        (x1, y1), (x2, y2) = self._facing(link)
         role, dash = ("dropped", ' stroke-dasharray="6 6"') if link.cut else ("line", "")
         self.parts.append(
             f'<line class="s-{role}" x1="{x1:.1f}" y1="{y1:.1f}" x2="{x2:.1f}" y2="{y2:.1f}" '

@@ -37,11 +37,12 @@ class LivingLabs:
         """The status and the streams of a program in a node, by the API."""
         return LabClient.of(lab).ask("POST", node_path(node, "run"), {"argv": argv})
 
-    def start(self, *words: str, **options: Any) -> subprocess.Popen[str]:
-        """The command in a process of its own, with pipes for its streams."""
+    def start(self, *words: str, program: str = "", **options: Any) -> subprocess.Popen[str]:
+        """The command, or a Python program, in a process of its own, with pipes for its streams."""
+        python = ["-c", program] if program else ["-m", "testbed", *words]
         pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
         return subprocess.Popen(
-            [sys.executable, "-m", "testbed", *words],
+            [sys.executable, *python],
             **{"env": self.environment, "text": True, **pipes, **options},
         )
 
