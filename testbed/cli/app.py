@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from testbed import __version__
-from testbed.cli import kernels, labs, machine, scenarios, scripts, topologies, traces, verbs
+from testbed.cli import (
+    checking,
+    kernels,
+    labs,
+    machine,
+    scenarios,
+    scripts,
+    topologies,
+    traces,
+    verbs,
+)
 from testbed.cli.kernel import ClockOption, KernelChoice, KernelOption, SeedOption, rerun
 
 app = typer.Typer(
@@ -47,7 +57,7 @@ def _options(
         raise typer.Exit(status)
 
 
-for module in (scenarios, scripts, labs, verbs, topologies, traces, kernels, machine):
+for module in (scenarios, scripts, labs, verbs, checking, topologies, traces, kernels, machine):
     module.register(app)
 
 

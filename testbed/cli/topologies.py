@@ -1,4 +1,4 @@
-"""Commands about topologies: check, plan, schema."""
+"""Commands about topologies: plan, schema."""
 
 from __future__ import annotations
 
@@ -7,15 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from testbed.cli.output import (
-    JsonOption,
-    example,
-    print_error,
-    print_json,
-    stdout_console,
-    write_file,
-)
-from testbed.errors import TestbedError
+from testbed.cli.output import JsonOption, example, print_json, stdout_console, write_file
 
 if TYPE_CHECKING:
     from testbed.topology.planning.plan_model import Plan
@@ -28,30 +20,8 @@ TopologyArgument = Annotated[
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    app.command("check", epilog=example("testbed check topologies/*.yaml"))(check)
     app.command("plan", epilog=example("testbed plan topologies/docomo.yaml"))(plan)
     app.command("schema", epilog=example("testbed schema --out topology.schema.json"))(schema)
-
-
-def check(
-    topologies: Annotated[
-        list[Path],
-        typer.Argument(metavar="TOPOLOGY...", help="YAML files, or names such as docomo."),
-    ],
-) -> None:
-    """Check topologies without building anything; tells all faults of a file at once."""
-    faulty = False
-    for path in topologies:
-        try:
-            planned = _plan(path)
-        except TestbedError as error:
-            faulty = True
-            print_error(error)
-        else:
-            size = f"nodes: {len(planned.nodes)}, links: {len(planned.links)}"
-            stdout_console().print(f"{path}: ok ({size})", soft_wrap=True)
-    if faulty:
-        raise typer.Exit(1)
 
 
 def plan(topology: TopologyArgument, json: JsonOption = False) -> None:

@@ -22,7 +22,8 @@ CapturesArgument = Annotated[
     list[str],
     typer.Argument(
         metavar="PCAP...",
-        help="Captures, pcap or pcapng, also compressed (gz, zst, lz4); - is standard input.",
+        help="Captures, pcap or pcapng, also compressed (gz, zst, lz4), or what tcpdump prints; "
+        "- is standard input.",
     ),
 ]
 CopiesOption = Annotated[
@@ -97,7 +98,7 @@ def trace(
     from testbed.report import trace_table
 
     wanted = _wanted(host, port, end)
-    traces = [_read(name, ignore_copies=ignore_copies) for name in captures]
+    traces = [read(name, ignore_copies=ignore_copies) for name in captures]
     tables = [
         trace_table(one, wanted=wanted, sort=sort.value if sort else "", limit=limit)
         for one in traces
@@ -138,7 +139,8 @@ def _wanted(
     return wanted
 
 
-def _read(name: str, *, ignore_copies: bool) -> Trace:
+def read(name: str, *, ignore_copies: bool) -> Trace:
+    """The trace of a file, or of standard input."""
     from testbed.trace import read_trace
 
     if name != "-":
@@ -175,7 +177,7 @@ def ladder(
     from testbed.report import draw, draw_svg, ladder_from_traces
 
     names = None if columns is None else [name.strip() for name in columns.split(",")]
-    traces = [_read(name, ignore_copies=ignore_copies) for name in captures]
+    traces = [read(name, ignore_copies=ignore_copies) for name in captures]
     drawn = ladder_from_traces(traces, names=names, connection=connection, limit=limit)
     if svg is not None:
         write_file(svg, draw_svg(drawn, windows=windows))

@@ -2,6 +2,7 @@
 
 from testbed.conformance.finding import Answer, Finding
 from testbed.conformance.judging import check_trace
+from testbed.conformance.party import Circumstances
 from testbed.conformance.profile import MODERN, PROFILES, RFC2525, Profile
 from testbed.conformance.registry import Check, check, checks, find
 
@@ -11,6 +12,7 @@ __all__ = [
     "RFC2525",
     "Answer",
     "Check",
+    "Circumstances",
     "Finding",
     "Profile",
     "check",

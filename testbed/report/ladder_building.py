@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -45,6 +45,7 @@ def build_ladder(
     title: str = "",
     connection: int | None = None,
     limit: int | None = None,
+    frames: Collection[int] | None = None,
     silence_ms: float = SILENCE_MS,
     initiator: str | None = None,
 ) -> Ladder:
@@ -52,7 +53,7 @@ def build_ladder(
 
     columns: names from left to right; hops: one per pair of adjacent columns, same order.
     connection: its number in the first capture that has any; the first one when None.
-    limit: the most arrows to keep.
+    limit: the most arrows to keep. frames: keep only these, by their number in that capture.
     initiator: the leftmost or rightmost column; by the times of the SYNs when None.
     Raises TraceError when there is no such connection, and when hops and columns disagree.
     """
@@ -68,7 +69,12 @@ def build_ladder(
     chosen, count = _choose(vantages, connection)
     from_left = None if initiator is None else initiator == columns[0]
     followed = follow(vantages, *chosen, from_left=from_left)
-    arrows = _arrows(columns, vantages, followed.journeys)
+    shown = tuple(
+        journey
+        for journey in followed.journeys
+        if frames is None or any(stop.segment.number in frames for stop in journey.stops)
+    )
+    arrows = _arrows(columns, vantages, shown)
     kept = arrows if limit is None else arrows[:limit]
     return Ladder(
         title=title or f"{chosen[1].initiator} to {chosen[1].responder}",
@@ -127,13 +133,14 @@ def ladder_from_traces(
     title: str = "",
     connection: int | None = None,
     limit: int | None = None,
+    frames: Collection[int] | None = None,
     silence_ms: float = SILENCE_MS,
 ) -> Ladder:
     """The ladder of captures along a path, either end first; the client is on the left.
 
     One capture gives two columns, the addresses of client and server; each further one adds a
     column in between. `names` overrides them, from left to right.
-    connection: its number in the first capture; the first one when None.
+    connection: its number in the first capture; the first one when None. frames: keep only these.
     """
     if not traces:
         raise TraceError("A ladder needs at least one capture file.")
@@ -153,7 +160,13 @@ def ladder_from_traces(
         for index, (left, right, trace) in enumerate(zip(names, names[1:], traces, strict=False))
     ]
     ladder = build_ladder(
-        names, hops, title=title, connection=connection, limit=limit, silence_ms=silence_ms
+        names,
+        hops,
+        title=title,
+        connection=connection,
+        limit=limit,
+        frames=frames,
+        silence_ms=silence_ms,
     )
     return msgspec.structs.replace(ladder, notes=(*ladder.notes, *remarks))
 

@@ -30,6 +30,15 @@ def remarks(trace: Trace) -> Iterator[str]:
 
 
 def _about_the_file(trace: Trace) -> Iterator[str]:
+    transcript = trace.capture.transcript
+    if transcript is not None:
+        named = (f"{name} is {address}" for address, name in list(transcript.names.items())[:_NAMED])
+        yield ", ".join(["Read from text, without payload", *named]) + "."
+        if transcript.skipped:
+            lines = count(transcript.skipped, "line")
+            yield f"{lines} of it {are(transcript.skipped)} no TCP packet, or not understood."
+        if not transcript.timed:
+            yield "It tells no times: packets are set a microsecond apart."
     if trace.damage:
         yield f"The file is {trace.damage}. Read up to there: {count(trace.packets, 'packet')}."
     if trace.truncated:

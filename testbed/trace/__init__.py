@@ -27,6 +27,7 @@ from testbed.trace.match import (
 from testbed.trace.pcap import CaptureFile
 from testbed.trace.reader import CaptureSource, Trace, read_trace
 from testbed.trace.segments import Endpoint, Flow, Segment
+from testbed.trace.source import is_capture
 from testbed.trace.table import OptionBit, SegmentTable
 from testbed.wire.options import Options
 from testbed.wire.sequence import difference
@@ -68,6 +69,7 @@ __all__ = [
     "compare_clocks",
     "difference",
     "follow",
+    "is_capture",
     "match_connections",
     "match_segments",
     "read_fates",

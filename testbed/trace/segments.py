@@ -5,8 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from testbed.trace.source import Buffer
+from testbed.wire.checksum import transport_checksum
 from testbed.wire.flags import FIN, flag_names
-from testbed.wire.ip import ECN_FIELD
+from testbed.wire.ip import ECN_FIELD, TCP
 from testbed.wire.options import Options, parse_options
 
 
@@ -97,6 +98,20 @@ class Segment(msgspec.Struct, frozen=True, eq=False, gc=False):
         if data[at] >> 4 == 4:
             return data[at + 1] & ECN_FIELD
         return data[at + 1] >> 4 & ECN_FIELD
+
+    @property
+    def ip_header_length(self) -> int:
+        """Bytes from the IP header to that of TCP, options and extension headers included."""
+        return self._header - self.ip_position
+
+    @property
+    def checksum_holds(self) -> bool | None:
+        """Whether the checksum of TCP is right; None where not all of the segment was captured."""
+        data, at = self._data, self.ip_position
+        if self.captured < self.length or self.fragment or self._end < self._header + 20:
+            return None
+        addresses = data[at + 12 : at + 20] if data[at] >> 4 == 4 else data[at + 8 : at + 40]
+        return transport_checksum(TCP, addresses, data[self._header : self._end]) == 0
 
     @property
     def header_length(self) -> int:

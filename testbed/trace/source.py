@@ -25,6 +25,10 @@ Buffer = bytes | mmap.mmap
 _MAPPED_FROM = 64 << 20
 _LARGEST_CONTENT = 16 << 30
 _CHUNK = 64 << 10
+MAGIC = frozenset(
+    bytes.fromhex(magic) for magic in ("d4c3b2a1", "a1b2c3d4", "4d3cb2a1", "a1b23c4d", "0a0d0d0a")
+)
+"""How files of pcap and pcapng begin."""
 _LOG_HEAD = 8 << 10  # bytes in which a log must have its first packet
 
 
@@ -66,6 +70,22 @@ def read_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
         raise TraceError(f"{path}: cannot be read: {reason}.") from error
 
 
+def is_capture(path: str | os.PathLike[str]) -> bool:
+    """Whether a file seems to be a capture, compressed or not, or a text log of packets."""
+    try:
+        if not stat.S_ISREG(Path(path).stat().st_mode):
+            return False
+        with Path(path).open("rb") as file:
+            head = file.read(_LOG_HEAD)
+    except (OSError, ValueError):
+        return False
+    return head[:4] in MAGIC or head[:4] in _OPENERS or head[:2] in _OPENERS or _is_log(head)
+
+
+def _is_log(head: bytes) -> bool:
+    return b"\0" not in head and is_log(head.decode("utf-8", "replace"))
+
+
 def _read_all(file: io.FileIO) -> Buffer:
     """The content: a copy of a small file, a mapping of a large one.
 
@@ -81,7 +101,7 @@ def _read_all(file: io.FileIO) -> Buffer:
 def _transcribed(source: Source) -> Source:
     """A text log as a capture; everything else as it is."""
     head = source.data[:_LOG_HEAD]
-    if b"\0" in head or not is_log(head.decode("utf-8", "replace")):
+    if not _is_log(head):
         return source
     if len(source.data) > LARGEST_LOG:
         raise TraceError(

@@ -8,6 +8,10 @@ import pytest
 
 FACES = {
     "testbed": "Lab TestbedError Topology ladder_from_files load loads plan read_trace",
+    "testbed.conformance": """
+        Answer Check Circumstances Finding MODERN PROFILES Profile RFC2525 check check_trace checks
+        find
+    """,
     "testbed.lab": "Capture Completed Lab LabLink LabNode",
     "testbed.report": """
         Arrow ArrowKind Drawing Hop Ladder Mark MarkKind Silence TraceTable beside build_ladder
@@ -30,7 +34,7 @@ FACES = {
         CaptureFile CaptureInterface CaptureSource Clock Connection ConnectionPair Crossing
         Direction End Endpoint Fate Flow Followed Handshake HandshakeRtt Journey
         OptionBit Options Passage Segment SegmentTable Stop Trace Vantage
-        compare_clocks difference follow
+        compare_clocks difference follow is_capture
         match_connections match_segments read_fates read_trace
     """,
     "testbed.traffic": """

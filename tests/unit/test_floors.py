@@ -55,6 +55,7 @@ TOPOLOGY_ROOMS = (
 PURE = {"topology", "transport", "wire", "trace", "report"}
 TOUCHES_LINUX = {"kernel", "lab", "emulator", "middlebox", "traffic"}
 FUNCTIONS = "testbed.middlebox.functions"
+CHECKS = "testbed.conformance.checks"
 BELOW_THE_FACE = {"lab", "loading", "middlebox", "emulator", "kernel", "topology", "wire", "trace"}
 KERNEL_ONLY = {"pyroute2", "ctypes", "fcntl"}
 MODULES = sorted(ROOT.rglob("*.py"))
@@ -108,6 +109,12 @@ def faults(module: str, source: str) -> list[str]:
             if floor_of(imported) not in (None, "transport", "wire")
             and imported not in may
             and not imported.startswith(f"{own}.")
+        ]
+    if module.startswith(f"{CHECKS}."):
+        found += [
+            f"{module} imports {imported}: a check is pure, and looks at traces only"
+            for imported in imports_of(source)
+            if floor_of(imported) not in (None, "conformance", "trace", "wire", "wording", "errors")
         ]
     for imported in imports_of(source):
         room, room_below = room_of(module), room_of(imported)
@@ -232,6 +239,7 @@ def test_modules_are_short_enough_to_read(path):
         ("testbed.middlebox.functions.x", "from testbed.middlebox.functions.nat import y"),
         ("testbed.middlebox.functions.x", "from testbed.middlebox.timers import Timer"),
         ("testbed.middlebox.functions.x", "from testbed.topology.model import Seconds"),
+        ("testbed.conformance.checks.x", "from testbed.report import draw"),
         ("testbed.lab.x", "from pyroute2.netlink import nlmsg"),
     ],
 )

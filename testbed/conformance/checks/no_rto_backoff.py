@@ -19,6 +19,7 @@ from itertools import pairwise
 from testbed.conformance.finding import Ruling, fails, passes, undecided
 from testbed.conformance.party import Party, Turn
 from testbed.conformance.registry import check
+from testbed.trace.analysis import SegmentClass
 from testbed.wire.flags import RST, SYN
 
 _LEAST_GROWTH = 1.5  # of the third interval over the first
@@ -55,22 +56,26 @@ def _runs(party: Party) -> Iterator[list[Turn]]:
     window: int | None = None
     for turn in party.turns:
         if not turn.own:
-            if len(run) > 2:
-                yield run
-            run = []
             window = turn.window
-        elif not turn.length or turn.has(SYN) or turn.has(RST) or window == 0:
+            following = []
+        elif not _is_data(turn) or window == 0:
             continue
-        elif run and turn.start == run[0].start:
-            run.append(turn)
-        elif len(run) > 1:  # what is sent after a repetition is no time-out's
-            if len(run) > 2:
-                yield run
-            run = [turn]
         else:
-            run = [turn]
+            following = [turn]
+        if following and run and turn.start == run[0].start:
+            run += following
+            continue
+        if len(run) > 2:
+            yield run
+        run = following
     if len(run) > 2:
         yield run
+
+
+def _is_data(turn: Turn) -> bool:
+    """Whether a time-out may have sent it: data, and no probe."""
+    probe = turn.kind in (SegmentClass.KEEPALIVE, SegmentClass.WINDOW_PROBE)
+    return bool(turn.length) and not probe and not turn.segment.flags & (SYN | RST)
 
 
 def _seconds(gaps: list[float]) -> str:
