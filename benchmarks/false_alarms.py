@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from testbed import Lab, loads
-from testbed.conformance import Answer, Circumstances, Finding, check_trace, checks
+from testbed.conformance import Answer, Circumstances, Finding, all_checks, check_trace
 from testbed.trace import read_trace
 from testbed.traffic import transfer
 
@@ -59,7 +59,7 @@ def judged(cell: Cell, size: int, folder: Path, *, sack: bool) -> list[Finding]:
 def table(answers: Counter[tuple[str, Answer]]) -> str:
     """The counts, in Markdown."""
     lines = ["| check | pass | fail | inconclusive |", "|---|---|---|---|"]
-    for problem in checks():
+    for problem in all_checks():
         counts = " | ".join(f"{answers[problem, answer]:,}" for answer in Answer)
         lines.append(f"| `{problem}` | {counts} |")
     return "\n".join(lines)

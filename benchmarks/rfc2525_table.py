@@ -2,9 +2,9 @@
 
 python benchmarks/rfc2525_table.py
 
-The traces are in tests/data/rfc2525; what the RFC tells in its prose (the endpoint in question, where
-the trace was captured, that settings are the default ones and applications close when they have
-written all) is given to the checks.
+The traces are in tests/data/rfc2525; what the RFC tells in its prose (the endpoint in question,
+where the trace was captured, that settings are the default ones and applications close when they
+have written all) is given to the checks.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from testbed.conformance import Answer, Circumstances, Finding, check_trace, checks
+from testbed.conformance import Answer, Circumstances, Finding, all_checks, check_trace
 from testbed.trace import read_trace
 from testbed.trace.analysis import VantagePoint
 
@@ -67,9 +67,7 @@ def judged(path: Path) -> Judged:
         own,
         header["who"],
         frozenset(
-            (names[one.endpoint.address], one.problem)
-            for one in found
-            if one.answer is Answer.FAIL
+            (names[one.endpoint.address], one.problem) for one in found if one.answer is Answer.FAIL
         ),
         transcript.skipped,
     )
@@ -82,7 +80,7 @@ def table() -> str:
         "|---|---|---|---|",
     ]
     traces = [judged(path) for path in sorted(TRACES.glob("*.txt"))]
-    for name, check in checks().items():
+    for name, check in all_checks().items():
         cells = {"the problem": "", "correct behaviour": ""}
         for one in traces:
             if one.problem == name and one.kind in cells:

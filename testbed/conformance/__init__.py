@@ -4,7 +4,7 @@ from testbed.conformance.finding import Answer, Finding
 from testbed.conformance.judging import check_trace
 from testbed.conformance.party import Circumstances
 from testbed.conformance.profile import MODERN, PROFILES, RFC2525, Profile
-from testbed.conformance.registry import Check, check, checks, find
+from testbed.conformance.registry import Check, all_checks, check, find
 
 __all__ = [
     "MODERN",
@@ -17,6 +17,6 @@ __all__ = [
     "Profile",
     "check",
     "check_trace",
-    "checks",
+    "all_checks",
     "find",
 ]

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from testbed.conformance.finding import Finding
 from testbed.conformance.party import Circumstances, parties_of
 from testbed.conformance.profile import MODERN, Profile, profile_of
-from testbed.conformance.registry import checks, find
+from testbed.conformance.registry import all_checks, find
 from testbed.trace import Trace
 
 NOTHING_KNOWN = Circumstances()
@@ -26,7 +26,7 @@ def check_trace(
     some checks answer `inconclusive` only. Raises ConformanceError for a name that is none.
     """
     held_to = profile if isinstance(profile, Profile) else profile_of(profile)
-    asked = [find(name) for name in problems] or list(checks().values())
+    asked = [find(name) for name in problems] or list(all_checks().values())
     findings = []
     for connection in trace.connections:
         for party in parties_of(trace, connection, held_to, known):

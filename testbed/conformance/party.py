@@ -10,7 +10,7 @@ import msgspec
 
 from testbed.conformance.profile import Profile
 from testbed.trace import Connection, Direction, Endpoint, Segment, Trace
-from testbed.trace.analysis import Analysis, Mark, SegmentClass, VantagePoint, analyse
+from testbed.trace.analysis import Analysis, SegmentClass, SegmentMark, VantagePoint, analyse
 from testbed.trace.analysis.progress import NOTHING
 from testbed.trace.analysis.samples import by_sequence
 from testbed.wire.flags import SYN
@@ -130,7 +130,7 @@ class Party:
         if self.trace.capture.lost:
             return f"the capture lost {self.trace.capture.lost} packets"
         for side in (0, 1):  # before the beginning of a capture there was data
-            unseen = self.analysis.marked(Mark.UNSEEN_ACKED, side=1 - side)
+            unseen = self.analysis.marked(SegmentMark.UNSEEN_ACKED, side=1 - side)
             if self.connection.directions[side].isn_seen and len(unseen):
                 return "data is acknowledged that the capture does not have"
         return ""

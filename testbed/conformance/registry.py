@@ -45,7 +45,7 @@ def check(problem: str, *, section: str) -> Callable[[Question], Question]:
     return register
 
 
-def checks() -> Mapping[str, Check]:
+def all_checks() -> Mapping[str, Check]:
     """Every check by name, in the order of the sections."""
     _discover()
     return dict(sorted(_registered.items(), key=lambda item: _order(item[1].section)))
@@ -53,7 +53,7 @@ def checks() -> Mapping[str, Check]:
 
 def find(problem: str) -> Check:
     """The check of a problem. Raises ConformanceError that names the nearest one."""
-    known = checks()
+    known = all_checks()
     if problem not in known:
         raise ConformanceError(
             f"There is no check '{problem}'; known are {', '.join(known)}"

@@ -32,7 +32,9 @@ def remarks(trace: Trace) -> Iterator[str]:
 def _about_the_file(trace: Trace) -> Iterator[str]:
     transcript = trace.capture.transcript
     if transcript is not None:
-        named = (f"{name} is {address}" for address, name in list(transcript.names.items())[:_NAMED])
+        named = (
+            f"{name} is {address}" for address, name in list(transcript.names.items())[:_NAMED]
+        )
         yield ", ".join(["Read from text, without payload", *named]) + "."
         if transcript.skipped:
             lines = count(transcript.skipped, "line")

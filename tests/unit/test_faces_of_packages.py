@@ -9,7 +9,8 @@ import pytest
 FACES = {
     "testbed": "Lab TestbedError Topology ladder_from_files load loads plan read_trace",
     "testbed.conformance": """
-        Answer Check Circumstances Finding MODERN PROFILES Profile RFC2525 check check_trace checks
+        Answer Check Circumstances Finding MODERN PROFILES Profile RFC2525 all_checks check
+        check_trace
         find
     """,
     "testbed.lab": "Capture Completed Lab LabLink LabNode",

@@ -16,9 +16,10 @@ from bisect import bisect_left
 from testbed.conformance.finding import Ruling, fails, passes, undecided
 from testbed.conformance.party import Party, Turn
 from testbed.conformance.registry import check
-from testbed.trace.analysis import SENT_AGAIN, Needless, Reason, SegmentClass
+from testbed.trace.analysis import SENT_AGAIN, Needless, RepeatReason, SegmentClass
 from testbed.wire.flags import FIN, SYN
 
+_TOLD = (RepeatReason.TIMEOUT, RepeatReason.FAST)
 _AT_ONCE = 0.005  # s
 _OPTIONS = 40  # bytes; most that a miscounted header can be off
 
@@ -32,7 +33,7 @@ def ask(party: Party) -> Ruling:
         at = bisect_left(rows, repeat.row)
         first = party.turns[at]
         begins = first.start >= recover or repeat.timer
-        if repeat.reason not in (Reason.TIMEOUT, Reason.FAST) or not first.length or not begins:
+        if repeat.reason not in _TOLD or not first.length or not begins:
             continue
         if first.has(SYN) or repeat.needless is Needless.ACKNOWLEDGED:
             continue

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from testbed.conformance.finding import Ruling, fails, passes, undecided
 from testbed.conformance.party import Party, Turn
 from testbed.conformance.registry import check
-from testbed.trace.analysis import Needless, Reason, Repeat
+from testbed.trace.analysis import Needless, Repeat, RepeatReason
 from testbed.wire.flags import FIN, SYN
 
 _FORGIVEN = 2  # segments
@@ -31,7 +31,7 @@ def ask(party: Party) -> Ruling:
         return undecided("the trace tells no times")
     kept: Ruling | None = None
     for repeat in party.analysis.repeats_of(party.side):
-        if repeat.reason is not Reason.TIMEOUT or not repeat.timer:
+        if repeat.reason is not RepeatReason.TIMEOUT or not repeat.timer:
             continue
         ruling = _after(party, repeat)
         if ruling is not None and ruling.answer == "fail":

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from testbed.conformance.finding import Ruling, fails, passes, undecided
 from testbed.conformance.party import Party, Turn
 from testbed.conformance.registry import check
-from testbed.trace.analysis import Mark, Needless, Reason
+from testbed.trace.analysis import Needless, RepeatReason, SegmentMark
 from testbed.wire.flags import SYN
 
 _LEAST_BURST = 3  # segments
@@ -32,7 +32,7 @@ def ask(party: Party) -> Ruling:
     good: Ruling | None = None
     recover = -1
     for repeat in party.analysis.repeats_of(party.side):
-        if repeat.reason is not Reason.FAST or repeat.needless is not Needless.NO:
+        if repeat.reason is not RepeatReason.FAST or repeat.needless is not Needless.NO:
             continue
         at = bisect_left(party.turns, repeat.row, key=lambda turn: turn.row)
         if party.turns[at].start < recover:
@@ -76,7 +76,7 @@ def _recovery(party: Party, at: int, recover: int) -> Ruling | None:
 
 
 def _has_sack(party: Party, turn: Turn) -> bool:
-    return not turn.own and bool(party.analysis.marks[turn.row] & Mark.SACKS)
+    return not turn.own and bool(party.analysis.marks[turn.row] & SegmentMark.SACKS)
 
 
 def _end_of(turns: Sequence[Turn]) -> int:

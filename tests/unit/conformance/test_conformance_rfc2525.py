@@ -11,7 +11,7 @@ from types import ModuleType
 
 import pytest
 
-from testbed.conformance import checks
+from testbed.conformance import all_checks
 
 ROOT = Path(__file__).parents[3]
 FILES = sorted((ROOT / "tests" / "data" / "rfc2525").glob("*.txt"))
@@ -53,7 +53,7 @@ def test_a_trace_of_the_rfc_is_judged_as_the_rfc_judges_it(script: ModuleType, p
 
 def test_every_problem_has_its_check_and_its_trace(script: ModuleType) -> None:
     traced = {one.problem: one.section for one in map(script.judged, FILES)}
-    assert {name: one.section for name, one in checks().items()} == traced
+    assert {name: one.section for name, one in all_checks().items()} == traced
     assert len(traced) == 18
 
 
@@ -61,8 +61,8 @@ def test_the_table_in_the_docs_is_what_the_checks_say(script: ModuleType) -> Non
     assert script.table() in (ROOT / "docs" / "conformance.md").read_text()
 
 
-@pytest.mark.parametrize("problem", checks())
+@pytest.mark.parametrize("problem", all_checks())
 def test_a_check_says_where_the_problem_comes_from(problem: str) -> None:
-    doc = sys.modules[checks()[problem].ask.__module__].__doc__ or ""
-    assert f"RFC 2525 section {checks()[problem].section})" in doc
+    doc = sys.modules[all_checks()[problem].ask.__module__].__doc__ or ""
+    assert f"RFC 2525 section {all_checks()[problem].section})" in doc
     assert len(set(re.findall(r"RFC \d+", doc))) >= 2
