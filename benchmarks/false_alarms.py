@@ -3,8 +3,8 @@
 testbed exec --clock virtual benchmarks/false_alarms.py [--part N/M] [--no-sack] [--keep FOLDER]
 
 Each congestion control that the kernel has, over delays, losses and reordering. No check may say
-`fail`; exit status 1 if one does. Prints how often each check gave each answer, as a table for
-docs/conformance.md.
+`fail` but for what Linux does deviate in; exit status 1 if one does. Prints how often each check gave
+each answer, as a table for docs/conformance.md.
 """
 
 from __future__ import annotations
@@ -30,6 +30,8 @@ REORDERING = ("", ", reorder: {probability: 1%, gap: 5}")
 RATE = "20mbit"
 #: The applications of these labs change nothing and close right after their last write.
 KNOWN = Circumstances(default_settings=True, plain_close=True)
+#: hybla begins with a window of the round trip over 25 ms (net/ipv4/tcp_hybla.c, `hybla_init`).
+TRUE_FAILURES = {("hybla", "150ms", "no-initial-slow-start")}
 Cell = tuple[str, str, str, str]
 
 
@@ -69,12 +71,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--part", default="1/1", help="only the Nth of M parts of the transfers")
     parser.add_argument("--no-sack", action="store_true", help="both ends do without SACK")
-    parser.add_argument("--size", type=int, default=1_000_000, help="bytes of each transfer")
+    parser.add_argument("--size", type=int, default=700_000, help="bytes of each transfer")
     parser.add_argument("--keep", type=Path, help="where to leave captures with a failure")
     arguments = parser.parse_args()
     number, parts = (int(word) for word in arguments.part.split("/"))
     answers: Counter[tuple[str, Answer]] = Counter()
-    failures = transfers = 0
+    false = transfers = 0
     for index, cell in enumerate(cells()):
         if index % parts != number - 1:
             continue
@@ -88,10 +90,10 @@ def main() -> None:
             if failed and arguments.keep is not None:
                 kept = arguments.keep / f"{index}-{'-'.join(cell[:3])}"
                 shutil.copytree(folder, kept, dirs_exist_ok=True)
-            failures += len(failed)
-    print(f"\n{transfers} transfers, {sum(answers.values()):,} answers, {failures} failures\n")
+            false += sum((*cell[:2], one.problem) not in TRUE_FAILURES for one in failed)
+    print(f"\n{transfers} transfers, {sum(answers.values()):,} answers, {false} false failures\n")
     print(table(answers))
-    sys.exit(1 if failures else 0)
+    sys.exit(1 if false else 0)
 
 
 if __name__ == "__main__":
