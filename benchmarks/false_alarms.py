@@ -3,8 +3,8 @@
 testbed exec --clock virtual benchmarks/false_alarms.py [--part N/M] [--no-sack] [--keep FOLDER]
 
 Each congestion control that the kernel has, over delays, losses and reordering. No check may say
-`fail` but for what Linux does deviate in; exit status 1 if one does. Prints how often each check gave
-each answer, as a table for docs/conformance.md.
+`fail` but for what Linux does deviate in; exit status 1 if one does. Prints how often each check
+gave each answer, as a table for docs/conformance.md.
 """
 
 from __future__ import annotations
