@@ -117,7 +117,7 @@ class LabLink:
                 found.append(state.interfaces(netlink)[end.name].linked)
         return all(found)
 
-    def set(self, toward: str | None = None, **changes: object) -> None:
+    def set(self, /, toward: str | None = None, **changes: object) -> None:
         """Change some impairments, e.g. `set(delay="50ms", loss=0.01)`; the others stay.
 
         Values are as in YAML (`jitter={"spread": "5ms"}`), or as in the model

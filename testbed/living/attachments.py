@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 from typing import TYPE_CHECKING
 
 import msgspec
 
+from testbed.errors import LabError
 from testbed.living.orders import CaptureOrder, Program
+from testbed.wording import quote
 
 if TYPE_CHECKING:
     from testbed.kernel.processes.process import Process
@@ -47,8 +50,9 @@ def _follow(process: Process, conversation: Conversation) -> None:
     pidfd = os.pidfd_open(process.pid)
     try:
         for words in conversation.hear(until=pidfd):
-            if isinstance(number := words.get("signal"), int):
-                process.signal_group(number)
+            if (number := words.get("signal")) not in signal.valid_signals():
+                raise LabError(f"A program can be told a signal, and not {quote(words)}.")
+            process.signal_group(int(number))
     finally:
         os.close(pidfd)
 

@@ -33,8 +33,12 @@ class Conversation:
         socket.send_fds(self._connection, [b"."], descriptors)
 
     def receive_descriptors(self, count: int) -> list[int]:
-        """The descriptors, which are the caller's to close. Raises `LabError` for another count."""
+        """The descriptors, which are the caller's to close. Raises `LabError` for another count.
+
+        They come soon, or not at all; what follows takes as long as it takes.
+        """
         _, found, _, _ = socket.recv_fds(self._connection, 1, count)
+        self._connection.settimeout(None)
         if len(found) != count:
             for one in found:
                 os.close(one)

@@ -9,12 +9,12 @@ import msgspec
 from testbed.emulator.counters import LinkCounters
 from testbed.errors import TestbedError
 from testbed.report.graph import LinkState, NetworkPicture, network_picture
-from testbed.topology.model import DirectionName, Impairments
+from testbed.topology.model import DirectionName, Impairments, Topology
 
 if TYPE_CHECKING:
-    from testbed.lab import LabLink, LabNode
+    from testbed.lab import LabLink
     from testbed.living.held import HeldLab
-    from testbed.topology.planning.plan_model import PlannedLink
+    from testbed.topology.planning.plan_model import PlannedLink, PlannedNode
 
 
 class NodeDescription(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +80,7 @@ def describe_lab(held: HeldLab) -> LabDescription:
         pid=held.record.pid,
         began=held.record.began,
         emulator=lab.emulator_name,
-        nodes=tuple(_node(node) for node in lab.nodes.values()),
+        nodes=tuple(_node(lab.topology, node) for node in lab.plan.nodes.values()),
         links=links,
         captures={end: str(capture.path) for end, capture in lab.captures.items()},
     )
@@ -95,12 +95,12 @@ def failure_of(held: HeldLab) -> str:
     return ""
 
 
-def _node(node: LabNode) -> NodeDescription:
+def _node(topology: Topology, node: PlannedNode) -> NodeDescription:
     return NodeDescription(
         name=node.name,
         kind=node.kind,
-        addresses={one.name: one.addresses for one in node.planned.interfaces},
-        functions=tuple(node.functions()) if node.middlebox is not None else (),
+        addresses={one.name: one.addresses for one in node.interfaces},
+        functions=tuple(function.name for function in topology.nodes[node.name].functions),
     )
 
 

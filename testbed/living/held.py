@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from testbed.errors import TestbedError
+from testbed.errors import LabError, TestbedError
 from testbed.lab import Lab, LabLink
 from testbed.living.events import EventLog
 from testbed.living.records import LabRecord
@@ -40,6 +40,8 @@ class HeldLab:
     ) -> None:
         """Cut, restore or set a link, and tell of it."""
         if changes is not None:
+            if "toward" in changes:
+                raise LabError("`toward` is no impairment: it goes beside the changes.")
             link.set(toward, **changes)
         elif verb == "cut":
             link.cut(toward)

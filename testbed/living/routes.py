@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -37,7 +37,7 @@ class EventsQuery(_Request, frozen=True, kw_only=True):
 
 
 class LogQuery(_Request, frozen=True, kw_only=True):
-    last: int = 20
+    last: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 20
 
 
 class RunOrder(_Request, frozen=True, kw_only=True):
@@ -46,7 +46,7 @@ class RunOrder(_Request, frozen=True, kw_only=True):
     argv: list[str]
     stdin: str = ""
     env: dict[str, str] | None = None
-    timeout: float = 60.0
+    timeout: Annotated[float, msgspec.Meta(gt=0, le=86400)] = 60.0
 
 
 class RunResult(msgspec.Struct, frozen=True):

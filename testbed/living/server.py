@@ -114,9 +114,9 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         try:
             body = self._body()
-            parts = urlsplit(self.path)
-            route, names = ROUTES.find(self.command, parts.path)
-            wanted = decoded(route, self._query(parts.query), body)
+            path, query = self._target()
+            route, names = ROUTES.find(self.command, path)
+            wanted = decoded(route, query, body)
             if route.converses:
                 self._converse(route, wanted, dict(names))
                 return
@@ -136,17 +136,22 @@ class _Handler(BaseHTTPRequestHandler):
             raise RequestRefused(
                 411, "A body comes with its length (Content-Length), in one piece."
             )
-        if int(length) > LONGEST_BODY:
-            raise RequestRefused(413, f"A body has {LONGEST_BODY} bytes at most, not {length}.")
+        if len(length) > len(str(LONGEST_BODY)) or int(length) > LONGEST_BODY:
+            raise RequestRefused(413, f"A body has {LONGEST_BODY} bytes at most.")
         body = self.rfile.read(int(length))
         self.close_connection = asked
         return body
 
-    def _query(self, text: str) -> dict[str, str]:
-        query = dict(parse_qsl(text, keep_blank_values=True, max_num_fields=20))
+    def _target(self) -> tuple[str, dict[str, str]]:
+        """The path and the query of what is asked for. Raises `RequestRefused`."""
+        try:
+            parts = urlsplit(self.path)
+            query = dict(parse_qsl(parts.query, keep_blank_values=True, max_num_fields=20))
+        except ValueError as error:
+            raise RequestRefused(400, f"This is no path with a query: {error}.") from None
         if (last := self.headers.get("Last-Event-ID")) is not None:
             query.setdefault("after", last)
-        return query
+        return parts.path, query
 
     def _converse(self, route: RequestKind, wanted: Any, names: dict[str, str]) -> None:
         """Switch to the other protocol and do there what is asked for."""
@@ -157,7 +162,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Connection", "Upgrade")
         self.send_header("Upgrade", PROTOCOL)
         self.end_headers()
-        self.connection.settimeout(None)
         conversation = Conversation(self.connection)
         try:
             route.function(self.server.held, wanted, conversation=conversation, **names)

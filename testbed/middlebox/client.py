@@ -72,7 +72,7 @@ class FunctionHandle:
         """Let packets pass it by; connections that it has begun are carried on to their end."""
         self._channel.request(messages.SetEnabled(self.name, enabled=False))
 
-    def set(self, **options: Any) -> None:
+    def set(self, /, **options: Any) -> None:
         """Change some options; they hold from the next packet on.
 
         Values are as in YAML (`idle_timeout="5s"`), or numbers in seconds, bytes, bit/s and

@@ -226,6 +226,8 @@ class ProcessGroup:
             return namespace.call(launch)
         except OSError as error:
             raise _cannot_start(words, folder, error) from error
+        except ValueError as error:  # a NUL in a word, or a variable that cannot be one
+            raise CommandFailed(words, None, reason=f"not started: {error}") from None
 
     def _collected(self, process: Process) -> None:
         self._started.pop(process, None)

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from testbed.errors import LabError
+from testbed.living.client import LabClient
 from testbed.trace import read_trace
 
 SECONDS = 30.0
@@ -294,3 +296,41 @@ def test_a_shell_completes_labs_nodes_and_links(living, lab):
     assert complete(f"testbed exec {lab} s") == ["server"]
     assert complete(f"testbed set {lab} client ") == ["router"]
     assert complete(f"testbed capture {lab} cl") == ["client:eth0"]
+
+
+HOSTILE: list[tuple[str, object]] = [
+    ("/nodes/client/run", {"argv": []}),
+    ("/nodes/client/run", {"argv": ["a\0b"]}),
+    ("/nodes/client/run", {"argv": ["true", "a\0b"]}),
+    ("/nodes/client/run", {"argv": ["true"], "env": {"A=B": "x"}}),
+    ("/nodes/client/run", {"argv": ["true"], "env": {"A": "\0"}}),
+    ("/nodes/client/run", {"argv": ["true"], "timeout": 1e300}),
+    ("/nodes/%00/run", {"argv": ["true"]}),
+    ("/links/client/router/set", {"changes": {"toward": "client"}}),
+    ("/links/client/router/set", {"changes": {"self": 1}}),
+    ("/links/client/router/set", {"changes": {"delay": -1}}),
+    ("/links/client/router/set", {"changes": {"delay": 1e300}}),
+    ("/links/client/router/set", {"changes": {"delay": "50ms" * 10000}}),
+    ("/links/client/router/set", {"changes": {"rate": True}}),
+    ("/links/client/router/set", {"changes": {"loss": [[[]]]}}),
+    ("/links/client/router/set", {"changes": {"jitter": {"spread": {}}}}),
+    ("/links/client/router/cut", {"toward": "server"}),
+    ("/nodes/router/functions/setup-proxy", {"options": {"self": 1}}),
+    ("/nodes/router/functions/setup-proxy", {"options": {"mss": -1}}),
+    ("/nodes/client/functions/nat", {"enabled": True}),
+]
+
+
+def test_hostile_requests_are_answered_with_what_is_wrong(living, lab):
+    client = LabClient.of(lab)
+    for path, body in HOSTILE:
+        with pytest.raises(LabError) as caught:
+            client.ask("POST", path, body)
+        told = str(caught.value)
+        assert len(told) < 1000 and "meanwhile" not in told, (path, body, told)
+    with client.converse("/nodes/client/attach", {"argv": ["sleep", "9"]}, [0, 1, 2]) as talk:
+        heard = talk.hear()
+        assert "pid" in next(heard)
+        talk.tell(signal=4711)
+        assert "a signal, and not" in next(heard)["error"]
+    assert client.record.log.read_text() == ""
