@@ -10,8 +10,7 @@ RUN_PACKAGES := tcpdump python3-venv
 TEST_PACKAGES := $(RUN_PACKAGES) chromium tshark iproute2 iputils-ping util-linux nftables
 # A second kernel for the tests of the netem emulator; not to be had for every machine.
 UML_PACKAGE := user-mode-linux
-# What `testbed kernel build` needs. CI keeps ~/.cache/testbed/kernels by a key made of the files
-# testbed/kernel/uml/virtual.config and testbed/kernel/uml/patches/*, so that it builds once.
+# What `testbed kernel build` needs. .github/workflows/test.yml keeps what it builds.
 KERNEL_PACKAGES := gcc libc6-dev make flex bison bc xz-utils patch
 
 # What is installed is locked: first what running needs, below $(DEVELOPMENT) the rest.

@@ -46,7 +46,7 @@ def join(words: Iterable[str], last: str = "or") -> str:
     return f"{', '.join(listed[:-1])} {last} {listed[-1]}"
 
 
-def suggestion(word: str, candidates: Iterable[str], cutoff: float = 0.5) -> str:
+def suggestion(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str:
     """`; did you mean 'x'?` for the candidate nearest to `word`, empty if none is near.
 
     A candidate that means the same in other tools is nearer than one that is spelt alike.

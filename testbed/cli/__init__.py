@@ -3,10 +3,28 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from typing import Any
 
 from testbed.errors import TestbedError
 
 _INTERRUPTED = 130
+
+
+def _with_subcommands(command: Any) -> Iterator[Any]:
+    yield command
+    for one in getattr(command, "commands", {}).values():
+        yield from _with_subcommands(one)
+
+
+def _hide_types_of_flags(command: Any) -> None:
+    """An option that takes no value has no type to show in a command's help."""
+    import typer
+
+    own_help = command.get_help_option(typer.Context(command, **command.context_settings))
+    for option in (*command.params, own_help):
+        if getattr(option, "is_flag", False):
+            option.metavar = ""
 
 
 def main() -> None:
@@ -21,6 +39,8 @@ def main() -> None:
         from testbed.cli.app import app
 
         command = typer.main.get_command(app)
+        for one in _with_subcommands(command):
+            _hide_types_of_flags(one)
         command(prog_name="testbed")
     except TestbedError as error:
         from testbed.cli.output import print_error

@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from testbed.errors import KernelError
-from testbed.kernel.clock import USUAL_SEED
+from testbed.kernel.clock import USUAL_SEED, ClockName
 
 if TYPE_CHECKING:
-    from testbed.kernel.clock import ClockName
     from testbed.kernel.uml.kernels import Bootable
 
 HOST, UML = "host", "uml"
+_CLOCKS: dict[str, ClockName] = {"real": "real", "virtual": "virtual"}
 _OPTIONS = ("--kernel", "--clock", "--seed")
 _FILE_OPTIONS = ("--out", "-o", "--svg", "--write")
 #: These commands ask for a kernel and a clock themselves, or need none.
@@ -37,9 +37,19 @@ KernelOption = Annotated[
         "congestion controls.",
     ),
 ]
+
+
+def _clock(word: str) -> ClockName:
+    if word not in _CLOCKS:
+        raise typer.BadParameter(f"'{word}' is neither real nor virtual.")
+    return _CLOCKS[word]
+
+
 ClockOption = Annotated[
     Literal["real", "virtual"] | None,
     typer.Option(
+        parser=_clock,
+        metavar="real|virtual",
         envvar="TESTBED_CLOCK",
         show_envvar=True,
         help="Run labs by the real clock, or by a virtual one: exact times, the same packets in "

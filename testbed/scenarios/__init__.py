@@ -7,6 +7,7 @@ one in its own file.
 from testbed.scenarios.experiment import Experiment
 from testbed.scenarios.judgement import Judgement, Measurements
 from testbed.scenarios.kernel_nat import NAT_LABELS, Nat, with_kernel_nat
+from testbed.scenarios.parameters import Count, Positive
 from testbed.scenarios.presentation import (
     Presentation,
     conclude,
@@ -20,12 +21,14 @@ from testbed.scenarios.runner import Outcome, run
 
 __all__ = [
     "Cell",
+    "Count",
     "Experiment",
     "Judgement",
     "Measurements",
     "NAT_LABELS",
     "Nat",
     "Outcome",
+    "Positive",
     "Presentation",
     "Result",
     "RunRecord",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import typing
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Annotated, Any, Final
 
 import msgspec
 
@@ -14,6 +14,11 @@ from testbed.wording import suggestion
 
 #: The parameter that stands for the kernel where several are compared.
 KERNEL: Final = "kernel"
+
+
+#: Types of parameters that make no sense from zero down.
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
 class Parameter(msgspec.Struct, frozen=True):
@@ -28,13 +33,21 @@ class Parameter(msgspec.Struct, frozen=True):
         """The values it can have, empty where its type does not say."""
         return typing.get_args(self.type) if typing.get_origin(self.type) is typing.Literal else ()
 
+    @property
+    def _words(self) -> str:
+        if self.type == Positive:
+            return "a number above 0"
+        if self.type == Count:
+            return "a whole number from 1 on"
+        return getattr(self.type, "__name__", "text")
+
     def parse(self, value: object) -> Any:
         """The value as its type. Raises `ScenarioError` naming what is possible."""
         try:
             return msgspec.convert(value, self.type, strict=False)
         except msgspec.ValidationError:
             choices = list(map(str, self.choices))
-            possible = ", ".join(choices) or getattr(self.type, "__name__", "text")
+            possible = ", ".join(choices) or self._words
             raise ScenarioError(
                 f"The parameter {self.name} cannot be '{value}'; it takes: {possible}"
                 f"{suggestion(str(value), choices) or '.'}"
@@ -43,7 +56,7 @@ class Parameter(msgspec.Struct, frozen=True):
 
 def parameters_of(function: Callable[..., Any]) -> dict[str, Parameter]:
     """The parameters after the first, which is the experiment. Every one needs a default."""
-    hints = typing.get_type_hints(function)
+    hints = typing.get_type_hints(function, include_extras=True)
     _, *signature = inspect.signature(function).parameters.values()
     for one in signature:
         if one.default is inspect.Parameter.empty:

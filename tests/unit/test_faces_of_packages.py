@@ -19,8 +19,9 @@ FACES = {
         dot_plot draw draw_svg ladder_from_files ladder_from_traces plan_tables trace_table
     """,
     "testbed.scenarios": """
-        Cell Experiment Judgement Measurements NAT_LABELS Nat Outcome Presentation Result RunRecord
-        Scenario conclude find median_of medians_of path_ladder run scenario scenarios
+        Cell Count Experiment Judgement Measurements NAT_LABELS Nat Outcome Positive Presentation
+        Result RunRecord Scenario conclude find median_of medians_of path_ladder run scenario
+        scenarios
         with_kernel_nat
     """,
     "testbed.topology": """

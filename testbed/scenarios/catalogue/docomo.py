@@ -24,6 +24,7 @@ from testbed.scenarios import (
     path_ladder,
     scenario,
 )
+from testbed.scenarios.parameters import Count
 from testbed.topology.model import Topology
 from testbed.topology.vary import with_function_if, with_link, with_node
 from testbed.traffic import Responder, exchange
@@ -139,7 +140,7 @@ def docomo(
     proxy: Proxy = "drop",
     handshake: Handshake = "data",
     path: Path_ = "short",
-    response_bytes: int = 1000,
+    response_bytes: Count = 1000,
 ) -> Measurements:
     """One second late behind a TCP setup proxy that drops data on the handshake's ACK.
 

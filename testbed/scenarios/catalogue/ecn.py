@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from testbed.errors import LabError
 from testbed.scenarios import Experiment, Judgement, Measurements, scenario
+from testbed.scenarios.parameters import Positive
 from testbed.topology.model import FunctionSpec, Queue, QueueLimit, Red, Topology
 from testbed.topology.vary import with_link, with_node
 from testbed.trace import Connection
@@ -75,7 +76,7 @@ def judge(parameters: Mapping[str, Any], measured: Measurements) -> Judgement:
     },
 )
 def ecn(
-    experiment: Experiment, box: Box = "none", fallback: Fallback = 1, patience: float = 3.0
+    experiment: Experiment, box: Box = "none", fallback: Fallback = 1, patience: Positive = 3.0
 ) -> Measurements:
     """A queue that marks instead of dropping, behind a box that does not like ECN.
 

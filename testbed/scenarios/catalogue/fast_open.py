@@ -22,6 +22,7 @@ from testbed.scenarios import (
     path_ladder,
     scenario,
 )
+from testbed.scenarios.parameters import Count
 from testbed.topology.model import Topology
 from testbed.topology.vary import with_function, with_node
 from testbed.trace import Segment, read_trace
@@ -127,7 +128,7 @@ def fast_open(
     mode: Mode = "forward",
     connection: Connection = "second",
     server: Server = "cookies",
-    response_bytes: int = 400,
+    response_bytes: Count = 400,
 ) -> Measurements:
     """TCP Fast Open through a box that forwards, drops or strips it.
 

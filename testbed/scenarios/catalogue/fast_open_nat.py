@@ -23,6 +23,7 @@ from testbed.scenarios import (
     scenario,
     with_kernel_nat,
 )
+from testbed.scenarios.parameters import Count
 from testbed.topology.model import Topology
 from testbed.topology.vary import with_function
 from testbed.trace import read_trace
@@ -82,7 +83,7 @@ def fast_open_nat(
     experiment: Experiment,
     address_pooling: Pooling = "paired",
     mapping_timeout: Timeout = "long",
-    later: int = 3,
+    later: Count = 3,
     nat: Nat = "testbed",
 ) -> Measurements:
     """TCP Fast Open through a NAT that keeps a client's public address, or changes it.

@@ -18,6 +18,7 @@ from testbed.scenarios import (
     medians_of,
     scenario,
 )
+from testbed.scenarios.parameters import Positive
 from testbed.topology.model import ScheduledChange, Topology
 from testbed.topology.vary import with_link
 from testbed.traffic import Stream, stream
@@ -68,7 +69,7 @@ def present(result: Result, topology: Topology, folder: Path) -> Presentation:
         "lost": "packets lost",
     },
 )
-def flaky(experiment: Experiment, outage: float = 1.0) -> Measurements:
+def flaky(experiment: Experiment, outage: Positive = 1.0) -> Measurements:
     """Outages of 0.3, 1 and 3 s in a transfer: how long TCP stays silent after them."""
     schedule = (
         ScheduledChange(at=_BEFORE, cut=True),

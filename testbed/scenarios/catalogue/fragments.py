@@ -13,6 +13,7 @@ from typing import Any, Literal
 from testbed.errors import ScenarioError
 from testbed.lab import Lab
 from testbed.scenarios import Experiment, Judgement, Measurements, scenario
+from testbed.scenarios.parameters import Count
 from testbed.topology.vary import with_function
 from testbed.trace.observations import fragments_in
 
@@ -71,7 +72,7 @@ def judge(parameters: Mapping[str, Any], measured: Measurements) -> Judgement:
     },
 )
 def fragments(
-    experiment: Experiment, box: BoxKind = "default", family: Family = 4, size: int = 20_000
+    experiment: Experiment, box: BoxKind = "default", family: Family = 4, size: Count = 20_000
 ) -> Measurements:
     """A box reassembles datagrams, up to so many fragments and for so long.
 

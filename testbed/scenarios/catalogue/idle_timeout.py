@@ -24,6 +24,7 @@ from testbed.scenarios import (
     scenario,
     with_kernel_nat,
 )
+from testbed.scenarios.parameters import Positive
 from testbed.topology.model import Topology
 from testbed.topology.vary import with_function
 from testbed.trace.observations import connection_in
@@ -92,7 +93,7 @@ def idle_timeout(
     experiment: Experiment,
     on_timeout: OnTimeout = "silent",
     keepalive: Keepalive = "off",
-    silence: float = 3.0,
+    silence: Positive = 3.0,
     nat: Nat = "testbed",
 ) -> Measurements:
     """A NAT forgets a connection that is silent for too long; keepalive is the cure.

@@ -16,6 +16,7 @@ from testbed.scenarios import (
     medians_of,
     scenario,
 )
+from testbed.scenarios.parameters import Positive
 from testbed.topology.model import Topology
 from testbed.topology.vary import with_node
 from testbed.traffic import stream
@@ -66,7 +67,9 @@ def present(result: Result, topology: Topology, folder: Path) -> Presentation:
         "window_limited_percent": "waiting for the window (%)",
     },
 )
-def lfn(experiment: Experiment, window: Receiver = "scaled", seconds: float = 3.0) -> Measurements:
+def lfn(
+    experiment: Experiment, window: Receiver = "scaled", seconds: Positive = 3.0
+) -> Measurements:
     """100 Mbit/s over 100 ms: window scaling and receive buffers on a long fat network."""
     topology = with_node(experiment.topology, RECEIVER, sysctls=_SETTINGS[window])
     with experiment.lab(topology) as lab:

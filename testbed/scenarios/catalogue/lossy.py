@@ -16,6 +16,7 @@ from testbed.scenarios import (
     medians_of,
     scenario,
 )
+from testbed.scenarios.parameters import Positive
 from testbed.topology.model import GilbertElliott, Topology
 from testbed.topology.vary import with_link, with_node
 from testbed.traffic import stream
@@ -46,7 +47,7 @@ def present(result: Result, topology: Topology, folder: Path) -> Presentation:
         {"congestion_control": "reno", "losses": "random"},
         {"congestion_control": "reno", "losses": "bursty"},
     )
-    if not found:
+    if not found or not found[1]:
         return conclude("Each congestion control meets the same loss rate.", folder)
     bbr, reno, bursty = found
     return conclude(
@@ -77,7 +78,7 @@ def lossy(
     congestion_control: CongestionControl = "cubic",
     losses: Losses = "random",
     loss: float = 0.02,
-    seconds: float = 2.5,
+    seconds: Positive = 2.5,
 ) -> Measurements:
     """Goodput of reno, cubic and bbr under lone losses and under bursts of the same rate."""
     topology = with_node(experiment.topology, SENDER, congestion_control=congestion_control)

@@ -18,6 +18,7 @@ from testbed.scenarios import (
     medians_of,
     scenario,
 )
+from testbed.scenarios.parameters import Positive
 from testbed.topology.model import RateTrace, Topology
 from testbed.topology.vary import with_node
 from testbed.traffic import stream
@@ -68,7 +69,7 @@ def present(result: Result, topology: Topology, folder: Path) -> Presentation:
     },
 )
 def lte_trace(
-    experiment: Experiment, congestion_control: CongestionControl = "cubic", seconds: float = 6.0
+    experiment: Experiment, congestion_control: CongestionControl = "cubic", seconds: Positive = 6.0
 ) -> Measurements:
     """A download over a mobile link whose rate wanders and fades, from a trace file."""
     topology = with_node(experiment.topology, SERVER, congestion_control=congestion_control)

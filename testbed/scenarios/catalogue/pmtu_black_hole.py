@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from testbed.errors import LabError
 from testbed.scenarios import Experiment, Judgement, Measurements, scenario
+from testbed.scenarios.parameters import Positive
 from testbed.topology.vary import with_function, with_node
 from testbed.trace.observations import connection_in, largest_payload
 from testbed.traffic import transfer
@@ -57,7 +58,7 @@ def judge(parameters: Mapping[str, Any], measured: Measurements) -> Judgement:
     labels={"icmp": {"drop": "filtered", "send": "sent"}},
 )
 def pmtu_black_hole(
-    experiment: Experiment, icmp: Icmp = "drop", probing: Probing = 0, patience: float = 5.0
+    experiment: Experiment, icmp: Icmp = "drop", probing: Probing = 0, patience: Positive = 5.0
 ) -> Measurements:
     """A narrow path whose ICMP errors are filtered: the connection opens, and hangs.
 

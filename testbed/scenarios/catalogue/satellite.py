@@ -17,6 +17,7 @@ from testbed.scenarios import (
     medians_of,
     scenario,
 )
+from testbed.scenarios.parameters import Count
 from testbed.topology.model import Route, RouteMetrics, Topology
 from testbed.topology.vary import with_node
 from testbed.traffic import transfer
@@ -83,7 +84,7 @@ def satellite(
     experiment: Experiment,
     initcwnd: InitialWindow = "10",
     receive_buffer: Receiver = "ample",
-    size: int = 130_000,
+    size: Count = 130_000,
 ) -> Measurements:
     """A download of 130 kB over 600 ms of round trip: initial and receive windows."""
     route = Route(to=CLIENT, metrics=RouteMetrics(initcwnd=int(initcwnd)))

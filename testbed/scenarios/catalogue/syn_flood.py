@@ -13,6 +13,7 @@ from typing import Any, Literal
 from testbed.errors import LabError
 from testbed.lab import LabNode
 from testbed.scenarios import Experiment, Judgement, Measurements, scenario
+from testbed.scenarios.parameters import Count, Positive
 from testbed.topology.vary import with_function
 from testbed.trace import read_trace
 from testbed.traffic import Responder, SynFlood, exchange
@@ -55,8 +56,8 @@ def syn_flood(
     experiment: Experiment,
     flood: Flood = "forged SYNs",
     cookies: Cookies = "on",
-    clients: int = 10,
-    rate: float = 2000.0,
+    clients: Count = 10,
+    rate: Positive = 2000.0,
 ) -> Measurements:
     """SYNs from forged addresses fill the table of a setup proxy, unless it uses SYN cookies.
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from testbed.scenarios import Experiment, Judgement, Measurements, scenario
+from testbed.scenarios.parameters import Count
 from testbed.topology.vary import with_function_if, with_node
 from testbed.trace import Connection
 from testbed.trace.observations import connection_in
@@ -59,7 +60,7 @@ def window_scale_mangled(
     mangled: Mangled = "syn",
     transfer_way: Way = "download",
     scaling: Scaling = "on",
-    size: int = 20_000,
+    size: Count = 20_000,
 ) -> Measurements:
     """The crawl behind a box that zeroes the window scale of one side only."""
     options = {"scale": 0, "direction": _DIRECTIONS.get(mangled)}

@@ -59,6 +59,7 @@ def test_bufferbloat_red_and_codel_take_seconds_of_queue_away(tmp_path):
     assert tail > 1000
     assert tail > 4 * max(red, codel)
     assert measured(result, "dropped")[0] == 0
+    assert min(measured(result, "goodput_mbit")) > 1.5
     assert "red brings it down" in shown
 
 

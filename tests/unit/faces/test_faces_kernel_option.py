@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from testbed.cli import main
 from testbed.cli.app import app
 from testbed.cli.kernel import KernelChoice, files_named, without_options
 from testbed.errors import KernelError
@@ -82,6 +84,20 @@ def test_runs_are_virtual_where_a_current_kernel_is_there(
     assert choice.preferring_virtual(needs, versions) == choice
     monkeypatch.setattr(boot, "inside", lambda: True)
     assert choice.preferring_virtual(needs, versions) == choice
+
+
+def test_a_clock_that_does_not_exist_is_told_in_plain_words():
+    done = CliRunner().invoke(app, ["run", "docomo", "--clock=sand"])
+    assert done.exit_code == 2
+    assert "'sand' is neither real nor virtual." in " ".join(done.output.split()).replace("│ ", "")
+
+
+@pytest.mark.parametrize("command", [[], ["run"], ["kernel", "build"]])
+def test_the_help_shows_no_type_of_an_option_without_value(command, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["testbed", *command, "--help"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "bool" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("folder", ["nope", "script.py"])

@@ -14,7 +14,7 @@ from testbed.scenarios import registry, runner
 from testbed.scenarios.catalogue.docomo import judge as judge_docomo
 from testbed.scenarios.environment import Environment
 from testbed.scenarios.judgement import Judgement, Measurements
-from testbed.scenarios.parameters import parameters_of, parse_assignments
+from testbed.scenarios.parameters import Count, Positive, parameters_of, parse_assignments
 from testbed.scenarios.registry import Scenario
 from testbed.scenarios.result import Cell, Result, medians
 from testbed.scenarios.show import matrix, render
@@ -88,6 +88,22 @@ class TestParameters:
     def test_refuse_what_they_cannot_be(self, given, told):
         with pytest.raises(ScenarioError, match=told):
             parse_assignments("s", parameters_of(flavours), given)
+
+    @pytest.mark.parametrize(
+        ("given", "told"),
+        [
+            ({"seconds": "-1"}, "seconds cannot be '-1'; it takes: a number above 0"),
+            ({"seconds": "0"}, "seconds cannot be '0'; it takes: a number above 0"),
+            ({"size": "0"}, "size cannot be '0'; it takes: a whole number from 1 on"),
+        ],
+    )
+    def test_refuse_what_is_not_above_zero_where_that_makes_no_sense(self, given, told):
+        def patient(experiment: object, seconds: Positive = 1.0, size: Count = 1) -> None: ...
+
+        known = parameters_of(patient)
+        assert parse_assignments("s", known, {"seconds": "0.1", "size": "1"})
+        with pytest.raises(ScenarioError, match=told):
+            parse_assignments("s", known, given)
 
 
 class TestCells:
