@@ -1,17 +1,20 @@
-"""How fast a capture becomes segments and connections, beside tshark and scapy.
+"""How fast a capture becomes a table and connections, beside tshark, tcptrace, dpkt and scapy.
 
-    python benchmarks/trace_reader.py [--segments 500000] [--repeats 5]
+    python benchmarks/trace_reader.py [--segments 1000000] [--snap 96] [--repeats 5]
 
 The capture is made here: many connections with handshake, data, ACKs with timestamps and SACK
-blocks, and FINs. Every reader reads the same file; scapy and tshark are given a shorter one,
+blocks, and FINs. Every reader reads the same file, the slow ones a shorter one of the same kind,
 since only their rate matters. Counted is the CPU time, system calls and child processes
 included, of everything from opening the file on: what one core does when nobody else uses it.
+tcptrace is Debian's package, dpkt is among the requirements of `pip install '.[benchmark]'`.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import re
 import shutil
 import statistics
 import struct
@@ -19,6 +22,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from testbed.trace import read_trace
@@ -33,33 +37,42 @@ _FIELDS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--segments", type=int, default=500_000)
+    parser.add_argument("--segments", type=int, default=1_000_000)
+    parser.add_argument("--snap", type=int, default=96, help="bytes that are captured of a packet")
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        full = Path(folder, "full.pcap")
-        write_capture(full, arguments.segments)
-        short = Path(folder, "short.pcap")
-        write_capture(short, max(arguments.segments // 50, 1000))
-        middle = Path(folder, "middle.pcap")
-        write_capture(middle, max(arguments.segments // 5, 1000))
-        ours = measure("testbed", read_with_testbed, full, arguments.repeats)
-        measure("testbed, with every option parsed", read_options, full, arguments.repeats)
-        measure("testbed, with retransmissions", read_directions, full, arguments.repeats)
+        full, middle, short = (
+            write_capture(Path(folder, f"{part}.pcap"), arguments.segments // part, arguments.snap)
+            for part in (1, 10, 50)
+        )
+        repeats = arguments.repeats
+        ours = measure("testbed: table", read_table, full, repeats)
+        connected = measure("testbed: table, connections", read_connections, full, repeats)
+        measure("testbed: with classes", read_classes, full, repeats)
+        command = measure("testbed trace, as a command", run_command, full, repeats)
+        measure_memory(full)
+        if shutil.which("tcptrace"):
+            theirs = measure("tcptrace, as a command", read_with_tcptrace, full, repeats)
+            compare(connected, theirs)
+            print(f"{'':36} {theirs / command:8.2f} times as fast as `testbed trace`")
         if shutil.which("tshark"):
             compare(ours, measure("tshark -T fields", read_with_tshark, middle, 3))
+        if find_spec("dpkt"):
+            compare(ours, measure("dpkt, with options", read_with_dpkt, middle, 3))
         compare(ours, measure("scapy", read_with_scapy, short, 3))
 
 
-def write_capture(path: Path, segments: int) -> None:
-    """A pcap of about `segments` segments, written in one go."""
+def write_capture(path: Path, segments: int, snap: int) -> Path:
+    """A pcap of `segments` segments."""
     with path.open("wb") as file:
-        file.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 262144, 1))
-        records = []
+        file.write(struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, snap, 1))
         for number, frame in zip(range(segments), frames(), strict=False):
-            stamp = struct.pack("<IIII", 1_700_000_000, number * 1000 % 10**9, *[len(frame)] * 2)
-            records.append(stamp + frame)
-        file.write(b"".join(records))
+            seconds, rest = divmod(number * 1000, 10**9)
+            kept = min(snap, len(frame))
+            file.write(struct.pack("<IIII", 1_700_000_000 + seconds, rest, kept, len(frame)))
+            file.write(frame[:kept])
+    return path
 
 
 def frames() -> Iterator[bytes]:
@@ -111,19 +124,62 @@ def frame(
     )
 
 
-def read_with_testbed(path: Path) -> int:
-    return len(read_trace(path).segments)
+def read_table(path: Path) -> int:
+    return len(read_trace(path).table)
 
 
-def read_options(path: Path) -> int:
-    return sum(segment.options.malformed is False for segment in read_trace(path).segments)
+def read_connections(path: Path) -> int:
+    trace = read_trace(path)
+    assert trace.connections
+    return len(trace.table)
 
 
-def read_directions(path: Path) -> int:
+def read_classes(path: Path) -> int:
     trace = read_trace(path)
     for connection in trace.connections:
-        _ = connection.retransmissions()
-    return len(trace.segments)
+        _ = connection.analysis
+    return len(trace.table)
+
+
+def run_command(path: Path) -> int:
+    command = [sys.executable, "-m", "testbed", "trace", str(path), "--json"]
+    result = subprocess.run(command, check=True, capture_output=True)
+    return int(json.loads(result.stdout)[0]["segments"])
+
+
+def measure_memory(path: Path) -> None:
+    """What the table takes of a process's memory, as the kernel counts it."""
+    code = (
+        "import re, sys; from testbed.trace import read_trace\n"
+        "def most():\n"
+        "    return int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
+        "before = most(); trace = read_trace(sys.argv[1])\n"
+        "table = sum(v.nbytes for v in vars(trace.table).values() if hasattr(v, 'nbytes'))\n"
+        "grown = most() - before; rows = len(trace.table)\n"
+        "print(f'{table / rows:.0f} bytes a segment in the table, {grown * 1024 / rows:.0f} at most"
+        " while it was read')"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", code, str(path)], check=True, capture_output=True
+    )
+    print(f"{'memory':36} {result.stdout.decode().strip()}")
+
+
+def read_with_tcptrace(path: Path) -> int:
+    result = subprocess.run(["tcptrace", "-n", str(path)], check=True, capture_output=True)
+    (count,) = re.findall(rb"(\d+) TCP packets? traced|(\d+) packets seen", result.stdout)[:1]
+    return int(count[0] or count[1])
+
+
+def read_with_dpkt(path: Path) -> int:
+    import dpkt
+
+    found = 0
+    with path.open("rb") as file:
+        for _, data in dpkt.pcap.Reader(file):
+            segment = dpkt.ethernet.Ethernet(data).data.data
+            found += isinstance(dpkt.tcp.parse_opts(segment.opts), list)
+    return found
 
 
 def read_with_tshark(path: Path) -> int:

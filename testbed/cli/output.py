@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -18,6 +20,7 @@ JsonOption = Annotated[
 ]
 
 _PIPE_WIDTH = 160
+_SHOWN_FROM = 64 << 20  # bytes of a file of which reading takes a while
 
 
 def example(*commands: str) -> str:
@@ -37,6 +40,27 @@ def stdout_console() -> Console:
         sys.stdout.reconfigure(errors="replace")
     width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else _PIPE_WIDTH
     return Console(width=width, highlight=False, markup=False, emoji=False)
+
+
+@contextmanager
+def reading_progress() -> Iterator[Callable[[int, int], object] | None]:
+    """Shows how far a large file is read, on standard error where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        tasks: list[TaskID] = []
+
+        def show(done: int, total: int) -> None:
+            if total >= _SHOWN_FROM:
+                if not tasks:
+                    tasks.append(bar.add_task("Reading", total=total))
+                bar.update(tasks[0], completed=done)
+
+        yield show
 
 
 def print_json(data: Any) -> None:

@@ -6,16 +6,24 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
-from testbed.cli.output import JsonOption, example, print_json, stdout_console, write_file
+from testbed.cli.output import (
+    JsonOption,
+    example,
+    print_json,
+    reading_progress,
+    stdout_console,
+    write_file,
+)
 from testbed.errors import TraceError
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from testbed.report import TraceTable
     from testbed.trace import Connection, Trace
 
 CapturesArgument = Annotated[
@@ -89,6 +97,14 @@ def trace(
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Show so many at most.")] = None,
     ignore_copies: CopiesOption = False,
+    parquet: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Write the segments to a Parquet file, and the connections beside it to "
+            "FILE.connections (for one capture).",
+        ),
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Tabulate the TCP connections of captures: round-trip times, bytes, retransmissions, end.
@@ -97,12 +113,16 @@ def trace(
     """
     from testbed.report import trace_table
 
+    if parquet is not None and len(captures) != 1:
+        raise TraceError(f"--parquet writes one capture to one file; {len(captures)} are given.")
     wanted = _wanted(host, port, end)
     traces = [read(name, ignore_copies=ignore_copies) for name in captures]
     tables = [
         trace_table(one, wanted=wanted, sort=sort.value if sort else "", limit=limit)
         for one in traces
     ]
+    if parquet is not None:
+        _write_parquet(parquet, traces[0], tables[0])
     if json:
         print_json([table.data() for table in tables])
     else:
@@ -139,15 +159,32 @@ def _wanted(
     return wanted
 
 
+def _write_parquet(path: Path, trace: Trace, shown: TraceTable) -> None:
+    """The segments and the connections that the table shows."""
+    import numpy as np
+
+    from testbed.trace.table.export import rows_table, write_parquet
+
+    segments = trace.table
+    if shown.hidden:
+        numbers = [row.number for row in shown.rows]
+        segments = segments.take(np.isin(segments.connection, numbers))
+    write_parquet(path, segments.to_arrow())
+    rows = shown.data()["connections"]
+    write_parquet(path.with_name(f"{path.name}.connections"), rows_table(rows))
+
+
 def read(name: str, *, ignore_copies: bool) -> Trace:
     """The trace of a file, or of standard input."""
     from testbed.trace import read_trace
 
-    if name != "-":
-        return read_trace(name, ignore_copies=ignore_copies)
-    if sys.stdin.isatty():
-        raise TraceError("There is no capture on standard input, but a terminal.")
-    return read_trace(sys.stdin.buffer, ignore_copies=ignore_copies)
+    source: str | BinaryIO = name
+    if name == "-":
+        if sys.stdin.isatty():
+            raise TraceError("There is no capture on standard input, but a terminal.")
+        source = sys.stdin.buffer
+    with reading_progress() as progress:
+        return read_trace(source, ignore_copies=ignore_copies, progress=progress)
 
 
 def ladder(

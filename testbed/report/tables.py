@@ -107,7 +107,7 @@ class TraceTable:
             "start": None if trace.start is None else iso_time(trace.start),
             "end": None if trace.end is None else iso_time(trace.end),
             "packets": trace.packets,
-            "segments": len(trace.segments),
+            "segments": len(trace.table),
             "other": trace.other,
             "others": dict(trace.others),
             "not_understood": dict(trace.unread),
@@ -291,6 +291,7 @@ def _row(trace: Trace, connection: Connection) -> ConnectionRow:
     one, other = connection.by_initiator, connection.by_responder
     rtt = connection.handshake_rtt
     start = connection.start
+    outward = connection.table.outward
     return ConnectionRow(
         number=connection.number,
         initiator=str(connection.initiator),
@@ -305,8 +306,8 @@ def _row(trace: Trace, connection: Connection) -> ConnectionRow:
         rtt_doubt=rtt.doubt if rtt else "",
         bytes_by_initiator=one.unique_bytes,
         bytes_by_responder=other.unique_bytes,
-        segments_by_initiator=len(one.segments),
-        segments_by_responder=len(other.segments),
+        segments_by_initiator=int(outward.sum()),
+        segments_by_responder=int((~outward).sum()),
         retransmissions_by_initiator=len(one.retransmissions()),
         retransmissions_by_responder=len(other.retransmissions()),
         copies=sum(len(direction.copies) for direction in connection.directions),

@@ -15,7 +15,7 @@ from testbed.trace.connections import Connection
 from testbed.trace.contents import Contents, connection_columns, initiated
 from testbed.trace.frames import CaptureInterface, Offsets
 from testbed.trace.grouping import group_rows
-from testbed.trace.pcap import CaptureFile
+from testbed.trace.pcap import CaptureFile, Progress
 from testbed.trace.protocols import UNREAD
 from testbed.trace.segments import Segment
 from testbed.trace.source import Buffer
@@ -102,17 +102,23 @@ class Trace:
         )
 
 
-def read_trace(source: str | os.PathLike[str] | BinaryIO, *, ignore_copies: bool = False) -> Trace:
+def read_trace(
+    source: str | os.PathLike[str] | BinaryIO,
+    *,
+    ignore_copies: bool = False,
+    progress: Progress | None = None,
+) -> Trace:
     """Read a pcap or pcapng file, also one compressed by gzip, zstd or lz4, or a stream of one.
 
-    ignore_copies: leave out what was captured twice (`Direction.copies`).
+    ignore_copies: leave out what was captured twice (`Direction.copies`). progress: is told now
+    and then how many bytes are read, and how many there are.
 
     Raises TraceError for what is no capture file. A file that is damaged further on is read up
     to there, and `damage` says so. A packet that makes no sense is counted, never an error.
     """
     file = CaptureFile(source)
     reading = _Reading(file.data)
-    contents = reading.run(file)
+    contents = reading.run(file, progress)
     decoder = reading.decoder
     trace = Trace(
         path=file.path,
@@ -169,9 +175,9 @@ class _Reading:
         self.back_in_time: int | None = None
         self.ordered = True
 
-    def run(self, file: CaptureFile) -> Contents:
+    def run(self, file: CaptureFile, progress: Progress | None) -> Contents:
         """Read all frames."""
-        for frames in file.batches():
+        for frames in file.batches(progress):
             self._note_times(frames.time)
             self.builder.add(self.decoder.decode(frames, self.packets + 1))
             self.packets += len(frames)

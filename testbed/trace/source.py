@@ -10,7 +10,7 @@ import os
 import stat
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -53,8 +53,11 @@ class Source:
 def read_source(source: str | os.PathLike[str] | BinaryIO) -> Source:
     """Read a file, or a stream to its end. Raises TraceError where it cannot be read."""
     if not isinstance(source, (str, os.PathLike)):
-        given = source.read()
-        return _transcribed(_decompressed(Path("-"), io.BytesIO(given), given))
+        path = Path("-")
+        data = _spooled(path, iter(lambda: source.read(_CHUNK), b""))
+        # A mapping reads and seeks like a file.
+        file: Any = io.BytesIO(data) if isinstance(data, bytes) else data
+        return _transcribed(_decompressed(path, file, data))
     path = Path(source)
     try:
         if not stat.S_ISREG(path.stat().st_mode):
@@ -84,6 +87,14 @@ def is_capture(path: str | os.PathLike[str]) -> bool:
 
 def _is_log(head: bytes) -> bool:
     return b"\0" not in head and is_log(head.decode("utf-8", "replace"))
+
+
+def _spooled(path: Path, chunks: Iterable[bytes]) -> Buffer:
+    """The content of a stream; what is large goes to a file without a name, not into memory."""
+    with closing(_Content(path)) as content:
+        for chunk in chunks:
+            content.add(chunk)
+        return content.data()
 
 
 def _read_all(file: io.FileIO) -> Buffer:

@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from testbed.trace.table.export import arrow_table, library
 from testbed.wire.flags import FIN
 
 Column: TypeAlias = NDArray[Any]
@@ -119,6 +120,31 @@ class SegmentTable:
         """Left and right edges of the SACK blocks of one row, of shape (blocks, 2)."""
         first = int(self.sack_first[row])
         return self.sack_edges[first : first + int(self.sack_count[row])]
+
+    def to_arrow(self) -> Any:
+        """A `pyarrow.Table` of all columns, with null for what a segment does not have.
+
+        SACK blocks are one column, `sack`. Raises TraceError where pyarrow is not installed.
+        """
+        missing = {
+            "mss": OptionBit.MSS,
+            "window_scale": OptionBit.WINDOW_SCALE,
+            "ts_value": OptionBit.TIMESTAMPS,
+            "ts_echo": OptionBit.TIMESTAMPS,
+        }
+        masks = {name: self.options & np.uint16(bit) == 0 for name, bit in missing.items()}
+        masks["ip_id"] = self.ip_id == NO_IDENTIFICATION
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        return arrow_table(columns, masks, self.sack_edges)
+
+    def to_pandas(self) -> Any:
+        """The same as a `pandas.DataFrame`; needs pandas, too."""
+        library("pandas")
+        return self.to_arrow().to_pandas()
+
+    def to_polars(self) -> Any:
+        """The same as a `polars.DataFrame`; needs polars, too."""
+        return library("polars").from_arrow(self.to_arrow())
 
     @cached_property
     def by_connection(self) -> tuple[Integers, Integers]:
