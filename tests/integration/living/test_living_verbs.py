@@ -68,6 +68,21 @@ def test_a_topology_that_cannot_be_built_is_told_in_full(living):
     assert "faulty" not in living.run("ls")
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_a_lab_whose_command_is_ended_before_it_runs_ends_too(living, number):
+    record = living.folder / "testbed" / "unheard.json"
+    command = living.start("up", "docomo", "--name", "unheard")
+    deadline = time.monotonic() + SECONDS
+    while not record.exists():
+        assert time.monotonic() < deadline and command.poll() is None
+        time.sleep(0.001)
+    command.send_signal(number)
+    command.communicate(timeout=SECONDS)
+    while record.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_what_is_not_there_is_told_with_what_there_is(living, lab):
     told = living.run("exec", "verb", "client", "--", "true", status=1)
     assert "There is no lab 'verb'. There is verbs" in told
