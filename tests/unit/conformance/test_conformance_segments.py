@@ -94,6 +94,12 @@ def test_a_piece_that_follows_a_retransmission(
     assert judge(PIECES, log).answer is FAIL
     # At the end of what was sent as new, a small segment is no piece of one.
     assert judge(PIECES, log.replace("8281:8293(12)", "8281:8741(460)")).answer is not FAIL
+    # A small segment that was sent as such is no piece of another.
+    small = log.replace(
+        "8281:8741(460) ack 1", "8281:8293(12) ack 1\n11:55:22.743140 A > B: . 8293:8741(448) ack 1"
+    )
+    assert small != log
+    assert judge(PIECES, small).answer is not FAIL
     # With more options than before there is less room.
     options = log.replace(
         "A > B: . 7821:8281(460) ack 1\n11:55:23.341317",
