@@ -10,6 +10,9 @@ RUN_PACKAGES := tcpdump python3-venv
 TEST_PACKAGES := $(RUN_PACKAGES) chromium tshark iproute2 iputils-ping util-linux nftables
 # A second kernel for the tests of the netem emulator; not to be had for every machine.
 UML_PACKAGE := user-mode-linux
+# The engine of the tests with containers, which start one of their own. Where systemd runs, the
+# package would start another one at once, so there it is left to whoever owns the machine.
+ENGINE_PACKAGE := docker.io
 # What `testbed kernel build` needs. .github/workflows/test.yml keeps what it builds.
 KERNEL_PACKAGES := gcc libc6-dev make flex bison bc xz-utils patch
 
@@ -26,7 +29,7 @@ UV_COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 \
 
 .DEFAULT_GOAL := help
 .PHONY: help topo-docomo test test-virtual test-uml test-latest coverage kernel lint format docs lock \
-    benchmark clean
+    benchmark images clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "%-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -131,6 +134,9 @@ benchmark: $(VENV)/.dev ## measure, beside the named peers
 	@for one in build trace_reader emulation middlebox; do \
 	    echo "benchmarks/$$one.py"; $(BIN)/python benchmarks/$$one.py || exit 1; done
 
+images: $(VENV)/.run ## build the images of images/, where no registry is with a base of our own
+	@$(BIN)/python images/build.py
+
 clean: ## remove the virtual environment, all results and the site
 	rm -rf $(VENV) results build site *.egg-info
 
@@ -165,6 +171,11 @@ $(VENV)/.dev: pyproject.toml $(LOCK)
 	         apt-get -qq update && \
 	         apt-get -qq install -y --no-install-recommends $(UML_PACKAGE) >/dev/null; } \
 	    || echo "$(UML_PACKAGE) cannot be had here: \`make test-uml\` will be skipped"
+	@command -v dockerd >/dev/null || test "$$(id -u)" -ne 0 || test -d /run/systemd/system \
+	    || { echo "Installing $(ENGINE_PACKAGE)"; export DEBIAN_FRONTEND=noninteractive; \
+	         apt-get -qq update && \
+	         apt-get -qq install -y --no-install-recommends $(ENGINE_PACKAGE) >/dev/null; } \
+	    || echo "$(ENGINE_PACKAGE) cannot be had here: tests with containers will be skipped"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing testbed and its development tools into $(VENV)"
 	@$(PIP_INSTALL) --require-hashes -r $(LOCK)

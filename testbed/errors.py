@@ -86,6 +86,10 @@ class ProcessDied(TestbedError):
     """A process that a running lab depends on (emulator, middlebox, capture) is gone."""
 
 
+class EngineError(TestbedError):
+    """The container engine is missing or too old, or refused what a container node needs."""
+
+
 class LabError(TestbedError):
     """A lab was asked for something it does not have or cannot do in its present state."""
 

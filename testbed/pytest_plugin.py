@@ -205,6 +205,8 @@ def _features(plan: Plan) -> Iterator[Feature]:
         yield "captures"
     if any(node.congestion_control is not None for node in nodes):
         yield "congestion-control"
+    if "containers" in needs:
+        yield "containers"
 
 
 def _skip(config: pytest.Config, reason: str) -> None:

@@ -20,6 +20,7 @@ _FEATURES: dict[Feature, str] = {
     "emulation": "emulated links and middleboxes",
     "captures": "captures",
     "congestion-control": "congestion control of nodes",
+    "containers": "containers",
 }
 _STYLES = {"ok": "green", "degraded": "yellow", "missing": "red"}
 

@@ -65,6 +65,10 @@ def run(
             "real one only one, unless told otherwise.",
         ),
     ] = None,
+    pull: Annotated[
+        bool,
+        typer.Option("--pull", help="First have the container engine look for newer images."),
+    ] = False,
     json: JsonOption = False,
 ) -> None:
     """Run a scenario over its matrix; exit status 1 when the matrix does not come out."""
@@ -74,6 +78,10 @@ def run(
 
     choice = context.obj.overridden_by(KernelChoice(kernel, clock, seed))
     scenario, topology = registry.find(target)
+    if pull:
+        from testbed.lab.kinds.container import pull_images
+
+        pull_images(topology)
     given = _assignments(parameters or [])
     versions = []
     if KERNEL in given and KERNEL not in scenario.parameters:

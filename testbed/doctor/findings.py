@@ -11,7 +11,7 @@ from testbed.doctor.probe import Machine
 from testbed.kernel.processes import userns
 
 State = Literal["ok", "degraded", "missing"]
-Feature = Literal["labs", "emulation", "captures", "congestion-control"]
+Feature = Literal["labs", "emulation", "captures", "congestion-control", "containers"]
 
 _FILES_PER_NODE = 4
 _FILES_OF_LAB = 256
@@ -293,6 +293,19 @@ def _optional(machine: Machine) -> Iterator[Finding]:
     )
 
 
+def _containers(machine: Machine) -> Iterator[Finding]:
+    found, _, cure = machine.no_engine.partition(". ")
+    yield _weigh(
+        "container engine (optional)",
+        bool(machine.engine),
+        machine.engine or found,
+        otherwise="missing",
+        meaning="Topologies with nodes of the kind `container` cannot be built.",
+        cure=cure,
+        stops="containers",
+    )
+
+
 _PRIVILEGED: tuple[Callable[[Machine], Iterator[Finding]], ...] = (
     _tun,
     _steering,
@@ -319,4 +332,5 @@ _RULES: tuple[Callable[[Machine], Iterator[Finding]], ...] = (
     _what_needs_privileges,
     _open_files,
     _optional,
+    _containers,
 )

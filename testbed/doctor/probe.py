@@ -14,7 +14,8 @@ import subprocess
 
 import msgspec
 
-from testbed.errors import KernelError, MissingProgram
+from testbed.containers.engine import ContainerEngine
+from testbed.errors import EngineError, KernelError, MissingProgram
 from testbed.kernel.processes import userns
 from testbed.kernel.processes.interpreter import module_command, module_environment
 from testbed.kernel.processes.process import find_program
@@ -53,7 +54,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     programs: name and version (or path), None where it is not installed. forbidding: sysctls that
     keep ordinary users from labs, see `userns.forbidding_settings`. open_files: the hard limit,
     None for no limit. virtual_kernels: the kernels with a virtual clock that this user has built,
-    for this testbed.
+    for this testbed. engine: the container engine, in words; no_engine: why there is none.
     """
 
     kernel: str
@@ -65,6 +66,8 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     forbidding: dict[str, tuple[str, str]]
     open_files: int | None
     virtual_kernels: tuple[str, ...] = ()
+    engine: str = ""
+    no_engine: str = ""
 
 
 def probe() -> Machine:
@@ -73,6 +76,7 @@ def probe() -> Machine:
     Raises `KernelError` when the child process ends without an answer.
     """
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    engine, no_engine = _look_for_engine()
     return Machine(
         kernel=os.uname().release,
         python=platform.python_version(),
@@ -87,7 +91,21 @@ def probe() -> Machine:
         forbidding=userns.forbidding_settings(),
         open_files=None if hard == resource.RLIM_INFINITY else hard,
         virtual_kernels=tuple(one.name for one in built_kernels() if one.current),
+        engine=engine,
+        no_engine=no_engine,
     )
+
+
+def _look_for_engine() -> tuple[str, str]:
+    """The container engine in words, or why containers cannot be had."""
+    try:
+        engine = ContainerEngine()
+    except EngineError as error:
+        return "", str(error)
+    engine.close()
+    if os.geteuid() != 0:
+        return "", "The namespaces of containers can be entered by root alone. Run as root (sudo)."
+    return f"version {engine.version} at {engine.path}", ""
 
 
 def _look_inside() -> Inside:

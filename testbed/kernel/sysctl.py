@@ -49,6 +49,11 @@ def missing(values: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in values.items() if read(name).split() != value.split()}
 
 
+def known(values: Mapping[str, str]) -> dict[str, str]:
+    """Those of `values` whose names the calling thread's namespace has."""
+    return {name: value for name, value in values.items() if path_of(name).is_file()}
+
+
 def _write_one(name: str, value: str) -> None:
     try:
         fd = os.open(path_of(name), os.O_RDWR | os.O_CLOEXEC)

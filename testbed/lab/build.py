@@ -28,9 +28,7 @@ _DOCUMENTATION_ADDRESS = {4: "192.0.2.1", 6: "2001:db8::1"}
 def prepare(builder: NodeBuilder) -> None:
     """Set the sysctls, before any interface copies them."""
     with _blame_node(builder):
-        builder.namespace.call(
-            sysctl.write, {**builder.defaults.sysctls, **builder.planned.sysctls}
-        )
+        builder.namespace.call(sysctl.write, builder.sysctls)
 
 
 def veth_request(link: PlannedLink, builders: dict[str, NodeBuilder]) -> Request:

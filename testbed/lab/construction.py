@@ -22,7 +22,12 @@ from testbed.lab.congestion import refuse_unknown_congestion_controls
 from testbed.lab.kinds import builder_of
 from testbed.lab.link import LabLink, check_impairments, link_name
 from testbed.lab.node import LabNode
-from testbed.lab.node_builder import IndexSource, NamespaceDefaults, NodeBuilder
+from testbed.lab.node_builder import (
+    IndexSource,
+    NamespaceDefaults,
+    NamespaceSource,
+    NodeBuilder,
+)
 from testbed.lab.runtime import Runtime
 from testbed.topology.planning.plan_model import Plan, PlannedLink
 
@@ -49,6 +54,7 @@ class Construction:
         self._node_helpers: dict[str, Helper] = {}
         self._placements: dict[str, Placement | None] = {}
         self._builders: dict[str, NodeBuilder] = {}
+        self._sources: dict[str, NamespaceSource] = {}
 
     def build(self) -> None:
         """Make everything and read it back.
@@ -61,6 +67,7 @@ class Construction:
         if any(node.kernel is not None for node in self.plan.topology.nodes.values()):
             find_program(*ruleset.PROGRAM)
         _allow_descriptors(_descriptors(self.plan))
+        self._open_sources()
         self._hidden = self._runtime.new_namespace()
         self._indices = IndexSource(self._hidden)
         self._hidden.call(refuse_unknown_congestion_controls, self.plan)
@@ -75,12 +82,19 @@ class Construction:
         }
         if self._helpers:
             steps["readiness to end"] = self._let_go
+        steps["readiness of nodes"] = self._await_ready
         last = began
         for name, step in steps.items():
             step()
             now = time.monotonic()
             self.seconds[name], last = now - last, now
         self.seconds["total"] = last - began
+
+    def _open_sources(self) -> None:
+        """Begin what the nodes of a kind share."""
+        for kind in dict.fromkeys(node.kind for node in self.plan.nodes.values()):
+            nodes = [node for node in self.plan.nodes.values() if node.kind == kind]
+            self._sources[kind] = builder_of(kind).namespaces(nodes, self.plan, self._runtime)
 
     def _start_helpers(self) -> None:
         emulated = sum(link.emulated for link in self.plan.links)
@@ -114,7 +128,7 @@ class Construction:
         defaults = NamespaceDefaults(self._hidden)
         for planned in self.plan.nodes.values():
             builder = builder_of(planned.kind)(
-                planned, self.plan, self._runtime.new_namespace(), defaults, self._indices
+                planned, self.plan, self._sources[planned.kind], defaults, self._indices
             )
             self._runtime.stack.callback(builder.close)
             build.prepare(builder)
@@ -210,6 +224,10 @@ class Construction:
     def _let_go(self) -> None:
         # Connections end with the helper processes that carry them.
         self._runtime.group.let_go_of([builder.namespace for builder in self._builders.values()])
+
+    def _await_ready(self) -> None:
+        for builder in self._builders.values():
+            builder.await_ready(self._runtime)
 
 
 def _descriptors(plan: Plan) -> int:

@@ -22,24 +22,28 @@ from testbed.lab.runtime import Runtime, State
 from testbed.lab.waiting import Step, Steps, take_steps, take_steps_async
 from testbed.loading import checked, load
 from testbed.middlebox.registry import find
-from testbed.topology.kinds import machine_needs
+from testbed.topology import kinds
 from testbed.topology.model import Endpoint, Topology
 from testbed.topology.planning.plan import plan
 from testbed.topology.planning.plan_model import Plan
 
 
 def keeps_files(topology: Topology) -> bool:
-    """Whether a lab of this topology writes captures, fates of packets or logs of functions."""
+    """Whether a lab of this topology writes captures, fates of packets or logs of functions, or,
+    when it fails, logs of nodes."""
     logs = any(
         find(function.name).keeps_log
         for node in topology.nodes.values()
         for function in node.functions
     )
+    logs = logs or any(
+        kind.keeps_log for node in topology.nodes.values() if (kind := kinds.find(node.kind))
+    )
     return bool(topology.captures) or any(link.log for link in topology.links) or logs
 
 
 def _refuse_in_another_kernel(topology: Topology) -> None:
-    needs = machine_needs(topology)
+    needs = kinds.machine_needs(topology)
     if not needs:
         return
     from testbed.kernel.uml.boot import inside
@@ -247,7 +251,7 @@ class Lab:
                     node.tcp.begin()
         except BaseException:
             if self._runtime is not None:
-                yield Step(self._runtime.thread.submit(self._runtime.end), self._runtime.cancel)
+                yield Step(self._runtime.thread.submit(self._give_up), self._runtime.cancel)
                 self._runtime.thread.close()
             raise
         return self
@@ -261,7 +265,9 @@ class Lab:
         if runtime.state == "closed":
             return
         try:
-            incomplete = yield Step(runtime.thread.submit(self._end, runtime), runtime.cancel)
+            failed = error is not None or runtime.failure is not None
+            ending = runtime.thread.submit(self._end, runtime, failed)
+            incomplete = yield Step(ending, runtime.cancel)
         finally:
             runtime.thread.close()
         self._judge(runtime, error, incomplete)
@@ -289,12 +295,27 @@ class Lab:
             raise runtime.failure
         runtime.state = "running"
 
-    def _end(self, runtime: Runtime) -> CaptureError | None:
+    def _end(self, runtime: Runtime, failed: bool) -> CaptureError | None:
         """Complete the captures and take the lab down; the first capture that is not complete."""
         try:
+            if failed:
+                self._keep_logs()
             return self._complete(runtime)
         finally:
             runtime.end()
+
+    def _give_up(self) -> None:
+        """Take down what has been built of a lab."""
+        assert self._runtime is not None
+        try:
+            self._keep_logs()
+        finally:
+            self._runtime.end()
+
+    def _keep_logs(self) -> None:
+        if self._capture_directory is not None:
+            for node in self._nodes.values():
+                node.keep_log(self._capture_directory)
 
     def _complete(self, runtime: Runtime) -> CaptureError | None:
         incomplete: list[CaptureError] = []

@@ -18,6 +18,8 @@ from testbed.kernel import sysctl
 from testbed.kernel.namespace import Namespace
 from testbed.kernel.netlink.sock_diag import SocketState, open_sockets
 from testbed.kernel.netstat import protocol_counters
+from testbed.kernel.processes.confinement import Confinement
+from testbed.kernel.processes.group import NodeView
 from testbed.kernel.processes.process import Process, await_readable, deadline_in, time_left
 from testbed.lab.ping import open_socket, ping
 from testbed.lab.ports import Port, listening_ports, parse_port
@@ -81,6 +83,7 @@ class LabNode:
         self.namespace = namespace
         self.middlebox: MiddleboxClient | None = None
         self.tcp: TcpDriver | None = None
+        self._view: NodeView | Confinement = runtime.view(planned.name)
         self._plan = plan
         self._runtime = runtime
         self.check = runtime.check
@@ -257,7 +260,12 @@ class LabNode:
         return process
 
     def _start(self, argv: Sequence[str | os.PathLike[str]], **options: Any) -> Process:
-        return self._runtime.start_program(self.name, self.namespace, argv, **options)
+        return self._runtime.start_program(self._view, self.namespace, argv, **options)
+
+    @property
+    def _environment(self) -> Mapping[str, str]:
+        """That of programs which are given none."""
+        return self._view.environment if isinstance(self._view, Confinement) else os.environ
 
     def _start_telling(
         self, argv: Sequence[str | os.PathLike[str]], options: dict[str, Any], timeout: float
@@ -265,7 +273,7 @@ class LabNode:
         """Start a program that tells by a descriptor that it is ready."""
         read, write = os.pipe2(os.O_CLOEXEC)
         try:
-            env = os.environ if options["env"] is None else options["env"]
+            env = self._environment if options["env"] is None else options["env"]
             options["env"] = {**env, "TESTBED_READY_FD": str(write)}
             options["pass_fds"] = [*options["pass_fds"], write]
             process = self._start(argv, **options)
@@ -340,6 +348,9 @@ class LabNode:
         logged, across the files. Raises `LabError` where there is none.
         """
         return self._box().log(last)
+
+    def keep_log(self, folder: Path) -> None:
+        """Write what there is to be read after a failure into the folder; nothing here."""
 
     def statistics(self, kind: StatisticsKind) -> TcpStatistics:
         """What this middlebox has counted, in the terms of a router: `tcp` is the one kind there

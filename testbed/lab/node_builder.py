@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import count
 from pathlib import Path
 from typing import ClassVar
@@ -47,6 +48,20 @@ class IndexSource:
         return next(self._numbers)
 
 
+class NamespaceSource:
+    """Where the nodes of one kind get their namespaces from; by default they are made anew.
+
+    One for each kind in a lab, made before anything else of that lab.
+    """
+
+    def __init__(self, nodes: Sequence[PlannedNode], plan: Plan, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    def namespace(self, name: str) -> Namespace:
+        """The namespace of a node, given up at the end."""
+        return self.runtime.new_namespace()
+
+
 class NodeBuilder:
     """Builds one node: its namespace, the index of each of its interfaces, and what it needs.
 
@@ -54,22 +69,25 @@ class NodeBuilder:
     `testbed.lab.kinds.builds`.
 
     helper_module: the module that a process of its own runs, as `python -m MODULE --control FD`.
+    namespaces: where namespaces come from.
     steering: which processors share the work of that process under load, in words.
     """
 
     helper_module: ClassVar[str | None] = None
+    namespaces: ClassVar[type[NamespaceSource]] = NamespaceSource
 
     def __init__(
         self,
         planned: PlannedNode,
         plan: Plan,
-        namespace: Namespace,
+        source: NamespaceSource,
         defaults: NamespaceDefaults,
         indices: IndexSource,
     ) -> None:
         self.planned = planned
         self.plan = plan
-        self.namespace = namespace
+        self.source = source
+        self.namespace = namespace = source.namespace(planned.name)
         self.defaults = defaults
         self.indices: dict[str, int] = {"lo": rtnetlink.LOOPBACK_INDEX}
         #: Interfaces whose kernel merges and splits segments and is to stop it.
@@ -86,6 +104,11 @@ class NodeBuilder:
         """An index for an interface that is about to be made."""
         self.indices[interface] = index = self._index_source.take()
         return index
+
+    @property
+    def sysctls(self) -> dict[str, str]:
+        """Those to be set, before any interface copies them."""
+        return {**self.defaults.sysctls, **self.planned.sysctls}
 
     def make_node(self, runtime: Runtime) -> LabNode:
         """The node as users get it by `lab["name"]`."""
@@ -106,6 +129,9 @@ class NodeBuilder:
     def requests_after(self) -> list[Request]:
         """What is asked of the kernel after interfaces, addresses and routes."""
         return []
+
+    def await_ready(self, runtime: Runtime) -> None:
+        """Wait until the node is ready for use, once all is built."""
 
     @property
     def master(self) -> int | None:

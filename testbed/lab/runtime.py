@@ -13,13 +13,14 @@ from typing import Any, Literal, TypeAlias
 
 from testbed.errors import LabError, ProcessDied, TestbedError
 from testbed.kernel.namespace import Namespace, NamespaceThread
+from testbed.kernel.processes.confinement import Confinement
 from testbed.kernel.processes.group import NodeView, ProcessGroup
 from testbed.kernel.processes.helper import Helper, start_helper
 from testbed.kernel.processes.process import Process, deadline_in, time_left
 from testbed.lab.calls import Calls
 from testbed.lab.hosts import address_selection, hosts_file
 from testbed.lab.sockets import Sockets
-from testbed.lab.watch import Watch
+from testbed.lab.watch import Watch, Watched
 from testbed.topology.planning.plan_model import Plan
 
 State: TypeAlias = Literal["new", "being built", "running", "closed"]
@@ -45,13 +46,13 @@ class Runtime:
         self._watch: Watch | None = None
         self._failure_lock = threading.Lock()
         self._to_tell: list[Callable[[TestbedError], None]] = []
-        self._causes: list[tuple[Process, str]] = []
+        self._causes: list[tuple[Watched, str]] = []
         self._programs: weakref.WeakSet[Process] = weakref.WeakSet()
         self._helpers: list[Helper] = []
 
     def begin(self) -> None:
         """Take what is needed throughout; runs in the namespace thread."""
-        self._watch = Watch(self.group.trim_output)
+        self._watch = Watch(self.group.tidy)
 
     def check(self) -> None:
         """Raise what has gone wrong in the background, or that the lab is not running here."""
@@ -80,17 +81,17 @@ class Runtime:
 
     def start_program(
         self,
-        node: str,
+        view: NodeView | Confinement,
         namespace: Namespace,
         argv: Sequence[str | os.PathLike[str]],
         **options: Any,
     ) -> Process:
         """Start a program of the user's in a node: it is killed when the lab fails.
 
-        options: see `ProcessGroup.start`.
+        view, options: see `ProcessGroup.start`.
         """
         self.check()
-        program = self.group.start(namespace, argv, view=self._view(node), **options)
+        program = self.group.start(namespace, argv, view=view, **options)
         self._programs.add(program)
         if self.failure is not None:
             program.kill()
@@ -106,11 +107,12 @@ class Runtime:
     ) -> Future[Any]:
         """Have a function of the user's run in a node, in a thread of its own."""
         self.check()
-        destination = self.group.destination(namespace, self._view(node))
+        destination = self.group.destination(namespace, self.view(node))
         return self.calls.begin(destination, function, *args, **kwargs)
 
-    def _view(self, node: str) -> NodeView:
-        return NodeView(node, self._hosts, address_selection(self._plan))
+    def view(self, node: str) -> NodeView:
+        """What programs in a node take for their machine."""
+        return NodeView(node, self.hosts, address_selection(self._plan))
 
     def start_helper(self, namespace: Namespace, module: str, name: str) -> Helper:
         """Run a helper process, on which the lab depends; `name` is for messages."""
@@ -128,7 +130,7 @@ class Runtime:
         for helper in self._helpers:
             helper.process.ended_within(time_left(deadline))
 
-    def depend_on(self, process: Process, name: str, *, by_itself: bool = True) -> None:
+    def depend_on(self, process: Watched, name: str, *, by_itself: bool = True) -> None:
         """Take the end of a process, before it is intended, for the failure of the lab.
 
         One that does not end `by_itself` ends because another one did: an interface vanishes with
@@ -145,7 +147,8 @@ class Runtime:
         self._watch.add(process, on_end)
 
     @cached_property
-    def _hosts(self) -> str:
+    def hosts(self) -> str:
+        """The content of /etc/hosts in every node."""
         return hosts_file(self._plan)
 
     def expect_end(self, process: Process) -> None:
@@ -153,16 +156,15 @@ class Runtime:
         if self._watch is not None:
             self._watch.forget(process)
 
-    def _dead_cause(self) -> tuple[Process, str] | None:
+    def _dead_cause(self) -> tuple[Watched, str] | None:
         deadline = deadline_in(_SAME_MOMENT)
         for process, name in self._causes:
             if process.ended_within(time_left(deadline)):
                 return process, name
         return None
 
-    def _describe_end(self, process: Process, name: str) -> ProcessDied:
-        status = process.wait()
-        how = f"was killed by signal {-status}" if status < 0 else f"ended, status {status}"
+    def _describe_end(self, process: Watched, name: str) -> ProcessDied:
+        how = process.ending()
         said = process.said_last().strip()
         return ProcessDied(
             f"{name[0].upper()}{name[1:]} {how}, so the lab '{self.name}' is no longer "

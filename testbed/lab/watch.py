@@ -6,10 +6,28 @@ import os
 import selectors
 import threading
 from collections.abc import Callable
-
-from testbed.kernel.processes.process import Process
+from typing import Protocol
 
 _POLL_SECONDS = 1.0
+
+
+class Watched(Protocol):
+    """A process, or what stands and falls with one."""
+
+    @property
+    def pid(self) -> int: ...
+
+    def descriptor(self) -> int:
+        """A new descriptor of it, which is readable once it has ended."""
+
+    def ended_within(self, timeout: float, /) -> bool:
+        """Whether it ends within `timeout` seconds."""
+
+    def ending(self) -> str:
+        """How it ended, in words."""
+
+    def said_last(self) -> str:
+        """The last of what it said."""
 
 
 class Watch:
@@ -24,19 +42,19 @@ class Watch:
         self._wake = os.eventfd(0, os.EFD_CLOEXEC)
         self._selector.register(self._wake, selectors.EVENT_READ)
         self._lock = threading.Lock()
-        self._callbacks: dict[int, tuple[Process, Callable[[], None]]] = {}
+        self._callbacks: dict[int, tuple[Watched, Callable[[], None]]] = {}
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="testbed-watch", daemon=True)
         self._thread.start()
 
-    def add(self, process: Process, on_end: Callable[[], None]) -> None:
+    def add(self, process: Watched, on_end: Callable[[], None]) -> None:
         """Call `on_end` in the watching thread when the process ends."""
-        pidfd = os.pidfd_open(process.pid)
+        pidfd = process.descriptor()
         with self._lock:
             self._callbacks[pidfd] = (process, on_end)
             self._selector.register(pidfd, selectors.EVENT_READ)
 
-    def forget(self, process: Process) -> None:
+    def forget(self, process: Watched) -> None:
         """Its end is intended from now on."""
         with self._lock:
             for pidfd, (watched, _) in list(self._callbacks.items()):

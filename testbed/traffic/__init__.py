@@ -5,7 +5,12 @@ from testbed.traffic.flood import SynFlood
 from testbed.traffic.request_response import Exchange, Responder, exchange, fast_open_exchange
 from testbed.traffic.sampling import Sample, Stream, stream
 from testbed.traffic.service import Service, receive_exactly
-from testbed.traffic.silence import AfterSilence, exchange_after_silence
+from testbed.traffic.silence import (
+    AfterSilence,
+    exchange_after_silence,
+    http_after_silence,
+    http_request,
+)
 
 __all__ = [
     "AfterSilence",
@@ -18,6 +23,8 @@ __all__ = [
     "Transfer",
     "exchange",
     "exchange_after_silence",
+    "http_after_silence",
+    "http_request",
     "fast_open_exchange",
     "receive_exactly",
     "stream",

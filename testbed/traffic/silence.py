@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import http.client
 import socket
 import time
-from typing import Literal
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final, Literal
 
 import msgspec
 
@@ -16,6 +19,7 @@ from testbed.lab import LabNode
 from testbed.traffic.service import Service, address_of, family_of, receive_exactly
 
 _PROBES = 3
+_FAILURES: Final = (OSError, EOFError, http.client.HTTPException)
 
 
 class AfterSilence(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,52 +59,101 @@ def exchange_after_silence(
             while data := sock.recv(65536):
                 sock.sendall(data)
 
-    with (
-        Service(server, echo, address=address) as service,
-        client.socket(family_of(address)) as sock,
-    ):
+    def ask(sock: socket.socket) -> None:
+        sock.sendall(bytes(size))
+        receive_exactly(sock, size)
+
+    with Service(server, echo, address=address) as service:
         try:
-            _prepare(sock, keepalive, give_up)
-            try:
-                sock.connect((address, service.port))
-                sock.sendall(bytes(size))
-                receive_exactly(sock, size)
-            except (OSError, EOFError) as error:
-                client.check()
-                raise LabError(
-                    f"'{client.name}' got no answer from '{server.name}' before any silence: "
-                    f"{error}."
-                ) from error
-            time.sleep(silence)
-            info = tcp_info(sock)
-            started = time.monotonic()
-            outcome = _ask_again(sock, size)
-            seconds = time.monotonic() - started
+            where = address, service.port
+            return _ask_twice(client, where, ask, silence, _Patience(keepalive, give_up))
         finally:
             for one in accepted:  # it may never hear that the client is gone
                 with contextlib.suppress(OSError):
                     one.shutdown(socket.SHUT_RDWR)
+
+
+def http_after_silence(
+    client: LabNode,
+    server: LabNode,
+    *,
+    silence: float,
+    keepalive: int | None = None,
+    give_up: float = 2.0,
+    port: int = 80,
+) -> AfterSilence:
+    """The same with a web server that runs in the node, which is asked for `/` twice.
+
+    Raises `LabError` when the first answer is not one of a web server's, status 200.
+    """
+
+    def ask(sock: socket.socket) -> None:
+        sock.sendall(http_request(server.name))
+        answer = http.client.HTTPResponse(sock, method="GET")
+        answer.begin()
+        answer.read()
+        if answer.status != HTTPStatus.OK:
+            raise LabError(f"The web server '{server.name}' answered {answer.status}.")
+
+    patience = _Patience(keepalive, give_up)
+    return _ask_twice(client, (server.address, port), ask, silence, patience)
+
+
+def http_request(host: str) -> bytes:
+    """A request for `/` by HTTP/1.1, whose connections stay open (RFC 9112 section 9.3)."""
+    return f"GET / HTTP/1.1\r\nHost: {host}\r\n\r\n".encode()
+
+
+class _Patience(msgspec.Struct, frozen=True):
+    keepalive: int | None
+    give_up: float
+
+
+def _ask_twice(
+    client: LabNode,
+    where: tuple[str, int],
+    ask: Callable[[socket.socket], None],
+    silence: float,
+    patience: _Patience,
+) -> AfterSilence:
+    with client.socket(family_of(where[0])) as sock:
+        _prepare(sock, patience)
+        try:
+            sock.connect(where)
+            ask(sock)
+        except _FAILURES as error:
+            client.check()
+            raise LabError(
+                f"'{client.name}' got no answer from {where[0]} port {where[1]} before any "
+                f"silence: {error}."
+            ) from error
+        time.sleep(silence)
+        info = tcp_info(sock)
+        started = time.monotonic()
+        outcome = _ask_again(sock, ask)
+        seconds = time.monotonic() - started
     return AfterSilence(outcome=outcome, seconds=seconds, info=info)
 
 
-def _prepare(sock: socket.socket, keepalive: int | None, give_up: float) -> None:
-    sock.settimeout(10 * give_up)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(give_up * 1000))
-    if keepalive is not None:
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, keepalive)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, keepalive)
+def _prepare(sock: socket.socket, patience: _Patience) -> None:
+    sock.settimeout(10 * patience.give_up)
+    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, round(patience.give_up * 1000))
+    if patience.keepalive is not None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, patience.keepalive)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, patience.keepalive)
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, _PROBES)
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
 
-def _ask_again(sock: socket.socket, size: int) -> Literal["answered", "reset", "timed-out"]:
+def _ask_again(
+    sock: socket.socket, ask: Callable[[socket.socket], None]
+) -> Literal["answered", "reset", "timed-out"]:
     try:
-        sock.sendall(bytes(size))
-        receive_exactly(sock, size)
+        ask(sock)
+    except (EOFError, http.client.BadStatusLine):
+        return "reset"
     except OSError as error:
         if error.errno in (errno.ECONNRESET, errno.EPIPE):
             return "reset"
         return "timed-out"
-    except EOFError:
-        return "reset"
     return "answered"

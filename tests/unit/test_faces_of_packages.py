@@ -41,7 +41,8 @@ FACES = {
     """,
     "testbed.traffic": """
         AfterSilence Exchange Responder Sample Service Stream SynFlood Transfer exchange
-        exchange_after_silence fast_open_exchange receive_exactly stream transfer
+        exchange_after_silence fast_open_exchange http_after_silence http_request receive_exactly
+        stream transfer
     """,
 }
 

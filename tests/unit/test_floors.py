@@ -28,6 +28,7 @@ FLOORS = (
     "middlebox",
     "doctor",
     "emulator",
+    "containers",
     "kernel",
     "topology",
     "transport",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -32,8 +33,10 @@ from testbed.errors import (
     TestbedError,
 )
 from testbed.kernel.namespace import Namespace, NamespaceThread
-from testbed.kernel.processes import guard, node_init, terminal_of_session
+from testbed.kernel.processes import guard, node_init
+from testbed.kernel.processes.confinement import Confinement
 from testbed.kernel.processes.descendants import descendants_of_what_is_started
+from testbed.kernel.processes.entrance import entrance
 from testbed.kernel.processes.output import OutputFile
 from testbed.kernel.processes.process import Process, find_program
 from testbed.kernel.syscalls import CLONE_NEWNS, CLONE_NEWPID, setns, unshare
@@ -74,6 +77,7 @@ class ProcessGroup:
         self._ended = False
         self._outputs: weakref.WeakSet[OutputFile] = weakref.WeakSet()
         self._started: dict[Process, None] = {}  # in this order, and not yet collected
+        self._strangers: list[int] = []
 
     def _start_guard(self) -> None:
         """Make the pid namespace of all programs."""
@@ -111,10 +115,12 @@ class ProcessGroup:
         unshare(CLONE_NEWNS)
         self._host_mounts = _open("/proc/thread-self/ns/mnt")
 
-    def _namespaces_of(self, view: NodeView | None) -> _Namespaces:
+    def _namespaces_of(self, view: NodeView | Confinement | None) -> _Namespaces:
         """Those of a node, made with its first program; those of the lab for helper processes."""
         if view is None:
             return self._namespaces
+        if isinstance(view, Confinement):
+            return _Namespaces(view.pids)
         if view.name not in self._of_nodes:
             self._of_nodes[view.name] = _make_namespaces(view)
         return self._of_nodes[view.name]
@@ -140,16 +146,26 @@ class ProcessGroup:
     @contextlib.contextmanager
     def _inside(self, namespaces: _Namespaces) -> Iterator[None]:
         """Have this thread's children born into namespaces."""
-        if namespaces.mounts is None:
+        if namespaces is self._namespaces:
             yield
             return
         setns(namespaces.pids, CLONE_NEWPID)
         try:
-            setns(namespaces.mounts, CLONE_NEWNS)
+            if namespaces.mounts is not None:
+                setns(namespaces.mounts, CLONE_NEWNS)
             yield
         finally:
-            setns(self._host_mounts, CLONE_NEWNS)
+            if namespaces.mounts is not None:
+                setns(self._host_mounts, CLONE_NEWNS)
             setns(self._namespaces.pids, CLONE_NEWPID)
+
+    def kill_too(self, process: int) -> None:
+        """Kill this process, told by its descriptor, with all programs of the group.
+
+        It is the first of a pid namespace in which others of them are born.
+        """
+        with self._lock:
+            self._strangers.append(process)
 
     def let_go_of(self, namespaces: Sequence[Namespace]) -> None:
         """Have the kernel free these soon after the end, open connections in them or not.
@@ -167,7 +183,7 @@ class ProcessGroup:
         namespace: Namespace,
         argv: Sequence[str | os.PathLike[str]],
         *,
-        view: NodeView | None = None,
+        view: NodeView | Confinement | None = None,
         stdin: bytes | None = None,
         stdout_file: IO[Any] | None = None,
         stderr_pipe: bool = False,
@@ -179,7 +195,8 @@ class ProcessGroup:
     ) -> Process:
         """Start a program inside the namespace.
 
-        view: what it sees of its machine; the host where None. stdin: what it reads. Its output
+        view: what it sees of its machine; the host where None. A program in a container is one of
+        the container's files. stdin: what it reads. Its output
         goes to files that `Process` reads, or to a file of the caller's (`stdout_file`). streams:
         descriptors that are its standard streams instead of all that. It gets a session of its
         own, so that a Ctrl-C at the terminal reaches only this process, which then ends the
@@ -187,12 +204,12 @@ class ProcessGroup:
 
         Raises `MissingProgram`, and `CommandFailed` for a program that cannot be executed.
         """
-        words = _words(argv)
-        command = terminal_of_session.command(words) if terminal else words
+        inside = view if isinstance(view, Confinement) else None
+        words = _words(argv) if inside is None else _plain_words(argv)
         stdout = OutputFile() if stdout_file is None and streams is None else None
         stderr = None if stderr_pipe or streams is not None else OutputFile()
         self._outputs |= {one for one in (stdout, stderr) if one is not None}
-        folder = _working_directory(cwd)
+        folder = _working_directory(None if inside else cwd)
 
         def launch() -> Process:
             self._begin()
@@ -201,6 +218,7 @@ class ProcessGroup:
                 _readable(stdin) as given,
                 descendants_of_what_is_started(view.name if view else gethostname()) as descendants,
                 self._inside(namespaces),
+                entrance(inside, words, env, cwd, pass_fds, terminal=terminal) as way,
             ):
                 source, output, errors = streams or (
                     given,
@@ -208,15 +226,16 @@ class ProcessGroup:
                     subprocess.PIPE if stderr is None else stderr.fileno(),
                 )
                 popen = subprocess.Popen(
-                    command,
+                    way.words,
                     stdin=source,
                     stdout=output,
                     stderr=errors,
-                    pass_fds=pass_fds,
-                    env=env,
+                    pass_fds=way.pass_fds,
+                    env=way.env,
                     cwd=folder,
                     start_new_session=True,
                 )
+                way.check(popen, words)
             # Noted here, where nothing interrupts: whoever asked may be gone (Ctrl-C).
             process = Process(popen, words, descendants, stdout, stderr, self._collected)
             self._started[process] = None
@@ -232,9 +251,14 @@ class ProcessGroup:
     def _collected(self, process: Process) -> None:
         self._started.pop(process, None)
 
-    def trim_output(self) -> None:
-        """Keep no more of what programs have written than the end; from any thread."""
+    def tidy(self) -> None:
+        """Collect programs that have ended, and keep no more of what they wrote than the end.
+
+        From any thread. One that is not collected keeps the first process of its pid namespace,
+        that of a container, from ending (zap_pid_ns_processes in kernel/pid_namespace.c).
+        """
         for process in list(self._started):
+            process.popen.poll()
             process.trim_output()
 
     def kill(self) -> None:
@@ -246,6 +270,10 @@ class ProcessGroup:
                 self._guard_socket.shutdown(socket.SHUT_RDWR)
                 self._guard_socket.close()
                 self._guard_socket = None
+            for process in self._strangers:
+                with contextlib.suppress(ProcessLookupError):
+                    signal.pidfd_send_signal(process, signal.SIGKILL)
+            self._strangers.clear()
 
     def close(self) -> None:
         """End every program of the group and wait until the kernel has reaped them.
@@ -313,6 +341,13 @@ def _close(namespaces: _Namespaces) -> None:
 
 def _words(argv: Sequence[str | os.PathLike[str]]) -> list[str]:
     """The words of a command, the first of them the path of a program."""
+    words = _plain_words(argv)
+    if "/" not in words[0]:
+        words[0] = find_program(words[0])
+    return words
+
+
+def _plain_words(argv: Sequence[str | os.PathLike[str]]) -> list[str]:
     if isinstance(argv, str | bytes | os.PathLike):
         told = os.fsdecode(argv)
         raise LabError(
@@ -322,8 +357,6 @@ def _words(argv: Sequence[str | os.PathLike[str]]) -> list[str]:
     words = [os.fspath(word) for word in argv]
     if not words:
         raise LabError("A command is a list of words, and this one is empty.")
-    if "/" not in words[0]:
-        words[0] = find_program(words[0])
     return words
 
 

@@ -123,6 +123,18 @@ class Process:
         finally:
             os.close(pidfd)
 
+    def descriptor(self) -> int:
+        """A new descriptor of it (pidfd_open(2)), which is readable once it has ended.
+
+        Raises `ProcessLookupError` when that is known already.
+        """
+        return os.pidfd_open(self.pid)
+
+    def ending(self) -> str:
+        """How it ended, in words; waits for that."""
+        status = self.wait()
+        return f"was killed by signal {-status}" if status < 0 else f"ended, status {status}"
+
     def output(self) -> tuple[bytes, bytes]:
         """What it has written: standard output, standard error."""
         stdout, stderr = (

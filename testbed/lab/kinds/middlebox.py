@@ -26,7 +26,6 @@ from testbed.errors import LabError
 from testbed.kernel import sysctl
 from testbed.kernel.devices import tun
 from testbed.kernel.devices.steering import open_steered
-from testbed.kernel.namespace import Namespace
 from testbed.kernel.netlink import rtnetlink
 from testbed.kernel.netlink.socket import Request
 from testbed.kernel.placement import Placement, in_words
@@ -34,7 +33,12 @@ from testbed.kernel.processes.control import Descriptor
 from testbed.kernel.processes.helper import Helper
 from testbed.lab.kinds.registry import builds
 from testbed.lab.node import LabNode
-from testbed.lab.node_builder import IndexSource, NamespaceDefaults, NodeBuilder
+from testbed.lab.node_builder import (
+    IndexSource,
+    NamespaceDefaults,
+    NamespaceSource,
+    NodeBuilder,
+)
 from testbed.middlebox.client import MiddleboxClient
 from testbed.middlebox.messages import SideDevices, Start
 from testbed.middlebox.registry import find
@@ -75,11 +79,11 @@ class MiddleboxBuilder(NodeBuilder):
         self,
         planned: PlannedNode,
         plan: Plan,
-        namespace: Namespace,
+        source: NamespaceSource,
         defaults: NamespaceDefaults,
         indices: IndexSource,
     ) -> None:
-        super().__init__(planned, plan, namespace, defaults, indices)
+        super().__init__(planned, plan, source, defaults, indices)
         self.functions = plan.topology.nodes[planned.name].functions
         self._outside = self._addresses(outer=True)
         self._fds: list[int] = []

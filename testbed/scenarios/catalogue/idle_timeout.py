@@ -28,7 +28,7 @@ from testbed.scenarios.parameters import Positive
 from testbed.topology.model import Topology
 from testbed.topology.vary import with_function
 from testbed.trace.observations import connection_in
-from testbed.traffic import exchange_after_silence
+from testbed.traffic import AfterSilence, exchange_after_silence
 from testbed.wire.flags import RST
 
 CLIENT, NAT, SERVER = "client", "nat", "server"
@@ -54,7 +54,7 @@ def judge(parameters: Mapping[str, Any], measured: Measurements) -> Judgement:
     if parameters["keepalive"] == "on":
         expected = ANSWERED
     outcome = measured["outcome"]
-    arrived = measured["bytes_arrived"] == 2 * _SIZE
+    arrived = measured["bytes_arrived"] == measured["bytes_asked"]
     if outcome == "answered" and arrived:
         verdict = ANSWERED
     elif outcome == "reset" and not arrived and measured["resets"]:
@@ -110,6 +110,11 @@ def idle_timeout(
             give_up=_GIVE_UP,
             size=_SIZE,
         )
+    return measurements(experiment, found, 2 * _SIZE)
+
+
+def measurements(experiment: Experiment, found: AfterSilence, asked: int) -> Measurements:
+    """What became of two requests of so many bytes together, by the captures, too."""
     inner, outer = (connection_in(experiment.captures[f"{node}:eth0"]) for node in (CLIENT, SERVER))
     return {
         "outcome": found.outcome,
@@ -117,6 +122,7 @@ def idle_timeout(
         "probes": len(inner.by_initiator.keepalives),
         "retransmissions": len(inner.by_initiator.retransmissions()),
         "resets": sum(bool(one.flags & RST) for one in inner.by_responder.segments),
+        "bytes_asked": asked,
         "bytes_arrived": outer.by_initiator.unique_bytes,
     }
 

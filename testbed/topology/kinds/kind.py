@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import ClassVar
+from pathlib import Path
+from typing import Any, ClassVar
 
 from testbed.topology.model import Node
 from testbed.topology.problems import Problem
@@ -25,6 +26,7 @@ class NodeKind:
     machine_needs: what it needs of this machine that no other kernel has, such as `the docker
         engine`. Then neither the virtual clock nor another kernel can be had, and a lab is refused
         there with this reason.
+    keeps_log: whether a lab that fails has a log of it for the folder of captures.
     """
 
     name: ClassVar[str]
@@ -35,6 +37,12 @@ class NodeKind:
     interface_names: ClassVar[tuple[str, int]] = ("eth", 0)
     needs: ClassVar[tuple[str, ...]] = ()
     machine_needs: ClassVar[str] = ""
+    keeps_log: ClassVar[bool] = False
+
+    def with_files_of(self, settings: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+        """The values of its keys as a file in that folder means them: names of files are
+        relative to it."""
+        return dict(settings)
 
     def problems(self, node: Node) -> Iterator[Problem]:
         """What is wrong with the fields of a node of this kind; paths begin at the node."""

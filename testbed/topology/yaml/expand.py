@@ -27,7 +27,7 @@ from testbed.topology.problems import Path, Problem
 from testbed.topology.values.files import read_bounded
 from testbed.topology.yaml.impairments import TraceFolder, fields_of
 from testbed.topology.yaml.options import FunctionOptions, read_options
-from testbed.topology.yaml.reading import INVALID
+from testbed.topology.yaml.reading import INVALID, without_invalid
 from testbed.wording import quote
 
 _MAX_RULESET = 1 << 20
@@ -161,7 +161,9 @@ class Expansion:
         if "nftables" in body.get("kernel", {}):
             settings["kernel"] = self._read_ruleset(name, body["kernel"]["nftables"])
         own = {key.name for key in kinds.keys_of_kinds()}
-        settings["settings"] = {key: value for key, value in body.items() if key in own}
+        kind = kinds.find(body.get("kind", "host")) or kinds.NodeKind()
+        given = {key: without_invalid(value) for key, value in body.items() if key in own}
+        settings["settings"] = kind.with_files_of(given, self._traces.folder)
         settings["functions"] = tuple(self._make_functions(name, body.get("functions", [])))
         return settings
 

@@ -148,7 +148,7 @@ class _Reader:
         given = {key.name for key in shape.keys if key.required or key.name in mapping.entries}
         if not given <= values.keys():
             return INVALID
-        return shape.build(**_without_invalid(values))
+        return shape.build(**{name: without_invalid(value) for name, value in values.items()})
 
     def _table(self, shape: Table, node: TreeNode, path: Path) -> Any:
         mapping = self._mapping(node, path, False, f"{shape.key.name}: ...")
@@ -181,14 +181,13 @@ class _Reader:
         return INVALID if body is INVALID else (name, plain(body))
 
 
-def _without_invalid(values: dict[str, Any]) -> dict[str, Any]:
-    """Values for a model object: lists as tuples, unreadable items left out."""
-    return {
-        name: tuple(item for item in value if item is not INVALID)
-        if isinstance(value, list)
-        else value
-        for name, value in values.items()
-    }
+def without_invalid(value: Any) -> Any:
+    """A value for a model object: lists as tuples, unreadable items left out."""
+    if isinstance(value, list):
+        return tuple(item for item in value if item is not INVALID)
+    if isinstance(value, dict):
+        return {name: item for name, item in value.items() if item is not INVALID}
+    return value
 
 
 def example(shape: Record | Variants) -> str:

@@ -16,6 +16,16 @@ def link(a: str, b: str, **settings) -> Link:
     return Link(endpoints=ends, **settings)
 
 
+def container(*, settings=None, **node) -> Node:
+    """A container of an image without files, with this machine's /usr, that does nothing."""
+    usual = {
+        "image": "testbed-tests/base",
+        "command": ("sleep", "infinity"),
+        "mounts": ({"source": "/usr", "target": "/usr"},),
+    }
+    return Node(kind="container", settings={**usual, **(settings or {})}, **node)
+
+
 def pair(*, left=None, right=None, captures=(), seed=0, **settings) -> Topology:
     """Two hosts, `a` and `b`, joined by one link; left and right: settings of the nodes."""
     return Topology(

@@ -10,10 +10,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from every_scenario import names
 
 from testbed.kernel.uml import boot as uml
 from testbed.kernel.uml.store import built_kernels
-from testbed.scenarios import registry
 from testbed.scenarios.replaying import compare
 
 pytestmark = pytest.mark.skipif(
@@ -61,7 +61,7 @@ def check(base: Path, name: str) -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("name", sorted(registry.scenarios()))
+@pytest.mark.parametrize("name", names())
 def test_the_same_seed_gives_the_same_bytes_and_another_the_same_verdict(
     name: str, first_cells: Path
 ):
@@ -72,5 +72,5 @@ def test_the_same_seed_gives_the_same_bytes_and_another_the_same_verdict(
 @pytest.mark.timeout(3600)
 def test_the_whole_matrix_of_every_scenario(tmp_path: Path):
     run_all(tmp_path, 1000)
-    for name in sorted(registry.scenarios()):
+    for name in names():
         check(tmp_path, name)

@@ -34,6 +34,7 @@ def _machine(*, inside: dict[str, Any] | None = None, **changes: Any) -> Machine
         "forbidding": {},
         "open_files": None,
         "virtual_kernels": ("6.12.117-0123abcd",),
+        "engine": "version 20.10.24 at /var/run/docker.sock",
     }
     return Machine(**{**values, **changes})
 
@@ -55,6 +56,11 @@ def test_a_good_machine_has_nothing_to_mend() -> None:
         ({"processors": 1}, "processors", "degraded"),
         ({"open_files": 1024}, "open files", "degraded"),
         ({"virtual_kernels": ()}, "virtual clock (optional)", "missing"),
+        (
+            {"engine": "", "no_engine": "No container engine answers. Install one."},
+            "container engine (optional)",
+            "missing",
+        ),
         ({"inside": {"tun": "mode 0600"}}, "/dev/net/tun", "missing"),
         ({"inside": {"steering": "not permitted"}}, "packet steering", "degraded"),
         ({"inside": {"arrival_stamps": False}}, "arrival stamps", "degraded"),

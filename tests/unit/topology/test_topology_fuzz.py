@@ -61,7 +61,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "congestion-control": st.sampled_from(["reno", "cubic"]),
     "scenario-name": st.just("docomo"),
     "text": st.text(max_size=10),
-    "kind": st.sampled_from(["host", "router", "router", "switch", "middlebox"]),
+    "kind": st.sampled_from(["host", "router", "router", "switch", "middlebox", "container"]),
     "family": st.sampled_from(["both", "ipv4", "ipv6"]),
     "peer": st.sampled_from([*NODES, "10.0.1.0/24", "fd00::/16"]),
     "protocol": st.sampled_from(["tcp", "udp", "icmp"]),
@@ -92,6 +92,11 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "forward-or-reverse": st.sampled_from(["forward", "reverse"]),
     "true": st.just(True),
     "processes": st.integers(1, 4),
+    "image-name": st.sampled_from(["debian:bookworm-slim", "localhost:5000/a"]),
+    "variable": st.sampled_from(["PATH", "a_1"]),
+    "path-inside": st.sampled_from(["/srv", "/"]),
+    "processors": st.sampled_from([0.5, 2]),
+    "capability": st.sampled_from(["NET_ADMIN", "BPF"]),
 }
 JUNK: st.SearchStrategy[Any] = st.recursive(
     st.none()

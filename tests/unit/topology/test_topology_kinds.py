@@ -58,7 +58,7 @@ def test_the_schema_and_messages_know_it():
     assert "gateway" in schema["$defs"]["kind"]["enum"]
     assert "vendor" in schema["$defs"]["node"]["properties"]
     with pytest.raises(
-        TopologyError, match="expected one of host, middlebox, router, switch or gateway"
+        TopologyError, match="expected one of container, host, middlebox, router, switch or gateway"
     ):
         topology("kind: gate")
 
@@ -70,7 +70,7 @@ def test_its_keys_belong_to_it_alone():
 
 
 def test_without_it_there_is_no_such_kind():
-    with pytest.raises(TopologyError, match="kind: expected one of host, middlebox"):
+    with pytest.raises(TopologyError, match="kind: expected one of container, host"):
         topology("kind: gateway")
 
 

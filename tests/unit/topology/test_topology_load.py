@@ -187,7 +187,7 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_file() -> None:
         ("name: 12\nnodes: {a: }", "name: ", "got the number 12; put it in quotes"),
         ("name: t\nnodes: {1a: }", "nodes.1a: ", "expected a node name"),
         ("name: t\nnodes: {default: }", "nodes.default: ", "this name is reserved"),
-        ("name: t\nnodes: {a: {kind: 5}}", "nodes.a.kind: ", "one of host, middlebox"),
+        ("name: t\nnodes: {a: {kind: 5}}", "nodes.a.kind: ", "one of container, host"),
         ("name: t\nnodes: {a: {count: 0}}", "nodes.a.count: ", "whole number from 1"),
         ("name: t\nnodes: {a: {count: true}}", "nodes.a.count: ", "got true"),
         ("name: t\nnodes: {a: {count: 9999}}", "nodes.a.count: ", "to 4096"),

@@ -56,5 +56,7 @@ def test_faults_of_a_ruleset_have_a_line(tmp_path: Path) -> None:
 def test_only_hosts_and_routers_have_rulesets(tmp_path: Path, kind: str) -> None:
     (tmp_path / "rules.nft").write_text("")
     path = written(tmp_path, f"{{kind: {kind}, kernel: {{nftables: rules.nft}}}}")
-    with pytest.raises(TopologyError, match=r"nodes\.a\.kernel: only a host or router has kernel"):
+    with pytest.raises(
+        TopologyError, match=r"nodes\.a\.kernel: only a container, host or router has kernel"
+    ):
         load(path)
