@@ -42,6 +42,9 @@ CopiesOption = Annotated[
 ]
 
 
+_STORY_ARROWS = 40
+
+
 class Sort(StrEnum):
     """What connections are sorted by."""
 
@@ -96,6 +99,16 @@ def trace(
         Sort | None, typer.Option(help="Largest first; `start`: earliest first.")
     ] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Show so many at most.")] = None,
+    connection: Annotated[
+        int | None,
+        typer.Option(
+            "--connection", "-c", min=1, help="Tell the story of one connection, by its number."
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="With -c: write its plots to a .png, .svg or .pdf file."),
+    ] = None,
     ignore_copies: CopiesOption = False,
     parquet: Annotated[
         Path | None,
@@ -109,12 +122,19 @@ def trace(
 ) -> None:
     """Tabulate the TCP connections of captures: round-trip times, bytes, retransmissions, end.
 
+    With -c the story of one of them: in words, as a ladder and in plots; of several captures, the
+    first that has connections, with what became of its segments in the others.
     Exit status 1 when a file is damaged: it is read up to there.
     """
     from testbed.report import trace_table
 
     if parquet is not None and len(captures) != 1:
         raise TraceError(f"--parquet writes one capture to one file; {len(captures)} are given.")
+    if connection is not None:
+        _tell(captures, connection, plot, ignore_copies=ignore_copies, json=json)
+        return
+    if plot is not None:
+        raise TraceError("--plot draws one connection: name it with -c.")
     wanted = _wanted(host, port, end)
     traces = [read(name, ignore_copies=ignore_copies) for name in captures]
     tables = [
@@ -129,6 +149,37 @@ def trace(
         console = stdout_console()
         for table in tables:
             console.print(table)
+    if any(one.damage for one in traces):
+        raise typer.Exit(1)
+
+
+def _tell(
+    captures: list[str], number: int, plot: Path | None, *, ignore_copies: bool, json: bool
+) -> None:
+    """The story of one connection."""
+    from testbed.report import draw, draw_connection, ladder_from_traces, terminal_plots
+    from testbed.report.connection_story import story_data, story_lines
+
+    traces = [_read(name, ignore_copies=ignore_copies) for name in captures]
+    trace = next((one for one in traces if one.connections), traces[0])
+    chosen = trace.numbered(number)
+    if plot is not None:
+        draw_connection(chosen, plot)
+    if json:
+        print_json(story_data(traces, trace, chosen))
+    else:
+        console = stdout_console()
+        drawn = ladder_from_traces(traces, connection=number, limit=_STORY_ARROWS)
+        only_ascii = not console.encoding.startswith("utf")
+        parts = [
+            *story_lines(traces, trace, chosen),
+            "",
+            draw(drawn, _usual_width(console), ascii_only=only_ascii),
+        ]
+        if not only_ascii and plot is None:
+            parts += ["", terminal_plots(chosen)]
+        for part in parts:
+            console.print(part, no_wrap=True, crop=False, soft_wrap=True)
     if any(one.damage for one in traces):
         raise typer.Exit(1)
 

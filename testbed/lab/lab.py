@@ -123,6 +123,14 @@ class Lab:
         return MappingProxyType(self._captures)
 
     @property
+    def addresses(self) -> Mapping[str, tuple[str, ...]]:
+        """The addresses of each node by its name, for `read_trace(path, nodes=lab.addresses)`."""
+        return {
+            name: self.plan.addresses(name, 4) + self.plan.addresses(name, 6)
+            for name in self.plan.nodes
+        }
+
+    @property
     def links(self) -> tuple[LabLink, ...]:
         return tuple(self._links)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from testbed.lazy import lazily
 
 if TYPE_CHECKING:
+    from testbed.report.connection_plots import draw_connection, terminal_plots
     from testbed.report.figures import dot_plot
     from testbed.report.ladder import Arrow, ArrowKind, Ladder, Mark, MarkKind, Silence
     from testbed.report.ladder_building import (
@@ -21,26 +22,32 @@ if TYPE_CHECKING:
     from testbed.report.ladder_svg import draw_svg
     from testbed.report.ladder_terminal import Drawing, beside, draw
     from testbed.report.plan_tables import plan_tables
+    from testbed.report.story import Episode, Story, connection_story
     from testbed.report.tables import TraceTable, trace_table
 
 __all__ = [
     "Arrow",
     "ArrowKind",
     "Drawing",
+    "Episode",
     "Hop",
     "Ladder",
     "Mark",
     "MarkKind",
     "Silence",
+    "Story",
     "TraceTable",
     "beside",
     "build_ladder",
+    "connection_story",
     "dot_plot",
     "draw",
+    "draw_connection",
     "draw_svg",
     "ladder_from_files",
     "ladder_from_traces",
     "plan_tables",
+    "terminal_plots",
     "trace_table",
 ]
 
@@ -48,6 +55,8 @@ _LADDER = "testbed.report.ladder"
 _BUILDING = "testbed.report.ladder_building"
 _TERMINAL = "testbed.report.ladder_terminal"
 _TABLES = "testbed.report.tables"
+_STORY = "testbed.report.story"
+_PLOTS = "testbed.report.connection_plots"
 
 __getattr__, __dir__ = lazily(
     __name__,
@@ -55,20 +64,25 @@ __getattr__, __dir__ = lazily(
         "Arrow": _LADDER,
         "ArrowKind": _LADDER,
         "Drawing": _TERMINAL,
+        "Episode": _STORY,
         "Hop": _BUILDING,
         "Ladder": _LADDER,
         "Mark": _LADDER,
         "MarkKind": _LADDER,
         "Silence": _LADDER,
+        "Story": _STORY,
         "TraceTable": _TABLES,
         "beside": _TERMINAL,
         "build_ladder": _BUILDING,
+        "connection_story": _STORY,
         "dot_plot": "testbed.report.figures",
         "draw": _TERMINAL,
+        "draw_connection": _PLOTS,
         "draw_svg": "testbed.report.ladder_svg",
         "ladder_from_files": _BUILDING,
         "ladder_from_traces": _BUILDING,
         "plan_tables": "testbed.report.plan_tables",
+        "terminal_plots": _PLOTS,
         "trace_table": _TABLES,
     },
 )

@@ -151,7 +151,8 @@ def trace_table(
     wanted: tells which connections to keep; None for all. sort: one of `SORT_KEYS`, as in the
     capture when empty. limit: the most rows.
     """
-    rows = [_row(trace, one) for one in trace.connections if wanted is None or wanted(one)]
+    kept = (one for one in trace.connections if wanted is None or wanted(one))
+    rows = [connection_row(trace, one) for one in kept]
     if sort:
         rows.sort(key=SORT_KEYS[sort])
     return TraceTable(trace, rows[:limit])
@@ -287,7 +288,8 @@ def _styled(row: ConnectionRow, values: Sequence[str]) -> tuple[Text, ...]:
     return cells
 
 
-def _row(trace: Trace, connection: Connection) -> ConnectionRow:
+def connection_row(trace: Trace, connection: Connection) -> ConnectionRow:
+    """A connection of a trace in plain numbers."""
     one, other = connection.by_initiator, connection.by_responder
     rtt = connection.handshake_rtt
     start = connection.start

@@ -12,8 +12,9 @@ from testbed.trace.analysis import (
     analyse,
 )
 from testbed.trace.clocks import Clock, compare_clocks
+from testbed.trace.compare import ConnectionComparison, Passed, Rewritten, compare
 from testbed.trace.connections import Connection, End
-from testbed.trace.directions import Direction
+from testbed.trace.directions import Direction, FirstData
 from testbed.trace.fates import Fate, read_fates
 from testbed.trace.frames import CaptureInterface
 from testbed.trace.handshake import Handshake, HandshakeRtt
@@ -33,6 +34,11 @@ from testbed.wire.options import Options
 from testbed.wire.sequence import difference
 
 __all__ = [
+    "ConnectionComparison",
+    "FirstData",
+    "Passed",
+    "Rewritten",
+    "compare",
     "Analysis",
     "Legs",
     "SegmentMark",

@@ -105,6 +105,16 @@ class Connection:
             Direction(self.back, 1, self.analysis, lambda: self.segments),
         )
 
+    @property
+    def client(self) -> Direction:
+        """What the initiator sent: `by_initiator` as tests call it."""
+        return self.by_initiator
+
+    @property
+    def server(self) -> Direction:
+        """What the responder sent."""
+        return self.by_responder
+
     def relative_seq(self, segment: Segment) -> int:
         """Sequence number from the sender's SYN on (the SYN is 0), modulo 2^32."""
         return segment.seq - self._isn(self.is_outward(segment)) & 0xFFFF_FFFF

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from testbed.trace.analysis import Analysis, Needless, RepeatReason, SegmentClass
 from testbed.trace.segments import Flow, Segment
 from testbed.wire.flags import RST, SYN
+
+
+class FirstData(msgspec.Struct, frozen=True, eq=False):
+    """The first segment of one side that has data, as seen here.
+
+    carried_by_handshake_ack: it is the one that completes the handshake, too.
+    """
+
+    segment: Segment
+    carried_by_handshake_ack: bool
 
 
 class Direction:
@@ -61,6 +72,17 @@ class Direction:
             and needless in (None, one.needless is not Needless.NO)
         ]
         return self._segments(np.array(rows, np.intp))
+
+    @property
+    def first_data(self) -> FirstData | None:
+        """None where the side sent no data."""
+        table, progress = self._analysis.table, self._analysis.progress
+        rows = np.flatnonzero(self._own & (table.length > 0) & ~progress.strays)
+        if not len(rows):
+            return None
+        acks = np.flatnonzero(self._own & progress.has_ack & (table.flags & SYN == 0))
+        carried = self._side == 0 and self.isn_seen and bool(len(acks)) and acks[0] == rows[0]
+        return FirstData(self._segments(rows[:1])[0], bool(carried))
 
     @property
     def keepalives(self) -> tuple[Segment, ...]:

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import cached_property
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import BinaryIO
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
+from testbed.errors import TraceError
+from testbed.trace.analysis.together import classes_of
 from testbed.trace.connections import Connection
 from testbed.trace.contents import Contents, connection_columns, initiated
 from testbed.trace.frames import CaptureInterface, Offsets
@@ -18,6 +22,7 @@ from testbed.trace.grouping import group_rows
 from testbed.trace.pcap import CaptureFile, Progress
 from testbed.trace.protocols import UNREAD
 from testbed.trace.segments import Segment
+from testbed.trace.selecting import select_connection
 from testbed.trace.source import Buffer
 from testbed.trace.table import SegmentTable
 from testbed.trace.table.building import TableBuilder
@@ -58,6 +63,7 @@ class Trace:
     truncated: the file stops in the middle of its last record.
     damage: where and how the file is damaged, and was read no further; empty for a sound one.
     copies_ignored: segments that were left out because they are copies of others.
+    nodes: addresses by the name of their node, for `connection`.
     """
 
     path: Path
@@ -74,6 +80,7 @@ class Trace:
     truncated: bool = False
     damage: str = ""
     copies_ignored: int = 0
+    nodes: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     @property
     def table(self) -> SegmentTable:
@@ -89,6 +96,31 @@ class Trace:
     def connections(self) -> tuple[Connection, ...]:
         """All connections, in the order of their first segments."""
         return self.contents.connections
+
+    def connection(
+        self, *, client: str | int | None = None, server: str | int | None = None
+    ) -> Connection:
+        """The one connection between these ends: client is the initiator, server the responder.
+
+        Each is an address, a port, `address:port` or the name of a node (see `nodes`).
+        Raises TraceError unless there is exactly one.
+        """
+        return select_connection(
+            self.connections, self.nodes, client=client, server=server, source=str(self.path)
+        )
+
+    def numbered(self, number: int) -> Connection:
+        """The connection with a number, from 1. Raises TraceError where there is none."""
+        if not 1 <= number <= len(self.connections):
+            raise TraceError(
+                f"{self.path}: there is no connection {number}: it has {len(self.connections)}."
+            )
+        return self.connections[number - 1]
+
+    @cached_property
+    def classes(self) -> NDArray[np.uint8]:
+        """The `SegmentClass` of each row of `table`, of all connections at once."""
+        return classes_of(self.table, lambda row: self.segments[row])
 
     @property
     def other(self) -> int:
@@ -107,11 +139,13 @@ def read_trace(
     *,
     ignore_copies: bool = False,
     progress: Progress | None = None,
+    nodes: Mapping[str, Sequence[str]] | None = None,
 ) -> Trace:
     """Read a pcap or pcapng file, also one compressed by gzip, zstd or lz4, or a stream of one.
 
     ignore_copies: leave out what was captured twice (`Direction.copies`). progress: is told now
     and then how many bytes are read, and how many there are.
+    nodes: addresses by name of a node, such as `lab.addresses`; `Trace.connection` knows them then.
 
     Raises TraceError for what is no capture file. A file that is damaged further on is read up
     to there, and `damage` says so. A packet that makes no sense is counted, never an error.
@@ -141,6 +175,8 @@ def read_trace(
         truncated=file.truncated,
         damage=file.damage,
     )
+    if nodes is not None:
+        trace = replace(trace, nodes=nodes)
     return _without_copies(trace) if ignore_copies else trace
 
 

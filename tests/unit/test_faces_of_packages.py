@@ -7,7 +7,7 @@ from importlib import import_module
 import pytest
 
 FACES = {
-    "testbed": "Lab TestbedError Topology ladder_from_files load loads plan read_trace",
+    "testbed": "Lab TestbedError Topology expect ladder_from_files load loads plan read_trace",
     "testbed.conformance": """
         Answer Check Circumstances Finding MODERN PROFILES Profile RFC2525 all_checks check
         check_trace
@@ -15,8 +15,9 @@ FACES = {
     """,
     "testbed.lab": "Capture Completed Lab LabLink LabNode",
     "testbed.report": """
-        Arrow ArrowKind Drawing Hop Ladder Mark MarkKind Silence TraceTable beside build_ladder
-        dot_plot draw draw_svg ladder_from_files ladder_from_traces plan_tables trace_table
+        Arrow ArrowKind Drawing Episode Hop Ladder Mark MarkKind Silence Story TraceTable beside
+        build_ladder connection_story dot_plot draw draw_connection draw_svg ladder_from_files
+        ladder_from_traces plan_tables terminal_plots trace_table
     """,
     "testbed.scenarios": """
         Cell Count Experiment Judgement Measurements NAT_LABELS Nat Outcome Positive Presentation
@@ -32,6 +33,7 @@ FACES = {
         with_function with_function_if with_link with_node
     """,
     "testbed.trace": """
+        ConnectionComparison FirstData Passed Rewritten compare
         Analysis Legs Needless Repeat RepeatReason SegmentClass SegmentMark VantagePoint analyse
         CaptureFile CaptureInterface CaptureSource Clock Connection ConnectionPair Crossing
         Direction End Endpoint Fate Flow Followed Handshake HandshakeRtt Journey

@@ -20,6 +20,7 @@ FLOORS = (
     "living",
     "scenarios",
     "conformance",
+    "expectations",
     "report",
     "trace",
     "traffic",

@@ -50,6 +50,7 @@ class SequenceProgress:
         self.starts: Positions = np.concatenate((np.zeros(min(count, 1), np.int64), starts))
         sizes = np.diff(np.append(self.starts, count))
         self.group: Positions = np.repeat(np.arange(len(self.starts)), sizes)
+        self._is_first: Mask = table.outward
         self.side: NDArray[np.intp] = (~table.outward).astype(np.intp)
         self._offsets = self.group * _STRIDE
         self.has_ack: Mask = ((self.flags & (ACK | RST)) == ACK) & ~self.ignored
@@ -157,7 +158,7 @@ class SequenceProgress:
         """The largest value so far of each side, the row itself included; `NOTHING` before one."""
         found = []
         for side in (0, 1):
-            wanted = counted & (self.side == side)
+            wanted = counted & (self._is_first if side == 0 else ~self._is_first)
             marked = np.where(wanted, values, NOTHING) + self._offsets
             found.append(np.maximum.accumulate(marked) - self._offsets)
         return found[0], found[1]
@@ -168,20 +169,21 @@ class SequenceProgress:
         start = self.starts[self.group]
         found = []
         for side in (0, 1):
-            last = np.maximum.accumulate(np.where(counted & (self.side == side), index, -1))
+            own = counted & (self._is_first if side == 0 else ~self._is_first)
+            last = np.maximum.accumulate(np.where(own, index, -1))
             found.append(np.where(last < start, -1, last))
         return found[0], found[1]
 
     def before(self, both: tuple[Positions, Positions], nothing: int = NOTHING) -> Positions:
         """Of the row's own side, the row itself not included."""
-        previous = np.maximum(np.arange(len(self.side)) - 1, 0)
-        value = np.where(self.side == 0, both[0][previous], both[1][previous])
+        value = np.empty_like(both[0])
+        value[1:] = np.where(self._is_first[1:], both[0][:-1], both[1][:-1])
         value[self.starts] = nothing
         return value
 
     def of_peer(self, both: tuple[Positions, Positions]) -> Positions:
         """Of the other side, up to this row."""
-        return np.where(self.side == 0, both[1], both[0])
+        return np.where(self._is_first, both[1], both[0])
 
     @cached_property
     def acked(self) -> tuple[Positions, Positions]:
@@ -205,8 +207,14 @@ class SequenceProgress:
         return np.where(last < 0, -1, self.window[last])
 
     @cached_property
+    def _any_closed(self) -> bool:
+        return bool((self.has_ack & (self.table.window == 0)).any())
+
+    @cached_property
     def peer_closed(self) -> Mask:
         """Whether the other side offers no window; known without its scale."""
+        if not self._any_closed:
+            return np.zeros(len(self.side), np.bool_)
         last = self.of_peer(self.last_ack)
         closed: Mask = (last >= 0) & (self.table.window[last] == 0)
         return closed
@@ -214,6 +222,8 @@ class SequenceProgress:
     @cached_property
     def probes(self) -> Mask:
         """One byte at the edge of a closed window. It counts as sent once it was acknowledged."""
+        if not self._any_closed:
+            return np.zeros(len(self.side), np.bool_)
         data = (self.table.length == 1) & ((self.flags & (SYN | FIN)) == 0) & ~self.strays
         found: Mask = data & self.peer_closed & (self.position == self.of_peer(self.acked))
         return found
@@ -226,6 +236,9 @@ class SequenceProgress:
     @cached_property
     def probed(self) -> tuple[Positions, Positions]:
         """The end of what each side has sent as probes of a closed window."""
+        if not self._any_closed:
+            nothing = np.full(len(self.side), NOTHING, np.int64)
+            return nothing, nothing
         return self.running(self.end, self.probes)
 
     @cached_property

@@ -27,9 +27,7 @@ def copies_among(
 
     suspects: the rows that repeat sequence number or ACK of an earlier one; a copy is one of them.
     """
-    if not suspects.any():
-        return {}
-    rows = _alike(progress, suspects)
+    rows = alike(progress, suspects)
     originals: dict[tuple[int, int], Originals] = {}
     found = {}
     for row in rows.tolist():
@@ -40,8 +38,10 @@ def copies_among(
     return found
 
 
-def _alike(progress: SequenceProgress, suspects: Mask) -> NDArray[np.intp]:
+def alike(progress: SequenceProgress, suspects: Mask) -> NDArray[np.intp]:
     """The suspects that are like another row in all that copies share, and those others."""
+    if not suspects.any():
+        return np.zeros(0, np.intp)
     table = progress.table
     sides = progress.group * 2 + progress.side
     number = np.where(table.length > 0, table.seq, ~table.ack).astype(np.int64)
