@@ -25,9 +25,14 @@ class Expectation:
         self.connection = connection
 
     def retransmits(
-        self, *, at_most: int | None = None, at_least: int | None = None, exactly: int | None = None,
-        reason: RepeatReason | None = None, needless: bool | None = None,
-    ) -> Expectation:  # fmt: skip
+        self,
+        *,
+        at_most: int | None = None,
+        at_least: int | None = None,
+        exactly: int | None = None,
+        reason: RepeatReason | None = None,
+        needless: bool | None = None,
+    ) -> Expectation:
         """So many segments are sent again, by either side, for this reason if one is given."""
         found = self.connection.retransmissions(reason, needless=needless)
         words = "needless" if needless else "", "retransmissions", reason.words if reason else ""

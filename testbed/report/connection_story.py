@@ -53,9 +53,7 @@ def _marks(bits: int) -> list[str]:
     return [str(one.name).lower() for one in SegmentMark if bits & one]
 
 
-def story_data(
-    traces: Sequence[Trace], trace: Trace, connection: Connection
-) -> dict[str, Any]:
+def story_data(traces: Sequence[Trace], trace: Trace, connection: Connection) -> dict[str, Any]:
     """The same as plain data, with every metric over time, ready for JSON."""
     analysis = connection.analysis
     story = connection_story(trace, connection)

@@ -52,9 +52,7 @@ class ConnectionComparison:
 
     def lost(self, outward: bool) -> tuple[Segment, ...]:
         """The segments of one side that left the first capture of their way and never arrived."""
-        return tuple(
-            one.segment for one in self._of(outward) if one.passage is Passage.VANISHED
-        )
+        return tuple(one.segment for one in self._of(outward) if one.passage is Passage.VANISHED)
 
     def rewritten(self, outward: bool) -> tuple[Rewritten, ...]:
         """The segments of one side that arrived otherwise than they were sent."""

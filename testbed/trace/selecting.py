@@ -12,7 +12,6 @@ from testbed.wording import quote
 _MOST_LISTED = 10
 
 
-
 def select_connection(
     connections: Sequence[Connection],
     nodes: Mapping[str, Sequence[str]],
@@ -56,9 +55,7 @@ def select_connection(
     )
 
 
-def _fits(
-    endpoint: Endpoint, end: str | int | None, nodes: Mapping[str, Sequence[str]]
-) -> bool:
+def _fits(endpoint: Endpoint, end: str | int | None, nodes: Mapping[str, Sequence[str]]) -> bool:
     if end is None:
         return True
     if isinstance(end, int):
