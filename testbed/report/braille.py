@@ -36,7 +36,8 @@ def braille_plot(
         dots = "".join(chr(_EMPTY + cell) for cell in line)
         lines.append(f"{label:>{margin}} ┤{dots}")
     end = f"{right:.3f} s"
-    lines.append(f"{'':{margin}} └{f'{left:.3f} s':<{width - len(end)}}{end}")
+    begin = f"{left:.3f} s".ljust(max(0, width - len(end)))
+    lines.append(f"{'':{margin}} └{begin}{end}")
     return "\n".join(lines)
 
 

@@ -12,7 +12,7 @@ from testbed.errors import TraceError
 from testbed.report.braille import braille_plot
 from testbed.trace import Connection, SegmentClass
 from testbed.trace.analysis.metrics import (
-    Series,
+    TimeSeries,
     bytes_in_flight,
     goodput,
     receive_window,
@@ -50,11 +50,11 @@ def connection_curves(connection: Connection, sender: int) -> tuple[Curve, ...]:
     window = receive_window(analysis, 1 - sender)
     edges = acks & (progress.window >= 0)
     found = [
-        ("sent", "bytes", Series(time[data & ~again], progress.end[data & ~again]), 1.0),
-        ("sent again", "bytes", Series(time[again], progress.end[again]), 1.0),
-        ("acknowledged", "bytes", Series(time[acks], progress.acknowledged[acks]), 1.0),
+        ("sent", "bytes", TimeSeries(time[data & ~again], progress.end[data & ~again]), 1.0),
+        ("sent again", "bytes", TimeSeries(time[again], progress.end[again]), 1.0),
+        ("acknowledged", "bytes", TimeSeries(time[acks], progress.acknowledged[acks]), 1.0),
         ("window edge", "bytes",
-         Series(time[edges], progress.acknowledged[edges] + progress.window[edges]), 1.0),
+         TimeSeries(time[edges], progress.acknowledged[edges] + progress.window[edges]), 1.0),
         ("round trip", "ms", rtt_by_sequence(analysis, sender), 1e6),
         ("round trip by time stamps", "ms", rtt_by_time_stamps(analysis, sender), 1e6),
         ("in flight", "bytes", bytes_in_flight(analysis, sender), 1.0),
@@ -168,5 +168,5 @@ def _draw(axes: Any, curves: dict[str, Curve], *parts: tuple[str, str]) -> None:
 
 
 def _thinned(curve: Curve) -> Curve:
-    series = Series(np.array(curve.seconds), np.array(curve.values)).thinned(_MOST_POINTS)
+    series = TimeSeries(np.array(curve.seconds), np.array(curve.values)).thinned(_MOST_POINTS)
     return Curve(curve.name, curve.unit, tuple(series.time.tolist()), tuple(series.value.tolist()))

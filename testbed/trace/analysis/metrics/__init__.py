@@ -1,4 +1,4 @@
-"""Quantities of a connection over time; see `Series`."""
+"""Quantities of a connection over time; see `TimeSeries`."""
 
 from testbed.trace.analysis.metrics.flight import (
     bytes_in_flight,
@@ -8,11 +8,11 @@ from testbed.trace.analysis.metrics.flight import (
 )
 from testbed.trace.analysis.metrics.rto import RtoEstimate, Timeout, estimated_rto, timeouts
 from testbed.trace.analysis.metrics.rtt import rtt_by_sequence, rtt_by_time_stamps
-from testbed.trace.analysis.metrics.series import Series
+from testbed.trace.analysis.metrics.series import TimeSeries
 
 __all__ = [
     "RtoEstimate",
-    "Series",
+    "TimeSeries",
     "Timeout",
     "bytes_in_flight",
     "estimated_rto",

@@ -10,7 +10,7 @@ import numpy as np
 from testbed.trace.analysis.analysis import Analysis
 from testbed.trace.analysis.classes import RepeatReason
 from testbed.trace.analysis.metrics.rtt import rtt_by_sequence
-from testbed.trace.analysis.metrics.series import Series
+from testbed.trace.analysis.metrics.series import TimeSeries
 from testbed.trace.analysis.samples import advancing_acks
 
 INITIAL_RTO: Final = 1_000_000_000
@@ -25,9 +25,9 @@ _GAIN, _VARIATION_GAIN, _VARIATIONS = 1 / 8, 1 / 4, 4
 class RtoEstimate(msgspec.Struct, frozen=True):
     """What RFC 6298 section 2 makes of the round trips: all in ns."""
 
-    smoothed: Series
-    variation: Series
-    rto: Series
+    smoothed: TimeSeries
+    variation: TimeSeries
+    rto: TimeSeries
 
 
 class Timeout(msgspec.Struct, frozen=True):
@@ -57,7 +57,7 @@ def estimated_rto(analysis: Analysis, sender: int, *, least: int = LEAST_RTO) ->
             average, spread = float(sample), sample / 2
         smoothed[index], variation[index] = average, spread
     rto = np.clip(smoothed + _VARIATIONS * variation, least, LARGEST_RTO)
-    return RtoEstimate(*(Series(samples.time, one) for one in (smoothed, variation, rto)))
+    return RtoEstimate(*(TimeSeries(samples.time, one) for one in (smoothed, variation, rto)))
 
 
 def timeouts(analysis: Analysis, sender: int, *, least: int = LEAST_RTO) -> tuple[Timeout, ...]:

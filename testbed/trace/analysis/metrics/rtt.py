@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from testbed.trace.analysis.analysis import Analysis
-from testbed.trace.analysis.metrics.series import Series
+from testbed.trace.analysis.metrics.series import TimeSeries
 from testbed.trace.analysis.samples import by_sequence, by_time_stamps
 
 
-def rtt_by_sequence(analysis: Analysis, sender: int) -> Series:
+def rtt_by_sequence(analysis: Analysis, sender: int) -> TimeSeries:
     """ns from data that side `sender` sent once to its ACK, at the time of the ACK.
 
     What was sent again gives no sample (Karn's algorithm, RFC 6298 section 3). At the sender's
@@ -15,11 +15,11 @@ def rtt_by_sequence(analysis: Analysis, sender: int) -> Series:
     """
     data, acks = by_sequence(analysis.progress, analysis.classes, sender)
     time = analysis.table.time
-    return Series(time[acks], time[acks] - time[data])
+    return TimeSeries(time[acks], time[acks] - time[data])
 
 
-def rtt_by_time_stamps(analysis: Analysis, sender: int) -> Series:
+def rtt_by_time_stamps(analysis: Analysis, sender: int) -> TimeSeries:
     """The same by TCP's time stamps (RFC 7323 section 4), also of what was sent again."""
     data, acks = by_time_stamps(analysis.progress, sender)
     time = analysis.table.time
-    return Series(time[acks], time[acks] - time[data])
+    return TimeSeries(time[acks], time[acks] - time[data])

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, eq=False)
-class Series:
+class TimeSeries:
     """Values at moments: `time` in ns since the epoch, and `value` in the unit of what it is."""
 
     time: NDArray[np.int64]
@@ -19,7 +19,7 @@ class Series:
     def __len__(self) -> int:
         return len(self.time)
 
-    def thinned(self, most: int) -> Series:
+    def thinned(self, most: int) -> TimeSeries:
         """At most so many of its points: in each stretch the largest value."""
         if len(self) <= most:
             return self
@@ -29,4 +29,4 @@ class Series:
         stretch = np.searchsorted(edges, index, side="right") - 1
         is_top = np.flatnonzero(self.value == tops[stretch])
         first = is_top[np.unique(stretch[is_top], return_index=True)[1]]
-        return Series(self.time[first], self.value[first])
+        return TimeSeries(self.time[first], self.value[first])
