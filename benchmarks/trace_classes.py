@@ -166,7 +166,10 @@ class Truth:
         return {number: "retransmission" for number, again in self.again.items() if again}
 
     def at_receiver(self, connections: Iterable[Connection]) -> dict[int, str]:
-        """The class by frame number of everything unusual that arrived."""
+        """The class by frame number of everything unusual that arrived.
+
+        What was lost with all that was sent behind it is new there: no hole shows that it was.
+        """
         found: dict[int, str] = {}
         for connection in connections:
             seen: set[int] = set()
@@ -182,9 +185,10 @@ class Truth:
                 packets.add(packet)
                 bytes_ = range(segment.seq, segment.seq + segment.span)
                 again = self.by_packet.get((connection.number, identification, segment.seq), False)
-                if again:
-                    before = any(one in seen for one in bytes_)
-                    found[segment.number] = "retransmission" if before else "fills a hole"
+                if any(one in seen for one in bytes_):
+                    found[segment.number] = "retransmission"
+                elif again and seen and segment.seq < max(seen):
+                    found[segment.number] = "fills a hole"
                 elif bytes_ and seen and segment.seq < max(seen):
                     found[segment.number] = "reordered"
                 seen.update(bytes_)

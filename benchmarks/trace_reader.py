@@ -135,10 +135,7 @@ def read_connections(path: Path) -> int:
 
 
 def read_classes(path: Path) -> int:
-    trace = read_trace(path)
-    for connection in trace.connections:
-        _ = connection.analysis
-    return len(trace.table)
+    return len(read_trace(path).classes)
 
 
 def run_command(path: Path) -> int:

@@ -160,7 +160,7 @@ def _tell(
     from testbed.report import draw, draw_connection, ladder_from_traces, terminal_plots
     from testbed.report.connection_story import story_data, story_lines
 
-    traces = [_read(name, ignore_copies=ignore_copies) for name in captures]
+    traces = [read(name, ignore_copies=ignore_copies) for name in captures]
     trace = next((one for one in traces if one.connections), traces[0])
     chosen = trace.numbered(number)
     if plot is not None:
