@@ -9,6 +9,7 @@ import typer
 from testbed import __version__
 from testbed.cli import (
     checking,
+    conformance,
     kernels,
     labs,
     machine,
@@ -57,7 +58,9 @@ def _options(
         raise typer.Exit(status)
 
 
-for module in (scenarios, scripts, labs, verbs, checking, topologies, traces, kernels, machine):
+for module in (
+    scenarios, conformance, scripts, labs, verbs, checking, topologies, traces, kernels, machine
+):  # fmt: skip
     module.register(app)
 
 

@@ -22,7 +22,7 @@ _CLOCKS: dict[str, ClockName] = {"real": "real", "virtual": "virtual"}
 _OPTIONS = ("--kernel", "--clock", "--seed")
 _FILE_OPTIONS = ("--out", "-o", "--svg", "--write")
 #: These commands ask for a kernel and a clock themselves, or need none.
-_ON_THEIR_OWN = frozenset({"run", "replay", "exec", "kernel"})
+_ON_THEIR_OWN = frozenset({"run", "conformance", "replay", "exec", "kernel"})
 #: These are about labs that live on, in this machine's kernel.
 _OF_LIVING_LABS = frozenset(
     {"up", "ls", "down", "shell", "events", "set", "cut", "restore", "function", "show", "capture"}

@@ -91,6 +91,11 @@ class RealtimeLoop:
         """Wait for it no longer."""
         self._epoll.unregister(fd)
 
+    def close(self) -> None:
+        """Give its own descriptors back."""
+        self._alarm.close()
+        self._epoll.close()
+
     def wait(
         self, due: Nanoseconds, warm_up: Callable[[Nanoseconds], object] | None = None
     ) -> list[int]:

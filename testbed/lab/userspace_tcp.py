@@ -91,8 +91,9 @@ class TcpDriver:
         return self._timers.call_later
 
     def _transmit(self, packet: bytearray) -> None:
-        with contextlib.suppress(OSError):  # a full queue loses packets, as everywhere
-            os.write(self._fd, packet)
+        if not self._ending:  # afterwards the descriptor is another's
+            with contextlib.suppress(OSError):  # a full queue loses packets, as everywhere
+                os.write(self._fd, packet)
 
     def begin(self) -> None:
         """Carry packets from now on. Not to be called in the lab's own thread."""
@@ -100,12 +101,12 @@ class TcpDriver:
 
     def close(self) -> None:
         """Carry nothing more; whoever waits is told."""
-        self._ending = True
-        if self._thread.is_alive():
-            self.wake()
-            self._thread.join()
         with self.state:
+            self._ending = True
             self.state.notify_all()
+        os.eventfd_write(self._wake_up, 1)
+        if self._thread.is_alive():
+            self._thread.join()
         os.close(self._fd)
         os.close(self._wake_up)
 
@@ -115,7 +116,8 @@ class TcpDriver:
 
     def wake(self) -> None:
         """Look at timers anew: something may be due earlier."""
-        os.eventfd_write(self._wake_up, 1)
+        if not self._ending:
+            os.eventfd_write(self._wake_up, 1)
 
     def _run(self) -> None:
         loop = RealtimeLoop(LoadSharing())
@@ -136,6 +138,7 @@ class TcpDriver:
                         if packet.load(buffer, length, OUTSIDE):
                             self.host.receive(packet)
                     self._timers.fire()
+        loop.close()
 
 
 class StreamSocket(Protocol):
@@ -289,8 +292,7 @@ class UserspaceSocket:
                 self._driver.host.forget(self._listener)
                 self._listener = None
                 self._driver.state.notify_all()
-        if not self._driver.ended:
-            self._driver.wake()
+        self._driver.wake()
 
     def _open(self) -> TcpConnection:
         if self._connection is None:

@@ -13,6 +13,7 @@ from testbed.wire.options import Options
 from testbed.wire.packet import Packet
 from testbed.wire.sequence import MODULUS, difference
 
+_KEEPALIVE: Final = (7200.0, 75.0, 9)  # as Linux has it
 _OBJECTION_INTERVAL: Final = 0.5  # seconds: tcp_invalid_ratelimit of Linux
 _DELAY: Final = 0.2  # seconds for which an acknowledgement may wait (less than 0.5)
 _TIME_WAIT: Final = 60.0  # two maximum segment lifetimes, as Linux has them
@@ -22,12 +23,9 @@ class TcpConnection(TcpOpening):
     """A whole connection, from its opening to its end.
 
     ACK_EVERY: full segments that are acknowledged together at most (RFC 9293 section 3.8.6.3).
-    KEEPALIVE: seconds of silence before the first probe and between probes, and their number, as
-    Linux has them.
     """
 
     ACK_EVERY: ClassVar[int] = 2
-    KEEPALIVE: ClassVar[tuple[float, float, int]] = (7200.0, 75.0, 9)
 
     # The program's side
 
@@ -111,15 +109,22 @@ class TcpConnection(TcpOpening):
         wanted = self.settings
         if not wanted.keepalive or self.phase != "synchronized":
             return
-        idle, interval, probes = self.KEEPALIVE
         self._keepalive = Keepalive(
             self.host.clock,
-            wanted.keepalive_idle or idle,
-            wanted.keepalive_interval or interval,
-            wanted.keepalive_probes or probes,
+            *self._patience(),
             lambda: self._sender is not None and self._sender.waiting > 0,
             lambda: self._emit(self._nxt - 1, ACK),
             self._give_up,
+        )
+
+    def _patience(self) -> tuple[float, float, int]:
+        """Of keepalive: seconds before the first probe, seconds between probes, their number."""
+        idle, interval, probes = _KEEPALIVE
+        wanted = self.settings
+        return (
+            wanted.keepalive_idle or idle,
+            wanted.keepalive_interval or interval,
+            wanted.keepalive_probes or probes,
         )
 
     # Segments

@@ -24,13 +24,17 @@ class NoRtoBackoff(RetransmissionTimeout):
 
 @fault("keepalive-interval-too-short")
 class KeepaliveIntervalTooShort(TcpConnection):
-    """Asks after a minute of silence."""
+    """Counts two hours as one minute."""
 
-    KEEPALIVE = (60.0, 75.0, 9)
+    def _patience(self) -> tuple[float, float, int]:
+        idle, interval, probes = super()._patience()
+        return idle / 120, interval, probes
 
 
 @fault("keepalive-timeout-too-short")
 class KeepaliveTimeoutTooShort(TcpConnection):
-    """Gives up after nine seconds without an answer."""
+    """Repeats its probes after a second, and gives up after nine."""
 
-    KEEPALIVE = (7200.0, 1.0, 9)
+    def _patience(self) -> tuple[float, float, int]:
+        idle, interval, probes = super()._patience()
+        return idle, interval / 75, probes

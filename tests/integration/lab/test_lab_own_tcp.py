@@ -6,6 +6,7 @@ import errno
 import socket
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -109,6 +110,18 @@ def test_who_waits_is_told_when_the_lab_ends():
         lab.link("linux", "ours").cut()  # the other end says nothing of its end
     waiting.join(10)
     assert outcome == [errno.ESHUTDOWN]
+
+
+def test_the_thread_gives_its_descriptors_back():
+    def descriptors() -> int:
+        links = [one.readlink() for one in Path("/proc/self/fd").iterdir() if one.is_symlink()]
+        return sum(str(link).startswith("anon_inode:") for link in links)
+
+    before = descriptors()
+    with Lab(loads(TOPOLOGY)) as lab:
+        connected(lab, "linux")
+        assert descriptors() > before
+    assert descriptors() == before
 
 
 def test_only_the_own_tcp_has_faults():
