@@ -28,7 +28,9 @@ def test_programs_print_what_they_found(code):
         [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
-    assert re.fullmatch(r"0\.02\d+|200", done.stdout.strip())
+    found = float(done.stdout)
+    # The status of a page, or a round trip, which a busy machine can only make longer.
+    assert found == 200 if "fetch" in code else 0.02 <= found < 2
 
 
 def test_the_examples_of_the_api_are_answered(living):
