@@ -8,6 +8,7 @@ Source: arch/um/kernel/time.c, Documentation/virt/uml/user_mode_linux_howto_v2.r
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 from typing import Final, Literal
@@ -37,6 +38,14 @@ def waits_are_exact() -> bool:
     others, or from a real-time priority; spinning would only keep the virtual clock from jumping.
     """
     return clock_name() == "virtual"
+
+
+def clock_while_working(now: int) -> Callable[[], int]:
+    """The clock for work that begins at `now`, ns of the monotonic clock.
+
+    Where waits are exact, work takes no time, and looking at the clock would.
+    """
+    return (lambda: now) if waits_are_exact() else time.monotonic_ns
 
 
 def await_whole_second() -> None:

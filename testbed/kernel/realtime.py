@@ -80,6 +80,8 @@ class RealtimeLoop:
         self._epoll = select.epoll()
         self._alarm = Alarm()
         self._alarm_at: Nanoseconds = NEVER
+        #: Whether something may be due since the last wait.
+        self.may_be_due = True
         self._epoll.register(self._alarm.fileno(), select.EPOLLIN)
         self._slept_at = time.monotonic_ns()
 
@@ -104,8 +106,10 @@ class RealtimeLoop:
         due: ns of the monotonic clock, or NEVER. warm_up: called with the time while waiting
         busily, so that what will be needed is in the processor's caches (10 us).
         """
+        if self._exact:
+            return self._wait_exactly(due)
         now = time.monotonic_ns()
-        if not self._exact and now - self._slept_at > LONGEST_STINT:
+        if now - self._slept_at > LONGEST_STINT:
             now = self._sleep(REST)
             self._load.loaded(now)
         if due <= now:
@@ -115,18 +119,23 @@ class RealtimeLoop:
             wake_at = self._busy.begins(due, now)
             if wake_at <= now:
                 return self._wait_busily(due, now, self._busy, warm_up)
-        if not self._exact and wake_at - now < QUANTUM:
+        if wake_at - now < QUANTUM:
             woken = self._sleep(QUANTUM)
             if self._busy is not None:
                 self._busy.slept(woken - now)
             return self._readable()
         return self._wait_asleep(wake_at, now)
 
+    def _wait_exactly(self, due: Nanoseconds) -> list[int]:
+        """Without a look at the clock, which would take time: an alarm in the past goes off."""
+        self._set_alarm(due)
+        ready = self._without_alarm(woken := self._epoll.poll())
+        self.may_be_due = len(ready) < len(woken)
+        return ready
+
     def _wait_asleep(self, wake_at: Nanoseconds, now: Nanoseconds) -> list[int]:
         self._set_alarm(wake_at)
         ready = self._epoll.poll()
-        if self._exact:  # there a look at the clock takes time, and nothing else does
-            return self._without_alarm(ready)
         woken = time.monotonic_ns()
         if woken - now > _NOTICEABLE:
             self._slept_at = woken

@@ -66,6 +66,8 @@ class Timers:
 
     def fire(self) -> None:
         """Make the calls that are due now; those they add wait for the next time."""
+        if not self._heap:
+            return
         now, last = self.clock(), next(self._order)
         while self._heap and self._heap[0][0] <= now and self._heap[0][1] < last:
             timer = heapq.heappop(self._heap)[2]

@@ -12,6 +12,7 @@ from testbed.emulator.counters import LatenessHistogram
 from testbed.emulator.elements.chain import Chain
 from testbed.emulator.fate import FateLog, LogFile
 from testbed.emulator.limits import refuse_impossible
+from testbed.kernel.clock import clock_while_working
 from testbed.kernel.devices import tun
 from testbed.kernel.devices.arrival_stamps import ArrivalStamps
 from testbed.kernel.load_sharing import LoadSharing
@@ -84,8 +85,10 @@ class EmulatedDirection:
         frames: list[bytes] = []
         read, source = os.read, self.source
         drained, alive = False, True
+        most = self._stamps.unread if self._stamps is not None else None
+        most = BATCH if most is None else min(most, BATCH)
         try:
-            while len(frames) < BATCH:
+            while len(frames) < most:
                 frames.append(read(source, LONGEST_FRAME))
         except BlockingIOError:
             drained = True
@@ -128,7 +131,7 @@ class EmulatedDirection:
                 chain.tally.drop("cut", frame, now)
             return
         self._load.handed_over(len(departing))
-        write, clock, target = os.write, time.monotonic_ns, self.target
+        write, clock, target = os.write, clock_while_working(now), self.target
         tally, log = chain.tally, chain.tally.log
         latenesses: list[Nanoseconds] = []
         sent = size = 0

@@ -94,7 +94,8 @@ class LinkLoop:
                 elif fd == control and not server.serve_one():
                     self._finish()
                     return
-            self._release_due(time.monotonic_ns())
+            if self._loop.may_be_due:
+                self._release_due(time.monotonic_ns())
 
     def _wait(self) -> list[int]:
         """Until something is due on the agenda or readable; what is readable."""

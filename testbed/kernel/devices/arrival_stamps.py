@@ -21,6 +21,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from testbed.kernel.clock import waits_are_exact
+
 #: How many frames the ring remembers; a power of two.
 REMEMBERED: Final = 1024
 #: How many stamped frames may wait to be read while it is certain which stamp is whose. An
@@ -108,6 +110,16 @@ class ArrivalStamps:
         self._cells = memoryview(mapped).cast("Q")
         self._next = 0
         self._certain = True
+
+    @property
+    def unread(self) -> int | None:
+        """How many frames are left to be read, at least one.
+
+        None where that is not certain, or more may come while they are read.
+        """
+        if not (self._certain and waits_are_exact()):
+            return None
+        return max(1, self._cells[0] - self._next)
 
     def of(self, frames: int, drained: bool) -> list[int] | None:
         """When the `frames` that have just been read came, in order: ns of the monotonic clock.

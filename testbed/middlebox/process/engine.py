@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from testbed.kernel.clock import waits_are_exact
 from testbed.kernel.load_sharing import LoadSharing
 from testbed.kernel.processes.confine import drop_privileges, prefer_realtime, set_timer_slack
 from testbed.kernel.processes.control import ControlServer, Handler, Message
@@ -154,10 +155,15 @@ class Engine:
         """Carry packets and answer requests until the lab hangs up."""
         control = server.fileno()
         self._loop.register(control)
+        # Where waits are exact the next wait ends at once if there is more, and looking in vain
+        # for more would take time.
+        batch = 1 if waits_are_exact() else _BATCH
         while True:
-            began = time.monotonic_ns()
+            steers = self._output.steers
+            began = time.monotonic_ns() if steers else 0
             readable = self._loop.wait(self._timers.next_due())
-            self._output.choose(time.monotonic_ns() - began)
+            if steers:
+                self._output.choose(time.monotonic_ns() - began)
             if control in readable and not server.serve_one():
                 return
             pipeline = self._pipeline
@@ -165,23 +171,24 @@ class Engine:
                 continue
             for side, device in self._devices.items():
                 if device.fileno() in readable:
-                    self._output.pace(_drain(pipeline, side, device), _BATCH)
-            self._timers.fire()
+                    self._output.pace(_drain(pipeline, side, device, batch), _BATCH)
+            if self._loop.may_be_due:
+                self._timers.fire()
             pipeline.send_waiting()
 
 
-def _drain(pipeline: Pipeline, side: Side, device: FileIO) -> int:
+def _drain(pipeline: Pipeline, side: Side, device: FileIO, batch: int) -> int:
     """Take what a TUN device has, but no more than a batch: the other side wants its turn.
 
     How many packets it had.
     """
     buffer, read = pipeline.buffer, device.readinto
-    for taken in range(_BATCH):
+    for taken in range(batch):
         length = read(buffer)
         if length is None:
             return taken
         pipeline.receive(side, buffer, length)
-    return _BATCH
+    return batch
 
 
 def main(argv: Sequence[str] | None = None) -> None:

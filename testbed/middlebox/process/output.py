@@ -39,6 +39,8 @@ class Output:
         self._steered = tuple(steered)
         self._load = load or LoadSharing()
         self._in_use = self._direct
+        #: Whether there is a choice.
+        self.steers = bool(self._steered)
 
     def send(self, side: int, packet: memoryview) -> None:
         """Put a packet out. Raises `OSError` where the kernel does not take it."""

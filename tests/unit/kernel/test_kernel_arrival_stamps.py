@@ -66,6 +66,26 @@ def test_every_frame_has_its_stamp_from_the_first_on(interface):
     assert interface.read() == ([30, 40], [30, 40])
 
 
+def test_what_is_left_to_be_read_is_known_where_nothing_can_come_meanwhile(interface, monkeypatch):
+    interface.come(10, 20, 30)
+    assert interface.stamps.unread is None
+    monkeypatch.setattr(arrival_stamps, "waits_are_exact", lambda: True)
+    assert interface.stamps.unread == 3
+    interface.read(2)
+    assert interface.stamps.unread == 1
+    interface.read(1)
+    assert interface.stamps.unread == 1  # whoever is told that there is something finds it
+
+
+def test_what_is_left_to_be_read_is_not_known_after_a_frame_too_many(interface, monkeypatch):
+    monkeypatch.setattr(arrival_stamps, "waits_are_exact", lambda: True)
+    interface.queue.append(10)  # one without a stamp
+    interface.read(1)
+    assert interface.stamps.unread is None
+    interface.read(1)
+    assert interface.stamps.unread == 1
+
+
 def test_the_ring_goes_round(interface):
     for start in range(0, 5 * REMEMBERED, 50):
         interface.come(*range(start, start + 50))

@@ -170,8 +170,24 @@ def test_where_waits_are_exact_it_neither_rests_nor_waits_busily(clock, readable
     assert clock.taken == [] and "loaded" not in load.told
 
 
-def _must_not_be_called(now: int) -> None:
+def _must_not_be_called(now: int = 0) -> None:
     raise AssertionError(f"busy-waiting at {now}")
+
+
+def test_where_waits_are_exact_it_tells_without_a_clock_whether_something_is_due(
+    readable, monkeypatch
+):
+    monkeypatch.setattr(realtime, "waits_are_exact", lambda: True)
+    past = time.monotonic_ns()
+    loop = RealtimeLoop(LoadSharing())
+    loop.register(readable.fileno())
+    with monkeypatch.context() as without:
+        without.setattr(realtime.time, "monotonic_ns", _must_not_be_called)
+        assert loop.wait(past + 1000 * MS) == [readable.fileno()]
+        assert not loop.may_be_due
+        loop.unregister(readable.fileno())
+        assert loop.wait(past) == []
+        assert loop.may_be_due
 
 
 @pytest.mark.parametrize("exact", [True, False])
