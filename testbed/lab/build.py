@@ -89,7 +89,9 @@ def configure(builder: NodeBuilder) -> None:
 def _interface_requests(builder: NodeBuilder, interface: PlannedInterface) -> list[Request]:
     index = builder.indices[interface.name]
     return [
-        rtnetlink.set_link(index, interface.name, master=builder.master, up=True),
+        rtnetlink.set_link(
+            index, interface.name, master=builder.master_of(interface.name), up=True
+        ),
         *(rtnetlink.add_address(index, interface.name, address) for address in interface.addresses),
     ]
 
@@ -124,6 +126,11 @@ def verify(builder: NodeBuilder) -> None:
     with _blame_node(builder):
         wanted = [interface.name for interface in builder.planned.interfaces]
         _verify_interfaces(builder, state.await_carriers(builder.netlink, wanted))
+        own = [*builder.planned.loopback]
+        own += [address for one in builder.planned.interfaces for address in one.addresses]
+        in_ipv6 = [str(ipaddress.ip_interface(one).ip) for one in own if ":" in one]
+        if in_ipv6:
+            state.await_answering(builder.netlink, in_ipv6)
         if builder.planned.routes:
             _verify_routes(builder)
         if builder.planned.congestion_control is not None:

@@ -133,9 +133,8 @@ class NodeBuilder:
     def await_ready(self, runtime: Runtime) -> None:
         """Wait until the node is ready for use, once all is built."""
 
-    @property
-    def master(self) -> int | None:
-        """The index of the interface that joins all others, in a node that has one."""
+    def master_of(self, interface: str) -> int | None:
+        """The index of the interface that joins this one with others, in a node that has one."""
         return None
 
     def close(self) -> None:

@@ -1,5 +1,7 @@
 """Broadcast domains: the links that switches join, and which domains routing can connect.
 
+A link between switches that carries several VLANs is in one domain for each.
+
 A node with addresses on its loopback interface has a domain of its own for them, without links.
 """
 
@@ -86,25 +88,42 @@ def least_mtu(topology: Topology, domain: BroadcastDomain) -> int:
     return min((topology.links[index].mtu for index in domain.links), default=IPV6_LEAST_MTU)
 
 
+def vlans_of(topology: Topology, end: Endpoint) -> dict[int | None, int | None]:
+    """The VLAN of each tag that frames at an end can have; None for frames without a tag, and for
+    the one network of a switch that has no VLANs."""
+    node = topology.nodes.get(end.node)
+    settings = node.interfaces.get(end.interface) if node is not None else None
+    if settings is None or not settings.vlans:
+        return {None: settings.vlan if settings is not None else None}
+    return {vlan: vlan for vlan in settings.vlans}
+
+
 def find_broadcast_domains(topology: Topology) -> tuple[BroadcastDomain, ...]:
     """The domains, in order of their first links, then those of loopback interfaces; endpoints at
     unknown nodes are ignored."""
-    sets = DisjointSets(len(topology.links))
-    first_of_switch: dict[str, int] = {}
+    numbers: dict[tuple[int, int | None], int] = {}  # of a link and a tag
+    for index, link in enumerate(topology.links):
+        for end in link.endpoints:
+            for tag in vlans_of(topology, end):
+                numbers.setdefault((index, tag), len(numbers))
+    sets = DisjointSets(len(numbers))
+    first_of_vlan: dict[tuple[str, int | None], int] = {}
     for index, link in enumerate(topology.links):
         for end in link.endpoints:
             node = topology.nodes.get(end.node)
             if node is not None and not has_addresses(node):
-                sets.join(index, first_of_switch.setdefault(end.node, index))
+                for tag, vlan in vlans_of(topology, end).items():
+                    number = numbers[index, tag]
+                    sets.join(number, first_of_vlan.setdefault((end.node, vlan), number))
     links: dict[int, list[int]] = {}
     interfaces: dict[int, list[Endpoint]] = {}
-    for index, link in enumerate(topology.links):
-        root = sets.find(index)
+    for (index, tag), number in numbers.items():
+        root = sets.find(number)
         links.setdefault(root, []).append(index)
         members = interfaces.setdefault(root, [])
-        for end in link.endpoints:
+        for end in topology.links[index].endpoints:
             node = topology.nodes.get(end.node)
-            if node is not None and has_addresses(node):
+            if tag is None and node is not None and has_addresses(node):
                 members.append(end)
     joined = (
         BroadcastDomain(links=tuple(links[root]), interfaces=tuple(interfaces[root]))
@@ -141,19 +160,23 @@ def regions(topology: Topology, domains: tuple[BroadcastDomain, ...]) -> dict[in
 
 def switch_loops(topology: Topology) -> list[int]:
     """Indexes of links that close a loop of switches (frames would circle in it for ever)."""
-    numbers = {name: number for number, name in enumerate(topology.nodes)}
-    sets = DisjointSets(len(numbers))
-    loops = []
+    numbers: dict[tuple[str, int | None], int] = {}
+    joins: list[tuple[int, tuple[str, int | None], tuple[str, int | None]]] = []
     for index, link in enumerate(topology.links):
-        a, b = (end.node for end in link.endpoints)
-        both = [topology.nodes[name] for name in (a, b) if name in numbers]
-        if (
-            len(both) == 2
-            and not any(map(has_addresses, both))
-            and not sets.join(numbers[a], numbers[b])
+        one, other = link.endpoints
+        if any(
+            node is None or has_addresses(node)
+            for node in (topology.nodes.get(one.node), topology.nodes.get(other.node))
         ):
-            loops.append(index)
-    return loops
+            continue
+        here, there = vlans_of(topology, one), vlans_of(topology, other)
+        for tag in here.keys() & there.keys():
+            joins.append((index, (one.node, here[tag]), (other.node, there[tag])))
+    for _, a, b in joins:
+        for switch in (a, b):
+            numbers.setdefault(switch, len(numbers))
+    sets = DisjointSets(len(numbers))
+    return sorted({index for index, a, b in joins if not sets.join(numbers[a], numbers[b])})
 
 
 def reachable_sets(topology: Topology, domains: tuple[BroadcastDomain, ...]) -> list[int]:

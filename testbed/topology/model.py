@@ -298,9 +298,13 @@ class Interface(msgspec.Struct, frozen=True, kw_only=True):
     """Settings of one interface; `addresses` such as `10.0.0.1/24` are chosen when empty.
 
     Those of `lo`, of which each is a subnet of its own, are the node's whichever link it loses.
+    Of a switch: `vlan` is what frames belong to that come without a tag, None for the one network
+    of interfaces that have neither; `vlans` are those whose frames have tags (IEEE 802.1Q).
     """
 
     addresses: tuple[str, ...] = ()
+    vlan: int | None = None
+    vlans: tuple[int, ...] = ()
 
 
 class FunctionSpec(msgspec.Struct, frozen=True):

@@ -155,6 +155,30 @@ def bridge(bridge_name: str, index: int) -> Request:
 
 
 @cache
+def _vlan_shape(vlan: int) -> Shape:
+    info = [["IFLA_INFO_KIND", "vlan"], ["IFLA_INFO_DATA", {"attrs": [["IFLA_VLAN_ID", vlan]]}]]
+    message = ifinfmsg()
+    message["index"] = NUMBERS[0]
+    message["attrs"] = [
+        ["IFLA_IFNAME", NAMES[0]],
+        ["IFLA_LINK", NUMBERS[1]],
+        ["IFLA_LINKINFO", {"attrs": info}],
+    ]
+    marks = [number(NUMBERS[0]), number(NUMBERS[1]), name(NAMES[0])]
+    return Shape(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, message, marks)
+
+
+def vlan_interface(interface: str, index: int, below: int, vlan: int) -> Request:
+    """Create an interface for the frames of a VLAN with tags (Documentation/networking, 8021q).
+
+    below: the index of the interface by which they come.
+    """
+    data = _vlan_shape(vlan).fill(number(index), number(below), name(interface))
+    what = f"create {interface} for VLAN {vlan} (that takes 8021q, which the kernels of"
+    return Request(data, f"{what} `--clock virtual` and `--kernel uml` have)")
+
+
+@cache
 def _link_shape(
     up: bool | None, enslaved: bool, named_mac: bool, mtu: int | None, txqlen: int | None
 ) -> Shape:

@@ -32,7 +32,9 @@ _IFF_UP = 1
 _OPERSTATE_UP = 6
 _DOWN = (2, 7)  # down, lower layer down
 _BRIDGE_PORT_FORWARDING = 3
-_RTN_UNICAST = 1
+_RTN_UNICAST, _RTN_LOCAL = 1, 2
+_TABLE_LOCAL = 255
+_RTNLGRP_IPV6_IFADDR = 9
 _RTEXT_FILTER_SKIP_STATS = 8
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_OPERSTATE = 1, 3, 4, 16
@@ -103,10 +105,10 @@ def _addresses_question() -> bytes:
 
 
 @cache
-def _routes_question(family: int) -> bytes:
+def _routes_question(family: int, table: int) -> bytes:
     message = rtmsg()
     message["family"] = family
-    message["table"] = TABLE_MAIN
+    message["table"] = table
     return encode(_RTM_GETROUTE, NLM_F_DUMP, message)
 
 
@@ -203,11 +205,38 @@ def addresses(netlink: Netlink) -> set[tuple[int, str]]:
     return found
 
 
+def await_answering(netlink: Netlink, wanted: Collection[str]) -> None:
+    """Return when the namespace takes packets to all these IPv6 addresses for its own.
+
+    The kernel has an address some time before that: its worker adds the route to it later
+    (addrconf_dad_work in net/ipv6/addrconf.c). Raises `ReadBackError` after `CARRIER_SECONDS`.
+    """
+    deadline = deadline_in(CARRIER_SECONDS)
+    listening = False
+    while missing := set(wanted) - _own_addresses(netlink):
+        if not listening:
+            netlink.subscribe(_RTNLGRP_IPV6_IFADDR)
+            listening = True
+        elif not netlink.wait_for_change(time_left(deadline)):
+            raise ReadBackError(
+                f"the address {min(missing)} takes no packets {CARRIER_SECONDS:g} s after it was "
+                "set."
+            )
+
+
+def _own_addresses(netlink: Netlink) -> set[str]:
+    found = set()
+    for payload in netlink.dump(_routes_question(socket.AF_INET6, _TABLE_LOCAL)):
+        if payload[7] == _RTN_LOCAL:
+            found.add(str(ipaddress.ip_address(attributes(payload, 12)[_RTA_DST])))
+    return found
+
+
 def routes(netlink: Netlink, family: int) -> list[RouteEntry]:
     """The unicast routes of the main table."""
     nowhere = bytes(16 if family == socket.AF_INET6 else 4)
     found = []
-    for payload in netlink.dump(_routes_question(family)):
+    for payload in netlink.dump(_routes_question(family, TABLE_MAIN)):
         length, kind = payload[1], payload[7]
         if kind != _RTN_UNICAST:
             continue

@@ -117,6 +117,10 @@ def _node_problems(name: str, node: Node) -> Iterator[Problem]:
         where = (*path, "interfaces", interface)
         if interface != LOOPBACK:
             yield from _try(where, names.parse_interface_name, interface)
+        for key in ("vlan", "vlans"):
+            if getattr(node.interfaces[interface], key) and has_addresses(node):
+                text = f"only interfaces of a switch have VLANs, and {name} is a {node.kind}"
+                yield Problem((*where, key), text)
     for function_index, function in enumerate(node.functions):
         where = (*path, "functions", function_index)
         yield from _try(
@@ -165,11 +169,29 @@ def _link_problems(path: Path, link: Link, nodes: Mapping[str, Node]) -> Iterato
             yield Problem(where, names.unknown_node(end.node, nodes))
         yield from _try(where, names.parse_interface_name, end.interface)
     a, b = link.endpoints
+    yield from _vlan_problems(path, link, nodes)
     if a.node == b.node:
         yield Problem((*path, "endpoints"), f"the link joins {quote(a.node)} to itself")
     yield from _in_range((*path, "mtu"), LINK_MTU, link.mtu)
     yield from impairment_problems(path, link)
     yield from _peer_problems(path, link, nodes)
+
+
+def _vlan_problems(path: Path, link: Link, nodes: Mapping[str, Node]) -> Iterator[Problem]:
+    """Tags are understood by switches alone, and by both or none."""
+    tagged = []
+    for end in link.endpoints:
+        settings = nodes[end.node].interfaces.get(end.interface) if end.node in nodes else None
+        tagged.append(set(settings.vlans) if settings is not None else set())
+    if tagged[0] != tagged[1]:
+        told = (f"{join(sorted(map(str, vlans)), 'and') or 'none'}" for vlans in tagged)
+        text = "both ends of a link have the same `vlans`, of which there are {} and {}".format(
+            *told
+        )
+        yield Problem((*path, "endpoints"), text)
+    elif tagged[0] and link.subnets:
+        text = "a link of several VLANs has no subnet; give one to a link of each"
+        yield Problem((*path, "subnet"), text)
 
 
 def _peer_problems(path: Path, link: Link, nodes: Mapping[str, Node]) -> Iterator[Problem]:

@@ -26,3 +26,6 @@ class Switch(NodeKind):
             if interface.addresses:
                 where = ("interfaces", name, "addresses")
                 yield Problem(where, "interfaces of a switch have no addresses")
+            if interface.vlan is not None and interface.vlans:
+                text = "frames have no tag (`vlan`) or one (`vlans`); one of the two"
+                yield Problem(("interfaces", name), text)

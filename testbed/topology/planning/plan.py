@@ -13,7 +13,7 @@ from testbed.topology.broadcast_domains import (
     has_addresses,
 )
 from testbed.topology.checks.topology import check
-from testbed.topology.model import Endpoint, Node, Topology
+from testbed.topology.model import Endpoint, Interface, Node, Topology
 from testbed.topology.planning.addressing import Addressing, assign
 from testbed.topology.planning.matches import schedule_with_addresses, with_addresses
 from testbed.topology.planning.node_routes import RoutePlanner
@@ -86,6 +86,7 @@ def _interfaces(topology: Topology, addressing: Addressing) -> dict[Endpoint, Pl
     planned = {}
     for index, link in enumerate(topology.links):
         for position, end in enumerate(link.endpoints):
+            settings = topology.nodes[end.node].interfaces.get(end.interface, Interface())
             planned[end] = PlannedInterface(
                 node=end.node,
                 name=end.interface,
@@ -93,6 +94,8 @@ def _interfaces(topology: Topology, addressing: Addressing) -> dict[Endpoint, Pl
                 mtu=link.mtu,
                 offload=link.offload,
                 addresses=addressing.in_cidr_form(end),
+                vlan=settings.vlan,
+                vlans=settings.vlans,
             )
     return planned
 

@@ -19,7 +19,7 @@ from testbed.topology.model import (
 class PlannedInterface(msgspec.Struct, frozen=True, kw_only=True):
     """One interface: `mac` as aa:bb:cc:dd:ee:ff, `addresses` in CIDR form, IPv4 first.
 
-    Interfaces of a switch have no addresses.
+    Interfaces of a switch have no addresses, but may have VLANs (see `Interface`).
     """
 
     node: str
@@ -28,6 +28,8 @@ class PlannedInterface(msgspec.Struct, frozen=True, kw_only=True):
     mtu: int = 1500
     offload: bool = False
     addresses: tuple[str, ...] = ()
+    vlan: int | None = None
+    vlans: tuple[int, ...] = ()
 
 
 class PlannedRoute(msgspec.Struct, frozen=True, kw_only=True):

@@ -168,6 +168,7 @@ FLAGS: Final = text(
 )
 FILE: Final = text("file", "the name of a file", _any_text, "")
 PROTOCOL: Final = choice("protocol", ("tcp", "udp", "icmp"))
+VLAN: Final = whole("vlan", 1, 4094)
 PORT: Final = whole("port", 1, 65535)
 NUMBER: Final = whole("number", 1, 2**31 - 1)
 OVERHEAD: Final = whole("overhead", 0, 65536)

@@ -49,6 +49,13 @@ INTERFACE: Final = Record(
             "that has none gets one chosen.",
             default="chosen",
         ),
+        Key("vlan", scalars.VLAN, "Of a switch: the VLAN of frames without a tag.", default="none"),
+        Key(
+            "vlans",
+            Items(scalars.VLAN, 1),
+            "Of a switch, towards another: the VLANs of frames with tags (IEEE 802.1Q). Needs a "
+            "kernel with 8021q.",
+        ),
     ),
     build=Interface,
     empty=True,

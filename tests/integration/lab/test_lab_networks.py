@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from testbed.errors import LabError
 from testbed.lab import Lab
 from testbed.topology.yaml.load import loads
 from testbed.traffic import transfer
@@ -89,3 +90,39 @@ def test_peers_on_a_switch_are_at_distances_of_their_own():
         lab.link("a", "s").set(toward="s", match=[{"to": "b", "delay": "40ms"}])
         near, far = (min(lab["a"].ping(peer) for _ in range(3)) for peer in "cb")
         assert far > 0.040 > near
+
+
+VLANS = """
+name: vlans
+nodes:
+  a:
+  b:
+  c:
+  d:
+  r: {kind: router}
+  s1:
+    kind: switch
+    interfaces: {1: {vlan: 10}, 2: {vlan: 20}, r10: {vlan: 10}, r20: {vlan: 20}, up: {%s}}
+  s2: {kind: switch, interfaces: {1: {vlan: 10}, 2: {vlan: 20}, up: {%s}}}
+links:
+  - {endpoints: [a, s1:1]}
+  - {endpoints: [b, s1:2]}
+  - {endpoints: [c, s2:1]}
+  - {endpoints: [d, s2:2]}
+  - {endpoints: [r, s1:r10]}
+  - {endpoints: [r, s1:r20]}
+  - {endpoints: [s1:up, s2:up], emulated: true}
+captures: [s1:up]
+"""
+
+
+def test_vlans_of_a_switch_are_joined_by_a_router_alone():
+    with Lab(loads(VLANS % ("vlan: 10", "vlan: 10"))) as lab:
+        lab["a"].ping("c")
+        lab["a"].ping("b")
+        with pytest.raises(LabError, match="unreachable"):
+            lab["b"].ping("d")
+        lab["r"].run(["ip", "link", "set", "eth0", "down"])
+        lab["a"].ping("c")
+        with pytest.raises(LabError, match=r"No reply|unreachable"):
+            lab["a"].ping("b", timeout=0.2)

@@ -66,6 +66,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "peer": st.sampled_from([*NODES, "10.0.1.0/24", "fd00::/16"]),
     "protocol": st.sampled_from(["tcp", "udp", "icmp"]),
     "port": st.integers(1, 65535),
+    "vlan": st.integers(1, 3),
     "preferred-family": st.sampled_from(["ipv4", "ipv6"]),
     "emulator": st.sampled_from(["auto", "userspace", "netem"]),
     "duration": st.sampled_from(["10ms", "1s", 0]),

@@ -177,3 +177,69 @@ def test_a_cable_is_pulled_out_and_put_back_by_a_schedule():
     }.items():
         with pytest.raises(TopologyError, match=told):
             planned(text % wrong)
+
+
+VLANS = """
+nodes:
+  a:
+  b:
+  c:
+  d:
+  s1: {kind: switch, interfaces: {port1: {vlan: 10}, port2: {vlan: 20}, up: {%s}}}
+  s2: {kind: switch, interfaces: {port1: {vlan: 10}, port2: {vlan: 20}, up: {%s}}}
+links:
+  - {endpoints: [a, s1:port1]}
+  - {endpoints: [b, s1:port2]}
+  - {endpoints: [c, s2:port1]}
+  - {endpoints: [d, s2:port2]}
+  - {endpoints: [s1:up, s2:up]}
+"""
+
+
+def subnets(found: Plan) -> dict[str, str]:
+    return {name: found.addresses(name)[0].rsplit(".", 1)[0] for name in "abcd"}
+
+
+def test_each_vlan_of_a_switch_is_a_network_and_tags_lead_all_of_them_over_one_link():
+    one = subnets(planned(VLANS % ("vlans: [10, 20]", "vlans: [10, 20]")))
+    assert one["a"] == one["c"] != one["b"] == one["d"]
+    one = subnets(planned(VLANS % ("vlans: [20]", "vlans: [20]")))
+    assert one["b"] == one["d"] and one["a"] != one["c"]
+
+
+def test_frames_without_tags_change_the_vlan_as_over_any_cable():
+    one = subnets(planned(VLANS % ("vlan: 10", "vlan: 20")))
+    assert one["a"] == one["d"] and len({*one.values()}) == 3
+
+
+def test_two_links_between_switches_are_no_loop_where_they_carry_different_vlans():
+    text = VLANS % ("vlan: 10", "vlan: 10") + "  - {endpoints: [s1:two, s2:two]}\n"
+    one = subnets(planned(text))
+    assert one["a"] == one["c"] and one["b"] != one["d"]
+    text = VLANS % ("vlans: [10, 20]", "vlans: [10, 20]")
+    for number in (10, 20):
+        loop = text.replace("port2: {vlan: 20}", f"port2: {{vlan: 20}}, two: {{vlan: {number}}}")
+        with pytest.raises(TopologyError, match=r"links\[5\]: this link closes a loop"):
+            planned(loop + "  - {endpoints: [s1:two, s2:two]}\n")
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (VLANS % ("vlans: [10]", "vlans: [10, 20]"), "of which there are 10 and 10 and 20"),
+        (VLANS % ("vlans: [10]", "vlan: 10"), "of which there are 10 and none"),
+        (VLANS % ("vlan: 10, vlans: [10]", "vlans: [10]"), "one of the two"),
+        (VLANS % ("vlan: 4095", "vlan: 1"), "a whole number from 1 to 4094"),
+        (
+            "nodes: {a: {interfaces: {x: {vlan: 3}}}, b: }\nlinks: [{endpoints: [a:x, b]}]",
+            "only interfaces of a switch have VLANs, and a is a host",
+        ),
+        (
+            VLANS.replace("s2:up]", "s2:up], subnet: 10.9.0.0/24") % (("vlans: [10]",) * 2),
+            "a link of several VLANs has no subnet",
+        ),
+    ],
+)
+def test_vlans_that_make_no_sense_are_refused(text, told):
+    with pytest.raises(TopologyError, match=told):
+        planned(text)
