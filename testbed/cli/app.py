@@ -10,6 +10,7 @@ from testbed import __version__
 from testbed.cli import (
     checking,
     conformance,
+    importing,
     kernels,
     labs,
     machine,
@@ -59,7 +60,8 @@ def _options(
 
 
 for module in (
-    scenarios, conformance, scripts, labs, verbs, checking, topologies, traces, kernels, machine
+    scenarios, conformance, scripts, labs, verbs, checking, topologies, importing, traces,
+    kernels, machine,
 ):  # fmt: skip
     module.register(app)
 

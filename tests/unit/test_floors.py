@@ -42,6 +42,7 @@ FLOORS = (
 # The rooms of the topology, from top to bottom. The loader calls the checks, which need no YAML.
 TOPOLOGY_ROOMS = (
     "planning",
+    "importing",
     "yaml",
     "checks",
     "impairments",

@@ -194,10 +194,10 @@ class Container(NodeKind):
             yield Problem((), "a container needs `image:` or `build:`")
         elif settings.image is not None and settings.build is not None:
             yield Problem(("build",), "both `image` and `build`; one of them")
-        if settings.build is not None and not _is_there(Path(settings.build, "Dockerfile")):
+        if settings.build is not None and not is_there(Path(settings.build, "Dockerfile")):
             yield Problem(("build",), f"there is no Dockerfile in {settings.build}")
         for index, mount in enumerate(settings.mounts):
-            if not _is_there(Path(mount.source)):
+            if not is_there(Path(mount.source)):
                 yield Problem(("mounts", index, "source"), f"there is no {mount.source}")
             elif ":" in mount.source:
                 yield Problem(("mounts", index, "source"), "the engine takes no `:` in it")
@@ -215,10 +215,11 @@ class Container(NodeKind):
                 yield f"{name}: {', '.join(value) if isinstance(value, tuple) else f'{value:g}'}"
 
 
-def _is_there(path: Path) -> bool:
+def is_there(path: Path) -> bool:
+    """Whether there is such a file or folder; False for a name that none can have."""
     try:
         return path.exists()
-    except (OSError, ValueError):  # a name that no file can have
+    except (OSError, ValueError):
         return False
 
 
