@@ -50,3 +50,11 @@ def test_what_makes_no_topology_is_not_written(tmp_path):
     assert isinstance(done.exception, TestbedError)
     assert "compose.yaml, imported:" in str(done.exception)
     assert not out.exists()
+
+
+def test_the_page_shows_what_the_example_gives(monkeypatch):
+    monkeypatch.chdir(EXAMPLES)
+    done = CliRunner().invoke(app, ["import", "compose", "compose.yaml"])
+    page = (EXAMPLES.parents[1] / "docs" / "import.md").read_text()
+    for text in (Path("compose.yaml").read_text(), done.stdout, done.stderr):
+        assert text and f"\n{text}```\n" in page

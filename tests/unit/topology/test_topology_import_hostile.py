@@ -18,7 +18,7 @@ from testbed.topology.yaml.document import parse, plain
 
 READERS = [compose, containerlab]
 FUZZ = settings(
-    max_examples=150,
+    max_examples=60,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
