@@ -158,12 +158,17 @@ class TcpInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def state_name(self) -> str:
-        return STATES[self.state] if self.state < len(STATES) else str(self.state)
+        return state_name(self.state)
 
     @property
     def syn_data_acknowledged(self) -> bool:
         """Whether data on the SYN was taken by the other side (TCP Fast Open)."""
         return bool(self.options & _TCPI_OPT_SYN_DATA)
+
+
+def state_name(state: int) -> str:
+    """The name of a TCP state; the number where this testbed knows none."""
+    return STATES[state] if state < len(STATES) else str(state)
 
 
 def tcp_info(sock: socket.socket) -> TcpInfo:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import socket
-from types import TracebackType
 
 from testbed.kernel.syscalls import (
     CLONE_FS,
@@ -30,12 +29,7 @@ class Destination:
     def __enter__(self) -> Destination:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         os.close(self._network)
         os.close(self._mounts)
 

@@ -70,9 +70,7 @@ class LabLink:
 
     def joins(self, a: str, b: str) -> bool:
         """Whether these are its ends, in either order, each a node or `node:interface`."""
-        one, other = (
-            {end.node, f"{end.node}:{end.name}"} for end in (self.planned.a, self.planned.b)
-        )
+        one, other = ({end.node, str(end)} for end in (self.planned.a, self.planned.b))
         return (a in one and b in other) or (a in other and b in one)
 
     @property
@@ -226,8 +224,7 @@ class LabLink:
 
 def link_name(planned: PlannedLink) -> str:
     """How messages and the emulator call a link: `a:eth0-b:eth0`."""
-    a, b = planned.a, planned.b
-    return f"{a.node}:{a.name}-{b.node}:{b.name}"
+    return f"{planned.a}-{planned.b}"
 
 
 def check_impairments(name: str, direction: str, wanted: Impairments, found: Impairments) -> None:

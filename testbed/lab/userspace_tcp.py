@@ -15,7 +15,6 @@ import socket
 import threading
 import time
 from collections.abc import Callable
-from types import TracebackType
 from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
@@ -176,12 +175,7 @@ class UserspaceSocket:
     def __enter__(self) -> UserspaceSocket:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def settimeout(self, seconds: float | None, /) -> None:

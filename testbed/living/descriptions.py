@@ -117,7 +117,7 @@ def describe_link(held: HeldLab, link: LabLink, *, counted: bool = False) -> Lin
     planned = link.planned
     return LinkDescription(
         name=link.name,
-        ends=(f"{planned.a.node}:{planned.a.name}", f"{planned.b.node}:{planned.b.name}"),
+        ends=(str(planned.a), str(planned.b)),
         emulated=planned.emulated,
         forward=way("forward", planned.b.node),
         reverse=way("reverse", planned.a.node),

@@ -41,7 +41,7 @@ def _nodes(plan: Plan) -> Table:
         settings = "\n".join(_settings(plan, node))
         first: tuple[str, str] = (node.name, node.kind)
         for interface in node.interfaces:
-            mark = " (captured)" if f"{node.name}:{interface.name}" in captured else ""
+            mark = " (captured)" if str(interface) in captured else ""
             addresses = "\n".join(interface.addresses)
             _add(table, *first, f"{interface.name}{mark}", addresses, settings)
             first, settings = ("", ""), ""
@@ -69,8 +69,7 @@ def _links(plan: Plan) -> Table:
     )
     for link in plan.links:
         made_of = "emulator" if link.emulated else "cable (veth)"
-        a, b = (f"{end.node}:{end.name}" for end in (link.a, link.b))
-        first = (f"{a} - {b}", str(link.a.mtu), made_of)
+        first = (f"{link.a} - {link.b}", str(link.a.mtu), made_of)
         for arrow, impairments in _directions(link):
             _add(table, *first, arrow, *_impairments(impairments))
             first = ("", "", "")

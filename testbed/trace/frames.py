@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Final, Literal, TypeAlias
+from typing import Final, TypeAlias
 
 import msgspec
 import numpy as np
@@ -19,7 +19,6 @@ MAXIMUM_SNAPLEN, wireshark's WTAP_MAX_PACKET_SIZE_STANDARD)."""
 BATCH: Final = 1 << 15
 """Frames that are read at once: few enough for the processor's cache, many enough for numpy."""
 
-ByteOrder: TypeAlias = Literal["<", ">"]
 Offsets: TypeAlias = NDArray[np.int64]
 
 Frame = tuple[int, int, int, int, int, int]

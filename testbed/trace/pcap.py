@@ -21,22 +21,15 @@ from testbed.trace.frames import (
     BATCH,
     MAX_FRAME,
     NANOSECONDS,
-    ByteOrder,
     CaptureInterface,
     DamagedStructure,
     Frame,
     Frames,
     gather,
 )
-from testbed.trace.pcapng import SECTION_HEADER, Pcapng
-from testbed.trace.source import Buffer, read_source
+from testbed.trace.pcapng import Pcapng
+from testbed.trace.source import PCAP_MAGIC, SECTION_HEADER, Buffer, ByteOrder, read_source
 
-_MAGIC: Final[dict[bytes, tuple[ByteOrder, int]]] = {
-    b"\xd4\xc3\xb2\xa1": ("<", 1000),
-    b"\xa1\xb2\xc3\xd4": (">", 1000),
-    b"\x4d\x3c\xb2\xa1": ("<", 1),
-    b"\xa1\xb2\x3c\x4d": (">", 1),
-}
 Progress = Callable[[int, int], object]
 """Is told how many bytes of a file are read, and how many there are."""
 _RECORD_HEADER: Final = 16  # bytes
@@ -68,7 +61,7 @@ class CaptureFile:
         if magic == SECTION_HEADER:
             self.format = "pcapng"
             self._reader = Pcapng(self.data)
-        elif magic in _MAGIC:
+        elif magic in PCAP_MAGIC:
             self._reader = _Pcap(self.data)
         else:
             raise TraceError(
@@ -138,7 +131,7 @@ class _Pcap:
     def batches(self) -> Iterator[Frames]:
         """All frames; raises DamagedStructure where the structure is damaged."""
         data = self.data
-        order, tick = _MAGIC[data[:4]]
+        order, tick = PCAP_MAGIC[data[:4]]
         snap_length, link = self._header(order, tick)
         most = max(snap_length, MAX_FRAME)
         names = "seconds", "fraction", "captured", "wire"

@@ -14,7 +14,6 @@ from testbed.trace.frames import (
     BATCH,
     MAX_FRAME,
     NANOSECONDS,
-    ByteOrder,
     CaptureInterface,
     DamagedStructure,
     Frame,
@@ -22,9 +21,8 @@ from testbed.trace.frames import (
     Offsets,
     gather,
 )
-from testbed.trace.source import Buffer
+from testbed.trace.source import SECTION_HEADER, Buffer, ByteOrder
 
-SECTION_HEADER: Final = b"\x0a\x0d\x0d\x0a"
 _BYTE_ORDER: Final[dict[ByteOrder, Literal["little", "big"]]] = {"<": "little", ">": "big"}
 _INTERFACE, _OBSOLETE_PACKET, _SIMPLE_PACKET, _ENHANCED_PACKET = 1, 2, 3, 6
 _PACKETS = frozenset({_ENHANCED_PACKET, _OBSOLETE_PACKET})

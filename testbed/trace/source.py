@@ -10,25 +10,31 @@ import os
 import stat
 import tempfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
-from typing import IO, Any, BinaryIO
+from typing import IO, Any, BinaryIO, Final, Literal, TypeAlias
 
 from testbed.errors import TraceError
 from testbed.trace.text.reading import is_log
 from testbed.trace.text.transcript import LARGEST_LOG, Transcript, transcribe
 
+ByteOrder: TypeAlias = Literal["<", ">"]
 Buffer = bytes | mmap.mmap
 """The content of a file; a slice of it is `bytes`."""
 
 _MAPPED_FROM = 64 << 20
 _LARGEST_CONTENT = 16 << 30
 _CHUNK = 64 << 10
-MAGIC = frozenset(
-    bytes.fromhex(magic) for magic in ("d4c3b2a1", "a1b2c3d4", "4d3cb2a1", "a1b23c4d", "0a0d0d0a")
-)
-"""How files of pcap and pcapng begin."""
+PCAP_MAGIC: Final[Mapping[bytes, tuple[ByteOrder, int]]] = {
+    b"\xd4\xc3\xb2\xa1": ("<", 1000),
+    b"\xa1\xb2\xc3\xd4": (">", 1000),
+    b"\x4d\x3c\xb2\xa1": ("<", 1),
+    b"\xa1\xb2\x3c\x4d": (">", 1),
+}
+"""How pcap files begin, with their byte order and the unit of their time stamps in ns."""
+SECTION_HEADER: Final = b"\x0a\x0d\x0d\x0a"
+"""How pcapng files begin, and each section in them."""
 _LOG_HEAD = 8 << 10  # bytes in which a log must have its first packet
 
 
@@ -82,7 +88,13 @@ def is_capture(path: str | os.PathLike[str]) -> bool:
             head = file.read(_LOG_HEAD)
     except (OSError, ValueError):
         return False
-    return head[:4] in MAGIC or head[:4] in _OPENERS or head[:2] in _OPENERS or _is_log(head)
+    return (
+        head[:4] == SECTION_HEADER
+        or head[:4] in PCAP_MAGIC
+        or head[:4] in _OPENERS
+        or head[:2] in _OPENERS
+        or _is_log(head)
+    )
 
 
 def _is_log(head: bytes) -> bool:

@@ -18,6 +18,7 @@ NO_TYPE: Final = 0
 
 #: 802.1Q, 802.1ad, and three that were in use for tags before it.
 VLAN_TYPES: Final = frozenset({0x8100, 0x88A8, 0x9100, 0x9200, 0x9300})
+FULL_FRAME: Final = 1514  # bytes: a packet of 1500 and its Ethernet header
 MOST_TAGS: Final = 8  # two are usual; a frame that has more is an attack
 
 # Link types

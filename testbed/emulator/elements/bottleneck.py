@@ -13,8 +13,7 @@ from testbed.emulator.elements.element import Element, Surroundings, element
 from testbed.emulator.elements.service import ConstantRate, TracedRate, Transmitter, Unlimited
 from testbed.kernel.timer import NEVER, Nanoseconds
 from testbed.topology.model import Codel, Impairments, KernelAqm, Queue, QueueLimit, RateTrace, Red
-
-_FULL_FRAME = 1514
+from testbed.wire.frame import FULL_FRAME
 
 
 @element(60)
@@ -86,7 +85,7 @@ class Bottleneck(Element):
 
     def _set_discipline(self, aqm: Codel | Red | KernelAqm | None) -> None:
         """A discipline of the same kind keeps its state."""
-        limit = min(self._max_bytes, self._max_packets * _FULL_FRAME)
+        limit = min(self._max_bytes, self._max_packets * FULL_FRAME)
         match aqm, self._discipline:
             case Red() as red, RandomEarlyDetection() as present:
                 present.change(red, limit)
@@ -186,7 +185,7 @@ class Bottleneck(Element):
         """How many full-sized frames could have been sent since the transmitter became idle."""
         if self._waiting or now <= self._free_at or self._mean_rate is None:
             return 0.0
-        return (now - self._free_at) * self._mean_rate / (8e9 * _FULL_FRAME)
+        return (now - self._free_at) * self._mean_rate / (8e9 * FULL_FRAME)
 
     def _plan_wake(self) -> None:
         """Wake when the first waiting frame would depart, not already when its turn comes.
@@ -220,4 +219,4 @@ def limits_of(limit: QueueLimit, rate: float | None, round_trip: float) -> tuple
 
 def _mean_rate(trace: RateTrace) -> float:
     """Bit/s over the whole of a trace."""
-    return len(trace.opportunities) * _FULL_FRAME * 8 / (trace.opportunities[-1] / 1000)
+    return len(trace.opportunities) * FULL_FRAME * 8 / (trace.opportunities[-1] / 1000)

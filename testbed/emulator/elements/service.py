@@ -7,9 +7,8 @@ from typing import Protocol
 
 from testbed.kernel.timer import SECOND, Nanoseconds
 from testbed.topology.model import RateTrace
+from testbed.wire.frame import FULL_FRAME
 
-#: What passes at one line of a rate trace: a packet of 1500 bytes in its Ethernet frame.
-OPPORTUNITY_BYTES = 1514
 _MILLISECOND = SECOND // 1000
 
 
@@ -66,10 +65,10 @@ class TracedRate:
         need = size + self.overhead
         if self._index < 0 or self._moment(self._index) < start:
             self._index = self._first_at(start)
-            self._left = OPPORTUNITY_BYTES
+            self._left = FULL_FRAME
         if need > self._left:
-            further = -(-(need - self._left) // OPPORTUNITY_BYTES)
-            self._left += further * OPPORTUNITY_BYTES
+            further = -(-(need - self._left) // FULL_FRAME)
+            self._left += further * FULL_FRAME
             self._index += further
         self._left -= need
         return self._moment(self._index)

@@ -47,6 +47,7 @@ from testbed.topology.model import (
     Queue,
     Red,
 )
+from testbed.wire.frame import FULL_FRAME
 
 #: Packets that one hop may hold; there to bound the kernel's memory.
 MOST_PACKETS = 1 << 20
@@ -55,7 +56,6 @@ UNLIMITED = 100_000_000_000 // 8
 _UNLIMITED_BURST = 4 << 20
 
 _FRAME_HEADER = 18  # Ethernet with one VLAN tag
-_FULL_FRAME = 1514
 _NS = 1_000_000_000
 _LONGEST_JITTER = (1 << 31) - 1  # ns; netem's arithmetic is in 32 bits (tabledist)
 _LARGEST_OFFLOADED = 65536 + _FRAME_HEADER
@@ -315,7 +315,7 @@ def _drop_tail(max_packets: float, max_bytes: float, head_start: int, frame: int
 def _managed(given: Impairments, round_trip: float) -> QueueQdisc:
     queue = given.queue
     max_packets, max_bytes = limits_of(queue.limit, given.rate, round_trip)
-    packets = int(min(max_packets, max(1.0, max_bytes / _FULL_FRAME), MOST_PACKETS))
+    packets = int(min(max_packets, max(1.0, max_bytes / FULL_FRAME), MOST_PACKETS))
     match queue.aqm:
         case Red() as red:
             return _red(red, given, round_trip)
@@ -335,7 +335,7 @@ def _managed(given: Impairments, round_trip: float) -> QueueQdisc:
 def _red(red: Red, given: Impairments, round_trip: float) -> queues.RandomEarly:
     """The weight becomes the nearest power of two that the kernel has."""
     max_packets, max_bytes = limits_of(given.queue.limit, given.rate, round_trip)
-    limit = int(min(max_bytes, max_packets * _FULL_FRAME, CERTAIN))
+    limit = int(min(max_bytes, max_packets * FULL_FRAME, CERTAIN))
     minimum = limit / 12 if red.minimum is None else red.minimum
     maximum = limit / 4 if red.maximum is None else red.maximum
     return queues.RandomEarly(
@@ -344,6 +344,6 @@ def _red(red: Red, given: Impairments, round_trip: float) -> queues.RandomEarly:
         maximum=max(2, int(maximum)),
         probability=min(round(red.probability * (1 << 32)), CERTAIN),
         weight_log=max(1, round(-math.log2(red.weight))),
-        packet_time=_FULL_FRAME * 8e6 / (given.rate or math.inf),
+        packet_time=FULL_FRAME * 8e6 / (given.rate or math.inf),
         ecn=given.queue.ecn,
     )

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
-import signal
 import time
-from collections.abc import Sequence
 
 from testbed.emulator.counters import AppliedChange, LatenessHistogram, LinkCounters
 from testbed.emulator.fate import LogFile
@@ -25,7 +22,13 @@ from testbed.kernel.processes.confine import (
     set_timer_slack,
     still_garbage_collector,
 )
-from testbed.kernel.processes.control import ControlServer, Descriptor, Handler, Message
+from testbed.kernel.processes.control import (
+    ControlServer,
+    Descriptor,
+    Handler,
+    Message,
+    control_descriptor,
+)
 from testbed.topology.model import Impairments, ScheduledChange
 
 
@@ -130,13 +133,9 @@ def _stamps(ring: Descriptor | None) -> ArrivalStamps | None:
     return None if ring is None else ArrivalStamps(ring.fileno())
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Serve on the descriptor given by `--control` until the lab hangs up."""
-    parser = argparse.ArgumentParser(prog="python -m testbed.emulator.userspace")
-    parser.add_argument("--control", type=int, required=True, metavar="FD")
-    control = parser.parse_args(argv).control
-    # Ctrl-C reaches every process of the terminal; it is the lab that decides when this one ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def main() -> None:
+    """Serve the lab until it hangs up."""
+    control = control_descriptor()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     operations = Operations()

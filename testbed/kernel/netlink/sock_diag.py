@@ -15,7 +15,7 @@ import msgspec
 
 from testbed.errors import KernelError
 from testbed.kernel.netlink.socket import NLM_F_DUMP, Netlink, attributes, pack
-from testbed.kernel.tcp_info import STATES, TcpInfo, decode_tcp_info
+from testbed.kernel.tcp_info import STATES, TcpInfo, decode_tcp_info, state_name
 
 ProtocolName: TypeAlias = Literal["tcp", "udp"]
 
@@ -78,7 +78,7 @@ def _socket(protocol: ProtocolName, payload: bytes) -> SocketState:
     info = given.get(_INET_DIAG_INFO)
     return SocketState(
         protocol=protocol,
-        state=STATES[state] if state < len(STATES) else str(state),
+        state=state_name(state),
         local=_end(family, local, local_port),
         remote=_end(family, remote, remote_port),
         receive_queue=waiting,

@@ -7,9 +7,11 @@ parent asks, the child answers: one reply for every request, in order.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 import re
+import signal
 import socket
 import struct
 import threading
@@ -182,6 +184,19 @@ class ControlChannel:
         if self._owner.is_here and self._sock.fileno() >= 0:
             self._sock.shutdown(socket.SHUT_RDWR)
         self._sock.close()
+
+
+def control_descriptor() -> int:
+    """What `--control` names on the command line of a helper process (`start_helper`).
+
+    Ctrl-C reaches every process of the terminal, and is ignored from here on: it is the lab that
+    decides when a helper ends.
+    """
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--control", type=int, required=True, metavar="FD")
+    control: int = parser.parse_args().control
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    return control
 
 
 class ControlServer:

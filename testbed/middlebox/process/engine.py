@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import gc
 import os
-import signal
 import time
-from collections.abc import Sequence
 from io import FileIO
 from typing import Any, Final
 
@@ -16,7 +13,12 @@ import msgspec
 from testbed.kernel.clock import waits_are_exact
 from testbed.kernel.load_sharing import LoadSharing
 from testbed.kernel.processes.confine import drop_privileges, prefer_realtime, set_timer_slack
-from testbed.kernel.processes.control import ControlServer, Handler, Message
+from testbed.kernel.processes.control import (
+    ControlServer,
+    Handler,
+    Message,
+    control_descriptor,
+)
 from testbed.kernel.realtime import RealtimeLoop
 from testbed.middlebox import messages
 from testbed.middlebox.counters import BoxCounters, FunctionState
@@ -191,13 +193,9 @@ def _drain(pipeline: Pipeline, side: Side, device: FileIO, batch: int) -> int:
     return batch
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Serve on the descriptor given by `--control` until the lab hangs up."""
-    parser = argparse.ArgumentParser(prog="python -m testbed.middlebox.process")
-    parser.add_argument("--control", type=int, required=True, metavar="FD")
-    control = parser.parse_args(argv).control
-    # Ctrl-C reaches every process of the terminal; it is the lab that decides when this one ends.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def main() -> None:
+    """Serve the lab until it hangs up."""
+    control = control_descriptor()
     set_timer_slack()
     engine = Engine()
     engine.run(ControlServer(control, engine.handlers))

@@ -22,11 +22,11 @@ from testbed.scenarios.parameters import Positive
 from testbed.topology.model import RateTrace, Topology
 from testbed.topology.vary import with_node
 from testbed.traffic import stream
+from testbed.wire.frame import FULL_FRAME
 
 SERVER, PHONE = "server", "phone"
 FOLLOWS, LAGS = "follows the trace", "lags behind the trace"
 
-_PACKET = 1514
 _FOLLOWED = 60
 
 CongestionControl = Literal["cubic", "bbr"]
@@ -95,4 +95,4 @@ def offered_bits(trace: RateTrace, seconds: float) -> float:
     """What the trace lets pass from its start on, in full-sized packets."""
     moments = trace.opportunities
     whole, rest = divmod(seconds * 1000, moments[-1])
-    return (whole * len(moments) + bisect_right(moments, rest)) * _PACKET * 8
+    return (whole * len(moments) + bisect_right(moments, rest)) * FULL_FRAME * 8

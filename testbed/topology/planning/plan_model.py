@@ -31,6 +31,9 @@ class PlannedInterface(msgspec.Struct, frozen=True, kw_only=True):
     vlan: int | None = None
     vlans: tuple[int, ...] = ()
 
+    def __str__(self) -> str:
+        return f"{self.node}:{self.name}"
+
 
 class PlannedRoute(msgspec.Struct, frozen=True, kw_only=True):
     """`destination` in CIDR form; `via` is None for a directly connected prefix.

@@ -11,25 +11,23 @@ text with a unit like every other key:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final, get_type_hints
 
 import msgspec
 from msgspec import inspect
 
 from testbed.errors import InvalidValue
-from testbed.topology import units
 from testbed.topology.problems import Path, Problem
-from testbed.topology.values.shapes import described
+from testbed.topology.values import scalars
+from testbed.topology.values.shapes import Scalar, described
 from testbed.wording import join, quote, suggestion
 
 FunctionOptions = Mapping[str, type[msgspec.Struct]]
 
-UNITS: Final[Mapping[str, Callable[[Any], float]]] = {
-    "duration": units.parse_duration,
-    "rate": units.parse_rate,
-    "size": units.parse_size,
-    "probability": units.parse_probability,
+UNITS: Final[Mapping[str, Scalar]] = {
+    scalar.name: scalar
+    for scalar in (scalars.DURATION, scalars.RATE, scalars.SIZE, scalars.PROBABILITY)
 }
 _BASE_UNITS: Final = {"duration": " s", "rate": " bit/s", "size": " bytes"}
 
@@ -99,7 +97,7 @@ def _read_value(declared: inspect.Type, hint: Any, value: Any, from_python: bool
     unit = unit_of(declared)
     number = isinstance(value, int | float) and not isinstance(value, bool)
     in_base_units = unit is None or value is None or (from_python and number)
-    read = value if in_base_units else UNITS[unit or ""](value)
+    read = value if in_base_units else UNITS[unit or ""].parse(value)
     try:
         msgspec.convert(read, hint)
     except msgspec.ValidationError:

@@ -6,7 +6,6 @@ from typing import Any
 
 import msgspec
 
-from testbed.topology.values import scalars
 from testbed.topology.values.shapes import (
     Either,
     Items,
@@ -21,14 +20,7 @@ from testbed.topology.values.shapes import (
     Variants,
 )
 from testbed.topology.yaml import grammar
-from testbed.topology.yaml.options import FunctionOptions, option_fields, unit_of
-
-_UNIT_SHAPES = {
-    "duration": scalars.DURATION,
-    "rate": scalars.RATE,
-    "size": scalars.SIZE,
-    "probability": scalars.PROBABILITY,
-}
+from testbed.topology.yaml.options import UNITS, FunctionOptions, option_fields, unit_of
 
 
 def json_schema(functions: FunctionOptions | None = None) -> dict[str, Any]:
@@ -132,5 +124,5 @@ class _SchemaBuilder:
         for field in option_fields(options):
             unit = unit_of(field.type)
             if unit is not None:
-                own["properties"][field.encode_name] = self._shape(_UNIT_SHAPES[unit])
+                own["properties"][field.encode_name] = self._shape(UNITS[unit])
         return {**own, "type": ["object", "null"], "additionalProperties": False}

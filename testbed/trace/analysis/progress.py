@@ -201,12 +201,6 @@ class SequenceProgress:
         return self.last_row(self.has_ack)
 
     @cached_property
-    def peer_window(self) -> Positions:
-        """What the other side offered last; -1 where unknown."""
-        last = self.of_peer(self.last_ack)
-        return np.where(last < 0, -1, self.window[last])
-
-    @cached_property
     def _any_closed(self) -> bool:
         return bool((self.has_ack & (self.table.window == 0)).any())
 
