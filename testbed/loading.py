@@ -6,21 +6,32 @@ Every door leads through here: `testbed.load`, `loads`, `Lab`, the command line,
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any, Final
 
 import msgspec
 
-from testbed.errors import TopologyError
+from testbed.errors import InvalidValue, TopologyError
 from testbed.middlebox.registry import function_options
 from testbed.topology.model import FunctionSpec, Topology
 from testbed.topology.problems import Problem, refuse
+from testbed.topology.values import scalars
+from testbed.topology.values.shapes import Single
+from testbed.topology.vary import with_link
 from testbed.topology.yaml import load as yaml_load
+from testbed.topology.yaml.impairments import parse_changes
 from testbed.topology.yaml.options import read_options
-from testbed.wording import suggestion
+from testbed.wording import join, suggestion
 
 _FOLDER = Path("topologies")
+_OVERRIDES: Final[Mapping[str, Single]] = {
+    "emulator": scalars.EMULATOR,
+    "family": scalars.FAMILY,
+    "prefer": scalars.PREFERRED,
+    "seed": scalars.SEED,
+}
 
 
 def load(source: str | os.PathLike[str]) -> Topology:
@@ -64,6 +75,48 @@ def checked(topology: Topology) -> Topology:
     if problems:
         raise refuse(map(str, problems))
     return msgspec.structs.replace(topology, nodes=nodes)
+
+
+def with_overrides(topology: Topology, overrides: Mapping[str, Any]) -> Topology:
+    """The topology with some of it changed, each value as YAML writes it.
+
+    `emulator`, `family`, `prefer` and `seed` are the keys of YAML. `links` has impairments by pairs
+    of nodes, `{("client", "server"): {"loss": "1%", "toward": "server"}}`, in both directions
+    unless `toward` names one; what is not named stays. Raises TopologyError.
+    """
+    problems: list[Problem] = []
+    fields: dict[str, Any] = {}
+    for key, value in overrides.items():
+        if key in _OVERRIDES:
+            try:
+                fields[key] = _OVERRIDES[key].parse(value)
+            except InvalidValue as error:
+                problems.append(Problem((key,), str(error)))
+        elif key != "links":
+            known = (*_OVERRIDES, "links")
+            told = f"a test overrides {join(known, 'and')}{suggestion(key, known)}"
+            problems.append(Problem((key,), told))
+    if problems:
+        raise refuse(map(str, problems))
+    topology = msgspec.structs.replace(topology, **fields)
+    for ends, changes in overrides.get("links", {}).items():
+        topology = _with_impairments(topology, ends, changes)
+    return topology
+
+
+def _with_impairments(topology: Topology, ends: Any, changes: Mapping[str, Any]) -> Topology:
+    if not (isinstance(ends, tuple) and len(ends) == 2):
+        raise TopologyError([f'links: expected a pair such as ("client", "server"), got {ends!r}'])
+    a, b = ends
+    toward = changes.get("toward")
+    if toward not in (None, a, b):
+        raise TopologyError([f"links: {a}-{b} does not lead to {toward!r}, only to {a} and {b}"])
+    direction = "both" if toward is None else "forward" if toward == b else "reverse"
+    try:
+        values = parse_changes({key: one for key, one in changes.items() if key != "toward"})
+    except InvalidValue as error:
+        raise TopologyError([f"links: {a}-{b}: {error}"]) from None
+    return with_link(topology, a, b, direction=direction, **values)
 
 
 def find_topology(

@@ -13,7 +13,7 @@ import pytest
 import testbed
 
 ROOT = Path(testbed.__file__).parent
-FACES = {"cli", "__main__", "pytest_plugin", "pytest_captures", "pytest_clock"}
+FACES = {"cli", "__main__", "pytest_plugin"}
 # From top to bottom; every folder and module of the package stands here or is a face.
 FLOORS = (
     "faces",

@@ -9,9 +9,10 @@ from typing import cast
 import msgspec
 import pytest
 
-from testbed import Lab, TestbedError, load, loads, pytest_plugin
+from testbed import Lab, TestbedError, load, loads
 from testbed.cli.topologies import _plan
-from testbed.loading import checked
+from testbed.loading import checked, with_overrides
+from testbed.pytest_plugin.sources import plan_of_request
 from testbed.scenarios import registry
 from testbed.topology import FunctionSpec, Topology, plan, with_function
 from testbed.topology.yaml import load as yaml_load
@@ -73,10 +74,10 @@ def test_checking_twice_changes_nothing():
 def marked(source):
     """The plan of a test in the current folder that is marked with `source`."""
     root = Path.cwd()
-    config = SimpleNamespace(rootpath=root)
+    config = SimpleNamespace(rootpath=root, getoption=lambda *_: None)
     node = SimpleNamespace(get_closest_marker=lambda _: None)
     request = SimpleNamespace(param=source, config=config, node=node, path=root / "test_it.py")
-    return pytest_plugin._plan(cast(pytest.FixtureRequest, request))
+    return plan_of_request(cast(pytest.FixtureRequest, request))
 
 
 NAMING_DOORS = {
@@ -105,3 +106,41 @@ def test_an_unknown_name_is_told_with_the_nearest_through_every_door(door, tmp_p
     monkeypatch.chdir(tmp_path)
     with pytest.raises(TestbedError, match=r"There is no .* 'docomoo'.*did you mean 'docomo'"):
         NAMING_DOORS[door]("docomoo")
+
+
+@pytest.mark.parametrize(
+    ("overrides", "told"),
+    [
+        ({"emulator": "netm"}, r"emulator: expected .*'netm'.*did you mean 'netem'"),
+        ({"sed": 1}, r"sed: a test overrides .* and links.*did you mean 'seed'"),
+        ({"seed": -1}, "seed: "),
+        ({"links": {"a-box": {}}}, "expected a pair"),
+        ({"links": {("a", "b"): {"loss": "1%"}}}, "no link between a and b"),
+        ({"links": {("a", "box"): {"loss": "1"}}}, "links: a-box: loss"),
+        ({"links": {("a", "box"): {"lose": "1%"}}}, "did you mean 'loss'"),
+        ({"links": {("a", "box"): {"loss": "1%", "toward": "b"}}}, "does not lead to 'b'"),
+    ],
+)
+def test_overrides_that_cannot_be_are_told(overrides, told):
+    with pytest.raises(TestbedError, match=told):
+        with_overrides(loads(TEXT % "2s"), overrides)
+
+
+def test_overrides_change_what_they_name_and_nothing_else():
+    before = loads(TEXT % "2s")
+    changed = with_overrides(
+        before,
+        {
+            "emulator": "userspace",
+            "seed": 7,
+            "links": {
+                ("box", "a"): {"delay": "50ms", "toward": "box"},
+                ("box", "b"): {"loss": "1%"},
+            },
+        },
+    )
+    assert (changed.emulator, changed.seed, changed.nodes) == ("userspace", 7, before.nodes)
+    near, far = changed.links
+    assert (near.forward.delay, near.reverse.delay) == (0.05, 0.0)
+    assert (far.forward.loss, far.reverse.loss) == (0.01, 0.01)
+    assert with_overrides(before, {}) == before

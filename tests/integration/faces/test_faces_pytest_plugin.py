@@ -12,8 +12,8 @@ import pytest
 from faces_ordinary_user import OrdinaryUser
 
 import testbed.lab
-import testbed.pytest_captures
-import testbed.pytest_plugin
+import testbed.pytest_plugin.labs
+import testbed.pytest_plugin.reporting
 from testbed.trace import read_trace
 
 pytest_plugins = ["pytester"]
