@@ -109,6 +109,7 @@ def _labs_of(config: pytest.Config) -> LabsOfProcess:
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Generator[None, None, None]:
     """Know which test is running; refuse to run it in a lab that another one has broken."""
+    __tracebackhide__ = True
     if {"lab", "shared_lab", "make_lab"}.isdisjoint(getattr(item, "fixturenames", ())):
         yield
         return

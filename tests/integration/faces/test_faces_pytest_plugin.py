@@ -10,27 +10,14 @@ from pathlib import Path
 
 import pytest
 from faces_ordinary_user import OrdinaryUser
+from faces_pytest_project import NO_OTHERS, ONLY_OURS, PAIR, kept, run_pytest
 
-import testbed.lab
-import testbed.pytest_plugin.labs
-import testbed.pytest_plugin.reporting
+import testbed.pytest_plugin
 from testbed.trace import read_trace
 
 pytest_plugins = ["pytester"]
 
-# Other plugins that are installed cost every run a second.
-_ONLY_OURS = ("-p", "testbed.pytest_plugin")
-_NO_OTHERS = {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
-_PAIR = """
-name: pair
-nodes: {client: {}, server: {}}
-links:
-  - endpoints: [client:eth0, server:eth0]
-captures: [client:eth0]
-"""
-_EMULATED = _PAIR.replace(
-    "[client:eth0, server:eth0]", "[client:eth0, server:eth0]\n    delay: 1ms"
-)
+_EMULATED = PAIR.replace("[client:eth0, server:eth0]", "[client:eth0, server:eth0]\n    delay: 1ms")
 _EXCHANGE = """
     listener = lab["server"].listen(80)
     client = lab["client"].socket()
@@ -48,26 +35,6 @@ def test_exchange(lab):
 """
 
 
-@pytest.fixture
-def project(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> pytest.Pytester:
-    """A project with a topology named `pair`."""
-    for name, value in _NO_OTHERS.items():
-        monkeypatch.setenv(name, value)
-    (pytester.path / "topologies").mkdir()
-    (pytester.path / "topologies" / "pair.yaml").write_text(_PAIR)
-    (pytester.path / "pytest.ini").write_text("[pytest]\n")
-    return pytester
-
-
-def _pytest(project: pytest.Pytester, *options: str) -> pytest.RunResult:
-    return project.runpytest_inprocess(*_ONLY_OURS, *options)
-
-
-def _kept(project: pytest.Pytester, folder: str = "results/pytest") -> list[str]:
-    found = (project.path / folder).rglob("*.pcap")
-    return sorted(str(path.relative_to(project.path / folder)) for path in found)
-
-
 def test_pytest_finds_the_plugin_by_itself() -> None:
     (found,) = entry_points(group="pytest11", name="testbed")
     assert found.load() is testbed.pytest_plugin
@@ -75,7 +42,7 @@ def test_pytest_finds_the_plugin_by_itself() -> None:
 
 def test_every_way_to_name_a_topology(project: pytest.Pytester) -> None:
     (project.path / "sub").mkdir()
-    (project.path / "sub" / "near.yaml").write_text(_PAIR.replace("pair", "near"))
+    (project.path / "sub" / "near.yaml").write_text(PAIR.replace("pair", "near"))
     (project.path / "sub" / "test_ways.py").write_text(
         f"""
 import pytest
@@ -107,16 +74,16 @@ def test_object(lab):
 def test_parameter(lab): assert lab.topology.name in ("near", "object")
 """
     )
-    _pytest(project, "--testbed-require").assert_outcomes(passed=7)
-    assert _kept(project) == []
+    run_pytest(project, "--testbed-require").assert_outcomes(passed=7)
+    assert kept(project) == []
 
 
 def test_a_failing_test_keeps_its_captures_and_names_them(project: pytest.Pytester) -> None:
     project.makepyfile(test_it=_ONE_TEST + "    assert accepted is None\n")
-    result = _pytest(project, "--testbed-require")
+    result = run_pytest(project, "--testbed-require")
     result.assert_outcomes(failed=1)
-    assert _kept(project) == ["test_it.py-test_exchange/client-eth0.pcap"]
-    path = project.path / "results/pytest" / _kept(project)[0]
+    assert kept(project) == ["test_it.py-test_exchange/client-eth0.pcap"]
+    path = project.path / "results/pytest" / kept(project)[0]
     (connection,) = read_trace(path).connections
     assert connection.by_initiator.unique_bytes == 1
     result.stdout.fnmatch_lines(["*testbed captures*", str(path), "*initiator*", "*SYN seq 0*"])
@@ -137,10 +104,10 @@ def test_a_fixture_that_fails_in_teardown_keeps_the_captures(
     order = "lab, fragile" if request_ == "(lab)" else "fragile, lab"
     test = _ONE_TEST.replace("(lab)", f"({order})")
     project.makepyfile(test_it=test + _FAILING_FIXTURE.format(request=request_))
-    result = _pytest(project, "--testbed-require")
+    result = run_pytest(project, "--testbed-require")
     result.assert_outcomes(passed=1, errors=1)
-    assert _kept(project) == ["test_it.py-test_exchange/client-eth0.pcap"]
-    (connection,) = read_trace(project.path / "results/pytest" / _kept(project)[0]).connections
+    assert kept(project) == ["test_it.py-test_exchange/client-eth0.pcap"]
+    (connection,) = read_trace(project.path / "results/pytest" / kept(project)[0]).connections
     assert connection.by_initiator.unique_bytes == 1
     result.stdout.fnmatch_lines(["*testbed captures*"])
 
@@ -150,9 +117,9 @@ def test_captures_that_are_kept_have_what_was_under_way(project: pytest.Pytester
     (project.path / "topologies" / "pair.yaml").write_text(far)
     sent = "\n".join(_ONE_TEST.partition('    client.sendall(b"?")\n')[:2])
     project.makepyfile(test_it=sent + "    raise AssertionError\n")
-    _pytest(project, "--testbed-require").assert_outcomes(failed=1)
-    (kept,) = _kept(project)
-    (connection,) = read_trace(project.path / "results/pytest" / kept).connections
+    run_pytest(project, "--testbed-require").assert_outcomes(failed=1)
+    (path,) = kept(project)
+    (connection,) = read_trace(project.path / "results/pytest" / path).connections
     assert connection.by_initiator.unique_bytes == 1
 
 
@@ -170,21 +137,21 @@ def prepared(lab):
 def test_it(prepared): pass
 """
     )
-    _pytest(project, "--testbed-require").assert_outcomes(errors=1)
-    assert _kept(project) == ["test_it.py-test_it/client-eth0.pcap"]
+    run_pytest(project, "--testbed-require").assert_outcomes(errors=1)
+    assert kept(project) == ["test_it.py-test_it/client-eth0.pcap"]
 
 
 def test_captures_of_passing_tests_are_kept_on_demand(project: pytest.Pytester) -> None:
     project.makepyfile(test_it=_ONE_TEST)
-    _pytest(project, "--testbed-keep").assert_outcomes(passed=1)
-    assert _kept(project) == ["test_it.py-test_exchange/client-eth0.pcap"]
-    _pytest(project, "--testbed-keep=elsewhere").assert_outcomes(passed=1)
-    assert _kept(project, "elsewhere") == ["test_it.py-test_exchange/client-eth0.pcap"]
+    run_pytest(project, "--testbed-keep").assert_outcomes(passed=1)
+    assert kept(project) == ["test_it.py-test_exchange/client-eth0.pcap"]
+    run_pytest(project, "--testbed-keep=elsewhere").assert_outcomes(passed=1)
+    assert kept(project, "elsewhere") == ["test_it.py-test_exchange/client-eth0.pcap"]
 
 
 def test_the_keep_option_swallows_no_path(project: pytest.Pytester) -> None:
     project.makepyfile(test_it=_ONE_TEST)
-    result = _pytest(project, "--testbed-keep", "test_it.py")
+    result = run_pytest(project, "--testbed-keep", "test_it.py")
     assert result.ret == pytest.ExitCode.USAGE_ERROR
     result.stderr.fnmatch_lines(["*--testbed-keep=DIR*"])
 
@@ -192,7 +159,7 @@ def test_the_keep_option_swallows_no_path(project: pytest.Pytester) -> None:
 def test_captures_that_cannot_be_kept_are_no_second_failure(project: pytest.Pytester) -> None:
     project.makepyfile(test_it=_ONE_TEST + "    assert accepted is None\n")
     (project.path / "file").write_text("in the way")
-    result = _pytest(project, "--testbed-keep=file/below")
+    result = run_pytest(project, "--testbed-keep=file/below")
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(["*could not be kept*"])
 
@@ -217,7 +184,7 @@ def test_bad(lab): pass
 def test_number(lab): pass
 """
     )
-    result = _pytest(project)
+    result = run_pytest(project)
     result.assert_outcomes(errors=4)
     text = result.stdout.str()
     assert "Traceback" not in text and "pytest_plugin.py" not in text
@@ -254,13 +221,13 @@ def test_capture_dies(lab):
             lab.check()
 """
     )
-    result = _pytest(project, "--testbed-require")
+    result = run_pytest(project, "--testbed-require")
     result.assert_outcomes(passed=1, errors=1)
     result.stdout.fnmatch_lines(["*capture of client:eth0 was killed by signal 9*"])
 
 
 def test_in_parallel_and_in_asynchronous_tests(project: pytest.Pytester) -> None:
-    plugins = [*_ONLY_OURS, "-p", "xdist", "-p", "pytest_asyncio.plugin"]
+    plugins = [*ONLY_OURS, "-p", "xdist", "-p", "pytest_asyncio.plugin"]
     exchanges = "\n".join(
         f'@pytest.mark.topology("pair")\ndef test_exchange_{number}(lab):{_EXCHANGE}'
         for number in range(4)
@@ -288,14 +255,14 @@ def test_failing(lab): lab["client"].ping("server"); assert False
     result = project.runpytest_subprocess(*plugins, "-n", "2", "--testbed-require")
     result.assert_outcomes(passed=5, failed=1)
     result.stdout.fnmatch_lines(["*testbed captures*"])
-    assert len(_kept(project)) == 1
+    assert len(kept(project)) == 1
 
 
 def _without_tcpdump(project: pytest.Pytester, *options: str) -> str:
     hide = 'mount --bind /dev/null "$(readlink -f "$(command -v tcpdump)")" && exec "$@"'
     inside = ["unshare", "--mount", "--propagation", "private", "bash", "-c", hide, "bash"]
     done = subprocess.run(
-        [*inside, sys.executable, "-m", "pytest", *_ONLY_OURS, "-rs", *options],
+        [*inside, sys.executable, "-m", "pytest", *ONLY_OURS, "-rs", *options],
         cwd=project.path,
         capture_output=True,
         text=True,
@@ -314,7 +281,7 @@ def test_what_the_machine_lacks_skips_with_a_reason_or_fails(project: pytest.Pyt
 def test_without_captures(lab): pass
 """
     )
-    (project.path / "topologies" / "bare.yaml").write_text(_PAIR.rpartition("captures")[0])
+    (project.path / "topologies" / "bare.yaml").write_text(PAIR.rpartition("captures")[0])
     told = _without_tcpdump(project)
     assert "1 passed, 1 skipped" in told
     assert "no lab here: tcpdump: not installed" in told and "apt-get install tcpdump" in told
@@ -329,9 +296,9 @@ def test_an_ordinary_user_gets_labs(ordinary_user: OrdinaryUser) -> None:
     (home / "topologies" / "pair.yaml").write_text(_EMULATED)
     (home / "pytest.ini").write_text("[pytest]\n")
     (home / "test_it.py").write_text(_ONE_TEST)
-    arguments = ["-m", "pytest", *_ONLY_OURS, "-rs", "test_it.py"]
-    done = ordinary_user.run(*arguments, environment=_NO_OTHERS)
+    arguments = ["-m", "pytest", *ONLY_OURS, "-rs", "test_it.py"]
+    done = ordinary_user.run(*arguments, environment=NO_OTHERS)
     assert "1 passed" in done.stdout, done.stdout + done.stderr
-    done = ordinary_user.run(*arguments, environment=_NO_OTHERS, tun_mode="0600")
+    done = ordinary_user.run(*arguments, environment=NO_OTHERS, tun_mode="0600")
     assert "1 skipped" in done.stdout and "chmod 0666 /dev/net/tun" in done.stdout
     assert "--testbed-clock=virtual" in done.stdout
