@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from testbed.conformance.party import Party, Turn
 from testbed.wire.flags import SYN
 
+_PROBE = 1.5  # round trips of quiet; a tail loss probe comes after two (RFC 8985, 7.2)
 _PROMPT = 0.02  # s, beside the way to the sender: data that waited for the ACK comes within
 
 
@@ -43,6 +44,8 @@ def initial_flight(party: Party) -> InitialFlight | str:
                 flight.append(turn)
                 end = turn.end
         elif flight and turn.ack is not None and turn.ack > flight[0].start:
+            if _ends_in_a_probe(party, flight):
+                del flight[-1]
             return InitialFlight(
                 tuple(flight),
                 sum(one.length for one in flight),
@@ -58,6 +61,13 @@ def initial_flight(party: Party) -> InitialFlight | str:
     return InitialFlight(
         tuple(flight), sum(one.length for one in flight), party.mss, _names_mss(party), False
     )
+
+
+def _ends_in_a_probe(party: Party, flight: list[Turn]) -> bool:
+    """Whether the last segment is one of new data beyond the window (RFC 8985 section 7.3)."""
+    if len(flight) < 2 or not party.timed:
+        return False
+    return flight[-1].time - flight[-2].time > max(_PROBE * party.round_trip, _PROMPT)
 
 
 def _names_mss(party: Party) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import accumulate
 
 import msgspec
 
@@ -129,6 +130,8 @@ class Party:
         """Why segments may be missing from the capture; empty where nothing says so."""
         if self.trace.capture.lost:
             return f"the capture lost {self.trace.capture.lost} packets"
+        if all(turn.own for turn in self.turns):
+            return "the capture has nothing of what the peer sent"
         for side in (0, 1):  # before the beginning of a capture there was data
             unseen = self.analysis.marked(SegmentMark.UNSEEN_ACKED, side=1 - side)
             if self.connection.directions[side].isn_seen and len(unseen):
@@ -145,16 +148,29 @@ class Party:
     @cached_property
     def mss(self) -> int | None:
         """What the peer's SYN permits, without options; None where that is not in the capture."""
-        for turn in self.turns:
-            if not turn.own and turn.has(SYN):
-                version = 6 if ":" in self.endpoint.address else 4
-                return turn.segment.options.mss or ASSUMED_MSS[version]
-        return None
+        return self._named_by(own=False)
 
     @cached_property
     def largest(self) -> int:
         """Bytes of the largest payload that the endpoint sent."""
         return max((turn.length for turn in self.turns if turn.own), default=0)
+
+    @cached_property
+    def sent_until(self) -> tuple[int, ...]:
+        """The end of what the endpoint had sent before each of `turns`; one more: by the end."""
+        return tuple(accumulate((t.end if t.own else 0 for t in self.turns), max, initial=0))
+
+    @cached_property
+    def own_mss(self) -> int | None:
+        """What the endpoint's own SYN permits the peer; None where that is not in the capture."""
+        return self._named_by(own=True)
+
+    def _named_by(self, *, own: bool) -> int | None:
+        for turn in self.turns:
+            if turn.own is own and turn.has(SYN):
+                version = 6 if ":" in self.endpoint.address else 4
+                return turn.segment.options.mss or ASSUMED_MSS[version]
+        return None
 
     @cached_property
     def full_size(self) -> int:

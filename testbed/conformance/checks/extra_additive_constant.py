@@ -7,7 +7,9 @@ nothing today.
 
 What is looked at: how many ACKs lie between two growths of what is in flight, while nothing is
 lost. With the constant they are 1 / (1/8 + 1/W) for a window of W segments, however the window
-grows. Under `rfc2525`, one interval with less than 0.6 of a window acknowledged tells. Under
+grows. Under `rfc2525`, one interval with less than 0.6 of a window acknowledged tells, if all that
+was sent in it is full-sized and within the offered window: else what is in flight grows with that
+window, or with what there is to send. Under
 `modern` 30 growths in a row must be at the pace of the constant, each third of them too: the pace
 of other congestion controls changes meanwhile.
 """
@@ -23,7 +25,7 @@ from testbed.conformance.finding import Ruling, fails, passes, undecided
 from testbed.conformance.party import Party, Turn
 from testbed.conformance.profile import RFC2525
 from testbed.conformance.registry import check
-from testbed.trace.analysis import SENT_AGAIN, SegmentClass
+from testbed.trace.analysis import SENT_AGAIN, SegmentClass, SegmentMark
 
 _SMALLEST_WINDOW = 20.0  # segments; in smaller ones the paces are too near to one another
 _MOST_ACKED = 0.6  # of a window, between two growths
@@ -42,12 +44,16 @@ class _Growth(msgspec.Struct, frozen=True, eq=False):
 
 
 class _Run(msgspec.Struct, eq=False):
-    """ACKs without loss in between. acked: segments that they acknowledge; window: the largest."""
+    """ACKs without loss in between. acked: segments that they acknowledge; window: the largest.
+
+    held_back: numbers of ACKs after which something else than the congestion window was the limit.
+    """
 
     growths: list[_Growth]
     acks: int = 0
     acked: float = 0.0
     window: float = 0.0
+    held_back: set[int] = msgspec.field(default_factory=set)
 
 
 @check("extra-additive-constant", section="2.6")
@@ -76,7 +82,8 @@ def _by_rfc2001(run: _Run, size: int) -> Ruling | None:
         acks = other.number - one.number
         acked = ((other.ack.ack or 0) - (one.ack.ack or 0)) / size
         in_avoidance = other.window >= _SMALLEST_WINDOW and acks > _SLOW_START
-        if in_avoidance and acked < _MOST_ACKED * other.window:
+        free = run.held_back.isdisjoint(range(one.number - 1, other.number + 2))
+        if in_avoidance and free and acked < _MOST_ACKED * other.window:
             return fails(
                 f"the window of {one.window:.0f} segments grew {acks} ACKs after it had grown "
                 f"before, when {acked:.0f} segments were acknowledged: congestion avoidance "
@@ -120,6 +127,9 @@ def _runs(party: Party) -> Iterator[_Run]:
             run, ack = _Run([]), None
         if turn.own:
             sent = max(sent, turn.end)
+            full = party.analysis.marks[turn.row] & SegmentMark.WINDOW_FULL
+            if turn.length and (turn.length < size or full):
+                run.held_back.add(run.acks)
         elif turn.ack is not None:
             if ack is not None and ack.ack is not None and turn.ack > ack.ack:
                 window = (sent - ack.ack) / size

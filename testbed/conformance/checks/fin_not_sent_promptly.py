@@ -3,7 +3,8 @@
 RFC 793 section 3.5, RFC 9293 section 3.6: the FIN follows the last data, as far as the windows let
 it; it does not wait for that data to be acknowledged.
 
-What is looked at: whether data was still unacknowledged when the FIN was sent. Where none was, only
+What is looked at: whether data was still unacknowledged when the FIN was sent. A FIN has a sequence
+number, for which a window that the data has filled has no room. Where none was, only
 the application knows whether it had closed before: a failure is told only where applications are
 known to close right after their last write.
 """
@@ -37,6 +38,8 @@ def ask(party: Party) -> Ruling:
 def _waited(party: Party, last: Turn, ack: Turn, fin: Turn, *, spoken: bool) -> Ruling:
     """spoken: the peer sent something that may have been the reason to close."""
     segments = last.segment, ack.segment, fin.segment
+    if not _had_room(party, last):
+        return undecided("the window had no room for the FIN, as far as it shows", segments)
     told = (
         f"the FIN came {fin.time - last.time:.3f} s after the last data, and "
         f"{fin.time - ack.time:.3f} s after that was acknowledged"
@@ -52,3 +55,13 @@ def _waited(party: Party, last: Turn, ack: Turn, fin: Turn, *, spoken: bool) -> 
     if party.missing:
         return undecided(party.missing, segments)
     return fails(f"{told}: RFC 9293 (3.6) sends it after the last data", segments)
+
+
+def _had_room(party: Party, last: Turn) -> bool:
+    """Whether the window, which may be larger by an unknown scale, goes beyond the last data."""
+    edges = (
+        turn.ack + (turn.segment.window if turn.window is None else turn.window)
+        for turn in party.turns
+        if not turn.own and turn.row < last.row and turn.ack is not None
+    )
+    return max(edges, default=0) > last.end

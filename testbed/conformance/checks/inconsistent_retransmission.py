@@ -3,11 +3,14 @@
 RFC 793 section 1.5, RFC 9293 section 2.2: TCP delivers the bytes that the application sent.
 
 What is looked at: the payload of all that was sent again, against what was sent first, where both
-are in the capture in full and their checksums are right. A probe of keepalive may carry any byte
-(RFC 9293 section 3.8.4).
+are in the capture in full, their checksums are right, and they have come as many hops: otherwise
+they may be of two hosts. A RST may carry words (RFC 1122 section 4.2.2.12), a probe of keepalive
+any byte (RFC 9293 section 3.8.4).
 """
 
 from __future__ import annotations
+
+from bisect import bisect_left, bisect_right, insort
 
 from testbed.conformance.finding import Ruling, fails, passes, undecided
 from testbed.conformance.party import Party, Turn
@@ -15,15 +18,17 @@ from testbed.conformance.registry import check
 from testbed.trace.analysis import SegmentClass
 from testbed.wire.flags import SYN
 
+_NO_DATA = (SegmentClass.KEEPALIVE, SegmentClass.RESET, SegmentClass.OUT_OF_WINDOW)
+
 
 @check("inconsistent-retransmission", section="2.4")
 def ask(party: Party) -> Ruling:
-    seen: list[Turn] = []
+    seen: list[Turn] = []  # as sent first, in the order of where they begin
     end = 0
     same: tuple[Turn, Turn] | None = None
     doubt = "no data was sent twice"
     for turn in party.turns:
-        if not turn.own or not turn.length or turn.kind is SegmentClass.KEEPALIVE:
+        if not turn.own or not turn.length or turn.kind in _NO_DATA:
             continue
         if turn.start < end:
             for first in _overlapping(seen, turn):
@@ -34,13 +39,16 @@ def ask(party: Party) -> Ruling:
                     same = same or (first, turn)
                 elif not (first.segment.checksum_holds and turn.segment.checksum_holds):
                     doubt = "bytes differ in segments of which the checksums are not right"
+                elif first.segment.hops_left != turn.segment.hops_left:
+                    doubt = "bytes differ in segments that came other ways, perhaps of two hosts"
                 else:
                     return fails(
                         f"byte {differs:,} was sent as {_byte(first, differs):#04x} and then as "
                         f"{_byte(turn, differs):#04x}, both with a right checksum",
                         (first.segment, turn.segment),
                     )
-        seen.append(turn)
+        if turn.kind is not SegmentClass.RETRANSMISSION or turn.end > end:
+            insort(seen, turn, key=_start)
         end = max(end, turn.end)
     if same is not None:
         return passes("what was sent twice was the same", (turn.segment for turn in same))
@@ -48,14 +56,16 @@ def ask(party: Party) -> Ruling:
 
 
 def _overlapping(seen: list[Turn], turn: Turn) -> list[Turn]:
-    """The latest segments with bytes of this one, back to the first that has its first byte."""
-    found = []
-    for one in reversed(seen):
-        if one.start < turn.end and turn.start < one.end:
-            found.append(one)
-            if one.start <= turn.start and one.kind is not SegmentClass.RETRANSMISSION:
-                break
-    return found
+    """The segments with bytes of this one."""
+    first = bisect_right(seen, turn.start, key=_start)
+    while first and seen[first - 1].end > turn.start:
+        first -= 1
+    behind = bisect_left(seen, turn.end, key=_start)
+    return [one for one in seen[first:behind] if one.end > turn.start]
+
+
+def _start(turn: Turn) -> int:
+    return turn.start
 
 
 def _payload_start(turn: Turn) -> int:

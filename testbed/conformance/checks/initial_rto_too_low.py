@@ -59,15 +59,21 @@ def _of_the_syn(party: Party) -> Ruling | None:
 
 
 def _of_the_first_data(party: Party) -> Ruling | None:
-    """Data that nothing was acknowledged of yet, sent again or not."""
+    """Data that nothing was acknowledged of yet, sent again or not.
+
+    Not that which a server sends before the handshake is over (RFC 7413): it knows no round trip.
+    """
     first: Turn | None = None
+    shaken = False
     for turn in party.turns:
         data = turn.length and not turn.has(SYN)
         if turn.own and data and first is None:
             first = turn
         elif turn.own and first is not None and (data or turn.has(FIN)):
             if turn.start == first.start:
-                return _sent_again(party, first, turn)
+                return _sent_again(party, first, turn) if shaken else None
+        elif not turn.own and first is None:
+            shaken = shaken or (turn.ack is not None and turn.ack >= 1)
         elif not turn.own and first is not None:
             if turn.ack is not None and turn.ack > first.start:
                 waited = turn.time - first.time
@@ -91,8 +97,8 @@ def _sent_again(party: Party, first: Turn, again: Turn) -> Ruling | None:
     told = f"the first data was sent again after {gap:.3f} s, the handshake took {trip:.3f} s"
     if gap >= trip:
         return passes(told, (first.segment, again.segment))
-    if gap >= _TIMER_ERROR * trip:
-        return undecided(told, (first.segment, again.segment))
+    if gap >= _TIMER_ERROR * trip or party.missing:
+        return undecided(party.missing or told, (first.segment, again.segment))
     return fails(
         f"{told}: a time-out (RFC 6298, 2.2) is longer than a round trip",
         (first.segment, again.segment),

@@ -3,9 +3,10 @@
 RFC 1122 section 4.2.3.6, RFC 9293 section 3.8.4: the interval must be configurable, and no less
 than two hours by default.
 
-What is looked at: the silence before each probe, or before the first of several that are not
-answered. An application may have asked for less: a failure is told only where settings are known to
-be the default ones.
+What is looked at: how long nothing had been received before each probe, or before the first of
+several that are not answered; what the endpoint itself sends does not put probes off. An
+application may have asked for less: a failure is told only where settings are known to be the
+default ones.
 """
 
 from __future__ import annotations
@@ -23,16 +24,18 @@ _TIMER_ERROR = 0.99
 def ask(party: Party) -> Ruling:
     if not party.timed:
         return undecided("the trace tells no times")
-    series = series_of_probes(party)
+    series = [(one[0], one[1]) for one in series_of_probes(party) if one[0] is not None]
     if not series:
-        return undecided("no probe of keepalive was sent")
-    silence, probes, _ = min(series, key=lambda one: one[0])
+        return undecided("no probe of keepalive was sent, or none after something was received")
+    silence, probes = min(series, key=lambda one: one[0])
     told = f"a probe of keepalive after {_words(silence)} of silence"
     segments = [probes[0].segment]
     if silence >= _TIMER_ERROR * _LEAST:
         return passes(told, segments)
     if party.missing:
         return undecided(party.missing, segments)
+    if party.at_peer:
+        return undecided(f"{told}, as seen at the peer, of which something may be lost", segments)
     if not party.known.default_settings:
         return undecided(
             f"{told}, unless an application asked for it (default settings?)", segments

@@ -12,6 +12,7 @@ options than when it was sent before has less room, and says nothing.
 from __future__ import annotations
 
 from bisect import bisect_left
+from itertools import islice
 
 from testbed.conformance.finding import Ruling, fails, passes, undecided
 from testbed.conformance.party import Party, Turn
@@ -37,7 +38,7 @@ def ask(party: Party) -> Ruling:
             continue
         if first.has(SYN) or repeat.needless is Needless.ACKNOWLEDGED:
             continue
-        recover = max(recover, _sent_end(party, at))
+        recover = max(recover, party.sent_until[at])
         following = _following(party, at, first)
         earlier = party.turns[bisect_left(rows, repeat.first)]
         if following and _options(first) <= _options(earlier):
@@ -52,14 +53,10 @@ def ask(party: Party) -> Ruling:
     return good or undecided("no segment was sent again alone, by time-out or fast retransmission")
 
 
-def _sent_end(party: Party, at: int) -> int:
-    return max((turn.end for turn in party.turns[:at] if turn.own), default=0)
-
-
 def _following(party: Party, at: int, first: Turn) -> list[Turn]:
     """Old data that was sent at once after the first, before the peer spoke."""
     found = []
-    for turn in party.turns[at + 1 :]:
+    for turn in islice(party.turns, at + 1, None):
         if not turn.own or turn.time - first.time > _AT_ONCE:
             break
         if turn.length and turn.kind in SENT_AGAIN:

@@ -11,9 +11,12 @@ capture was taken. Only a capture at the receiver tells that they had arrived.
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
+
 from testbed.conformance.finding import Ruling, fails, passes, undecided
 from testbed.conformance.party import Party, Turn
 from testbed.conformance.registry import check
+from testbed.trace.analysis import SegmentClass
 from testbed.trace.ranges import Ranges
 from testbed.wire.flags import RST, SYN
 
@@ -25,13 +28,13 @@ def ask(party: Party) -> Ruling:
     discarded: list[tuple[Turn, Turn, int]] = []
     for fill, ack, beyond, reach in _filled_holes(party):
         assert ack.ack is not None
-        if ack.ack > fill.end and ack.ack >= min(reach, beyond[-1].end):
+        if ack.ack > fill.end and ack.ack >= reach:
             return passes(
-                f"{len(beyond)} segments beyond a hole were acknowledged when it was filled",
+                f"{beyond} segments beyond a hole were acknowledged when it was filled",
                 (fill.segment, ack.segment),
             )
-        if ack.ack <= fill.end < reach and len(beyond) >= _LEAST_BEYOND:
-            discarded.append((fill, ack, len(beyond)))
+        if ack.ack <= fill.end < reach and beyond >= _LEAST_BEYOND:
+            discarded.append((fill, ack, beyond))
     if not discarded:
         return undecided("no hole was filled behind which enough data had come")
     fill, ack, number = discarded[0]
@@ -51,27 +54,34 @@ def ask(party: Party) -> Ruling:
     )
 
 
-def _filled_holes(party: Party) -> list[tuple[Turn, Turn, list[Turn], int]]:
-    """What filled a hole, the next ACK of new data, what had come beyond, up to where."""
+def _filled_holes(party: Party) -> list[tuple[Turn, Turn, int, int]]:
+    """What filled a hole, the next ACK of new data, how much had come beyond, up to where.
+
+    That is, what an ACK that comes after has to reach: no further than the last that came.
+    """
     found = []
     arrived = Ranges()
-    beyond: list[Turn] = []
+    beyond: list[int] = []  # a heap of where they begin
+    latest = 0
     acked = 0
     fill: Turn | None = None
     for turn in party.turns:
-        if turn.has(RST):
+        if turn.has(RST) or turn.kind is SegmentClass.OUT_OF_WINDOW:
             continue
         if turn.own:
             if turn.ack is None or turn.ack <= acked:
                 continue
             if fill is not None and turn.ack > fill.start:
-                found.append((fill, turn, beyond, _reach(arrived, fill.end)))
+                reach = min(_reach(arrived, fill.end), latest)
+                found.append((fill, turn, len(beyond), reach))
                 fill = None
             acked = turn.ack
-            beyond = [one for one in beyond if one.start > acked]
+            while beyond and beyond[0] <= acked:
+                heappop(beyond)
         elif turn.length and not turn.has(SYN) and turn.segment.checksum_holds is not False:
             if turn.start > acked and not arrived.covers(acked, turn.start) and acked:
-                beyond = [*beyond, turn]
+                heappush(beyond, turn.start)
+                latest = turn.end
             elif turn.start <= acked < turn.end and beyond and fill is None:
                 fill = turn
             arrived.add(turn.start, turn.end)

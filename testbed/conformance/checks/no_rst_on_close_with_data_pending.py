@@ -3,9 +3,9 @@
 RFC 1122 section 4.2.2.13, RFC 9293 section 3.6.1: an application that closes while data waits to be
 read loses it, and the peer should be told by a RST instead of a FIN.
 
-What is looked at: what an endpoint sends first to end a connection when its window is closed, as
-then data waits to be read. A shutdown() of its own direction sends a FIN rightly, so that a failure
-is told only where applications are known to close both.
+What is looked at: what an endpoint sends first to end a connection when its window is closed after
+data has come, as that waits to be read then. A shutdown() of its own direction sends a FIN rightly,
+so that a failure is told only where applications are known to close both.
 """
 
 from __future__ import annotations
@@ -19,8 +19,10 @@ from testbed.wire.flags import FIN, RST, SYN
 @check("no-rst-on-close-with-data-pending", section="2.17")
 def ask(party: Party) -> Ruling:
     closed: Turn | None = None
+    received = False
     for turn in party.turns:
         if not turn.own or turn.has(SYN):
+            received = received or bool(turn.length and not turn.own)
             continue
         if turn.has(RST):
             if closed is None:
@@ -30,7 +32,7 @@ def ask(party: Party) -> Ruling:
             )
         if turn.has(FIN):
             return _by_fin(party, closed, turn)
-        closed = turn if turn.window == 0 else None
+        closed = turn if turn.window == 0 and received else None
     return undecided("the endpoint did not end the connection")
 
 

@@ -13,7 +13,7 @@ turn out spurious, or whose ACK comes sooner than a round trip, are left out.
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
+from itertools import islice
 
 from testbed.conformance.finding import Ruling, fails, passes, undecided
 from testbed.conformance.party import Party, Turn
@@ -46,26 +46,29 @@ def _after(party: Party, repeat: Repeat) -> Ruling | None:
     """What followed one time-out; None where that says nothing."""
     if repeat.needless is not Needless.NO:
         return None
-    turns = party.turns[bisect_left(party.turns, repeat.row, key=lambda turn: turn.row) :]
-    first = turns[0]
+    at = bisect_left(party.turns, repeat.row, key=lambda turn: turn.row)
+    first = party.turns[at]
     if first.has(SYN) or first.has(FIN):
         return None
-    acked = next(
-        (t for t in turns if not t.own and t.ack is not None and t.ack > first.start), None
-    )
-    soonest = first.time + _EARLY * party.round_trip
-    if acked is None or acked.ack is None or acked.time < soonest:
+    others = 0
+    for end in range(at, len(party.turns)):
+        acked = party.turns[end]
+        if not acked.own and (acked.ack or 0) > first.start:
+            break
+        others += not acked.own
+    else:
         return None
-    size = max(party.largest, 1)
-    others = sum(not turn.own and turn.row < acked.row for turn in turns)
-    allowed = 1 + -(-(acked.ack - first.start) // size) + others + _FORGIVEN
-    burst = _until_the_next_ack(turns, acked)
+    if acked.time < first.time + _EARLY * party.round_trip:
+        return None
+    size, new = max(party.largest, 1), (acked.ack or 0) - first.start
+    allowed = 1 + -(-new // size) + others + _FORGIVEN
+    burst = _until_the_next_ack(party, end)
     if not burst:
         return None
     sent = sum(turn.length for turn in burst) / size
     told = (
         f"{sent:.1f} full segments at the first ACK after a time-out, which acknowledges "
-        f"{acked.ack - first.start:,} bytes"
+        f"{new:,} bytes"
     )
     segments = [turn.segment for turn in (first, acked, *burst)]
     if sent > allowed:
@@ -73,13 +76,11 @@ def _after(party: Party, repeat: Repeat) -> Ruling | None:
     return passes(told, segments)
 
 
-def _until_the_next_ack(turns: Sequence[Turn], acked: Turn) -> list[Turn]:
+def _until_the_next_ack(party: Party, at: int) -> list[Turn]:
     burst: list[Turn] = []
-    for turn in turns:
-        if turn.row <= acked.row:
-            continue
+    for turn in islice(party.turns, at + 1, None):
         if not turn.own:
-            if burst or turn.ack != acked.ack:
+            if burst or turn.ack != party.turns[at].ack:
                 break
         elif turn.length:
             burst.append(turn)

@@ -4,6 +4,9 @@ RFC 1122 section 4.2.3.2 and RFC 5681 section 4.2: there should be an ACK for at
 full-sized segment; RFC 9293 section 3.8.6.3 adds: or 2 MSS of new data. Receivers that merge what
 arrives (GRO, LRO) stretch ACKs today, and their captures show segments beyond the MSS.
 
+Sender and receiver may not agree on what is full-sized: an ACK for each 2 MSS of new data, by the
+MSS that the receiver has named, will do (RFC 5681 section 4.2).
+
 What is looked at, in a capture at the receiver, where no ACK can have been lost: how much each ACK
 acknowledges while no data is missing and the window moves on. Most of them, and three at least,
 must be of more than two segments. Where all are of no more, any capture will do.
@@ -11,11 +14,14 @@ must be of more than two segments. Where all are of no more, any capture will do
 
 from __future__ import annotations
 
+from heapq import heappop, heappush
+
 from testbed.conformance.finding import Ruling, fails, passes, undecided
 from testbed.conformance.party import Party, Turn
 from testbed.conformance.registry import check
 from testbed.trace.analysis import SegmentClass
 from testbed.wire.flags import FIN, SYN
+from testbed.wire.options import ASSUMED_MSS
 
 _LEAST_ACKS = 2
 _LEAST_STRETCHED = 3
@@ -33,6 +39,10 @@ def ask(party: Party) -> Ruling:
     if not stretched:
         return passes(told, (acks[0][0].segment, acks[-1][0].segment))
     segments = [ack.segment for ack, _ in stretched[:_LEAST_STRETCHED]]
+    own = party.own_mss or max(size, ASSUMED_MSS[4])
+    stretched = [(ack, number) for ack, number in stretched if number * size > 2 * own]
+    if not stretched:
+        return undecided(f"{told}, but of no more than twice the receiver's {own:,}", segments)
     if party.offloaded or party.missing:
         return undecided(f"{told}; {party.offloaded or party.missing}", segments)
     if not party.at_party:
@@ -65,12 +75,14 @@ def _of_full_segments(party: Party, size: int) -> list[tuple[Turn, int]]:
             ordinary = not turn.length or turn.kind in _IN_ORDER
             disturbed = disturbed or not ordinary or turn.has(FIN)
             if turn.length == size:
-                ends.append(turn.end)
+                heappush(ends, turn.end)
         elif turn.ack is not None and (before is None or turn.ack > (before.ack or 0)):
-            number = sum(end <= turn.ack for end in ends)
+            number = 0
+            while ends and ends[0] <= turn.ack:
+                heappop(ends)
+                number += 1
             if not disturbed and (_moves_on(before, turn) if before else number > 2) and number > 1:
                 found.append((turn, number))
-            ends = [end for end in ends if end > turn.ack]
             disturbed = disturbed and bool(ends)
             before = turn
     return found

@@ -14,9 +14,11 @@ from __future__ import annotations
 from testbed.conformance.finding import Ruling, fails, passes, undecided
 from testbed.conformance.party import Party, Turn
 from testbed.conformance.registry import check
+from testbed.trace.analysis import SegmentClass
 from testbed.wire.flags import RST, SYN
 
 _LEAST_ACKS = 2
+_ON_THEIR_WAY = 1.0  # s; away from the endpoint, ACKs that are younger may not have come
 
 
 @check("window-probe-deadlock", section="2.12")
@@ -33,7 +35,7 @@ def ask(party: Party) -> Ruling:
         if not turn.own:
             if turn.ack is not None and sent is not None and turn.ack > sent.start:
                 acks.append(turn)
-        elif turn.length:
+        elif turn.length and turn.kind is not SegmentClass.KEEPALIVE:
             covering = [ack for ack in acks if (ack.ack or 0) >= turn.end]
             if len(covering) >= _LEAST_ACKS:
                 return _ignored(party, accepted, covering, turn)
@@ -55,8 +57,9 @@ def _ignored(party: Party, accepted: Turn, covering: list[Turn], again: Turn) ->
         f"{again.length:,} bytes were sent again that {len(covering)} ACKs had acknowledged, after "
         "a byte beyond the offered window was accepted"
     )
-    if party.at_peer:
-        return undecided(f"{told}; but these ACKs may have been lost", segments)
+    known_for = again.time - covering[_LEAST_ACKS - 1].time if party.timed else 0.0
+    if party.at_peer or (not party.at_party and known_for < _ON_THEIR_WAY):
+        return undecided(f"{told}; but these ACKs may not have arrived", segments)
     return fails(f"{told}: ACKs in segments with the next sequence number count", segments)
 
 
@@ -68,6 +71,5 @@ def _accepted_beyond(party: Party) -> Turn | None:
             continue
         if edge is not None and turn.ack > edge and turn.window == 0:
             return turn
-        if turn.window is not None:
-            edge = max(edge or 0, turn.ack + turn.window)
+        edge = None if turn.window is None else max(edge or 0, turn.ack + turn.window)
     return None

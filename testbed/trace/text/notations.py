@@ -29,7 +29,9 @@ Fields = dict[str, Any]
 _LETTERS = {"S": SYN, "F": FIN, "P": PSH, "R": RST, "A": ACK, "U": URG, "E": ECE, "W": CWR, ".": 0}
 _U32 = (1 << 32) - 1
 _NUMBERS = re.compile(r"\bseq (\d+)(?::(\d+))?|(?<![\w.])(\d+):(\d+)\((\d+)\)")
-_OPTIONS = re.compile(r"options \[(.*?)\](?:, |$)|<((?:mss|nop|eol|sack|timestamp|wscale)[^>]*)>")
+_OPTIONS = re.compile(
+    r"options \[([^\[\]]*)\](?:, |$)|<((?:mss|nop|eol|sack|timestamp|wscale)[^<>]*)>"
+)
 _LOOSE_ROUTE = 131
 _FRAGMENT = re.compile(r"\(frag (\d+):(\d+)@(\d+)(\+?)\)")
 _SACK = re.compile(r"\{(\d+):(\d+)\}")
@@ -143,9 +145,7 @@ def _number(pattern: str, text: str) -> int | None:
 
 def _common(text: str, flags: int) -> Fields:
     """What tcpdump has always printed alike."""
-    listed = re.search(
-        r"options \[(.*?)\](?:, |$)|<((?:mss|nop|eol|sack|timestamp|wscale)[^>]*)>", text
-    )
+    listed = _OPTIONS.search(text)
     options = "" if listed is None else listed[1] or listed[2] or ""
     ack = _number(r"\back (\d+)", text)
     return {

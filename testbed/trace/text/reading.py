@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 
 from testbed.trace.text.line import Name, TextLine
-from testbed.trace.text.notations import NOTATIONS
+from testbed.trace.text.notations import NOTATIONS, Fields
 
 _DAY = 86_400 * 10**9
 _STAMP = re.compile(
@@ -25,6 +25,9 @@ _BEFORE_HOSTS = re.compile(
 _HOSTS = re.compile(r"(?P<source>[^\s>]+) -?> (?P<destination>\S+)\s*(?P<rest>.*)")
 _HEXADECIMAL = re.compile(r"(?:0x[0-9a-f]{4}:)?((?:\s+|^)[0-9a-f]{2,4}(?=\s|$))+")
 _LONGEST_PACKET = 20_000  # characters of one packet in a log
+_LATEST = 10**9 << 32  # ns; what a record of a capture can tell
+_LARGEST_PAYLOAD = 1 << 20  # bytes; some two of Linux's largest, with segmentation offload
+_LARGEST_FIELDS = {"identification": 0xFFFF, "ttl": 0xFF, "length": _LARGEST_PAYLOAD}
 
 
 def packets(text: str) -> Iterator[TextLine | str]:
@@ -42,6 +45,9 @@ def packets(text: str) -> Iterator[TextLine | str]:
         if line.time is not None:
             if last is not None and line.time + day < last - _DAY // 2:
                 day += _DAY  # past midnight, in a log without dates
+            if line.time + day >= _LATEST:
+                yield joined
+                continue
             last = line.time + day
             if day:
                 line = _at(line, last)
@@ -66,6 +72,8 @@ def _joined(text: str) -> Iterator[tuple[str, str]]:
         if not line or line.startswith("#"):
             continue
         indented = raw[0].isspace()
+        if len(line) > _LONGEST_PACKET:
+            line, indented = line[:_LONGEST_PACKET], False
         if packet and indented and _HEXADECIMAL.fullmatch(line):
             dump += " " + line.rpartition(": ")[2]
         elif packet and indented and not _begins(line, packet) and len(packet) < _LONGEST_PACKET:
@@ -93,16 +101,15 @@ def _read(text: str, dump: str) -> TextLine | None:
     hosts = _HOSTS.match(rest[before.end() :])
     if hosts is None:
         return None
-    for notation in NOTATIONS:
-        fields = notation(hosts["rest"])
-        if fields is not None:
-            break
-    else:
+    try:
+        fields = _fields(hosts["rest"], before["ip"] or "")
+    except ValueError:  # a number of thousands of digits
+        return None
+    if fields is None or not _fits(fields):
         return None
     ports = fields.pop("ports", ("", ""))
-    if before["ip"]:
-        fields |= _verbose(before["ip"])
-    bytes_known = bytes.fromhex(dump) if len(dump.replace(" ", "")) % 2 == 0 else b""
+    digits = "".join(dump.split())
+    bytes_known = bytes.fromhex(digits) if len(digits) % 2 == 0 else b""
     return TextLine(
         source=_name(hosts["source"], ports[0]),
         destination=_name(hosts["destination"].removesuffix(":"), ports[1]),
@@ -110,6 +117,22 @@ def _read(text: str, dump: str) -> TextLine | None:
         packet=bytes_known,
         **fields,
     )
+
+
+def _fields(text: str, ip: str) -> Fields | None:
+    """What the first notation that knows the text makes of it."""
+    for notation in NOTATIONS:
+        fields = notation(text)
+        if fields is not None:
+            return fields | (_verbose(ip) if ip else {})
+    return None
+
+
+def _fits(fields: Fields) -> bool:
+    """Whether there can be such a packet."""
+    piece = fields.get("fragment")
+    small = piece is None or max(piece.size, piece.offset) <= 0xFFFF
+    return small and all(fields.get(name, 0) <= most for name, most in _LARGEST_FIELDS.items())
 
 
 def _verbose(text: str) -> dict[str, int | bool]:
@@ -137,5 +160,5 @@ def _time(stamp: re.Match[str] | None) -> int | None:
     seconds = int(stamp["h"]) * 3600 + int(stamp["m"]) * 60 + int(stamp["s"])
     if stamp["date"]:
         with suppress(ValueError):  # the 31st of February
-            seconds += timegm(datetime.fromisoformat(stamp["date"]).timetuple())
+            seconds += max(0, timegm(datetime.fromisoformat(stamp["date"]).timetuple()))
     return seconds * 10**9 + int(stamp["f"].ljust(9, "0"))

@@ -27,7 +27,8 @@ FIN = "fin-not-sent-promptly"
     ],
 )
 def test_a_fin_follows_the_data(judge: Judge, lines: list[str], answer: Answer) -> None:
-    log = "\n".join(f"10:00:0{n}.0 {line} win 9000" for n, line in enumerate(lines))
+    told = ["B > A: . ack 1", *lines]
+    log = "\n".join(f"10:00:0{n}.0 {line} win 9000" for n, line in enumerate(told))
     assert judge(FIN, log, plain_close=True).answer is answer
     assert judge(FIN, log, plain_close=True, at="B").answer is (OPEN if answer is FAIL else answer)
     assert judge(FIN, log).answer is (OPEN if answer is FAIL else answer)

@@ -2,56 +2,15 @@
 
 from __future__ import annotations
 
-import io
-import struct
 from collections.abc import Callable
 from typing import Any
 
 import pytest
-from scapy.layers.inet import IP, TCP
-from scapy.layers.l2 import Ether
-from scapy.packet import Raw
 
-from testbed.conformance import Answer, Finding, check_trace
-from testbed.trace import read_trace
-from tests.unit.conformance.conftest import Judge
+from testbed.conformance import Answer
+from tests.unit.conformance.conftest import Judge, Packet, a_to_b, ask, b_to_a, handshake
 
 PASS, FAIL, OPEN = Answer.PASS, Answer.FAIL, Answer.INCONCLUSIVE
-Packet = tuple[float, Any]
-
-
-def a_to_b(at: float, *, data: bytes = b"", ip: dict[str, Any] | None = None, **tcp: Any) -> Packet:
-    header = TCP(**{"sport": 4000, "dport": 80, "flags": "A", "seq": 1001, "ack": 5001, **tcp})
-    frame = Ether(src="02:00:00:00:00:01", dst="02:00:00:00:00:02")
-    packet = frame / IP(src="10.0.0.1", dst="10.0.0.2", **(ip or {})) / header
-    return at, packet / Raw(data) if data else packet
-
-
-def b_to_a(at: float, **tcp: Any) -> Packet:
-    header = TCP(**{"sport": 80, "dport": 4000, "flags": "A", "seq": 5001, "ack": 1001, **tcp})
-    frame = Ether(src="02:00:00:00:00:02", dst="02:00:00:00:00:01")
-    return at, frame / IP(src="10.0.0.2", dst="10.0.0.1") / header
-
-
-def handshake(mss: int = 1460) -> list[Packet]:
-    return [
-        a_to_b(0.0, flags="S", seq=1000, ack=0, options=[("MSS", mss)]),
-        b_to_a(0.01, flags="SA", seq=5000, options=[("MSS", mss)]),
-        a_to_b(0.0101),
-    ]
-
-
-def ask(problem: str, packets: list[Packet], snap: int = 0) -> Finding:
-    """What the check says of A."""
-    records = [struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, 65535, 1)]
-    for time, packet in packets:
-        raw = bytes(packet)
-        kept = raw[: snap or None]
-        stamp = divmod(round(time * 1e6), 10**6)
-        records.append(struct.pack("<IIII", *stamp, len(kept), len(raw)) + kept)
-    found = check_trace(read_trace(io.BytesIO(b"".join(records))), problems=[problem])
-    return next(one for one in found if one.endpoint.address == "10.0.0.1")
-
 
 CONTENT = "inconsistent-retransmission"
 
