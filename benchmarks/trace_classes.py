@@ -1,12 +1,14 @@
 """How right the classes of segments are, by the fates that the emulator logs, beside other tools.
 
-    python benchmarks/trace_classes.py [--only CASE ...] [--json]
+    testbed exec --clock virtual benchmarks/trace_classes.py [--only CASE ...] [--json]
 
+By the virtual clock the figures are the same every time; without `testbed exec` it is the real one.
 Each case is a lab: a sender, a link with impairments and `log: true`, a receiver; captured at
 both ends. What was sent is known from the sender's capture, in which nothing is missing, and what
 arrived from the log: with the two, a loop over single bytes tells of every segment what it is.
 That is the truth for the classes; the kernel's counters are the truth for the reasons. tshark's
-`tcp.analysis` and the count of tcptrace are for the same files.
+`tcp.analysis` and the count of tcptrace are for the same files; so is how much of what was sent
+again tshark takes for out of order.
 """
 
 from __future__ import annotations
@@ -50,12 +52,16 @@ _TSHARK = {
 }
 
 
+def large(lab: Lab) -> None:
+    transfer(lab["a"], lab["b"], 2_000_000)
+
+
 def bulk(lab: Lab) -> None:
     transfer(lab["a"], lab["b"], 600_000)
 
 
 def short(lab: Lab) -> None:
-    for _ in range(15):
+    for _ in range(60):
         transfer(lab["a"], lab["b"], 20_000)
 
 
@@ -83,8 +89,8 @@ def receive(sock: socket.socket, size: int) -> None:
 
 
 CASES: dict[str, tuple[str, Callable[[Lab], None]]] = {
-    "loss 1%": (", loss: 1%", bulk),
-    "loss 5%": (", loss: 5%", bulk),
+    "loss 1%": (", loss: 1%", large),
+    "loss 5%": (", loss: 5%", large),
     "short, loss 5%": (", loss: 5%", short),
     "reordering 3%": (", reorder: {probability: 3%, gap: 3}", bulk),
     "duplication 3%": (", duplicate: 3%", bulk),
@@ -105,25 +111,26 @@ def main() -> None:
         show(measure(name))
 
 
-def measure(name: str) -> dict[str, Any]:
-    """Run one case and compare."""
+def measure(name: str, *, others: bool = True) -> dict[str, Any]:
+    """Run one case and compare; `others`: with the other tools, too."""
     forward, load = CASES[name]
     text = _TOPOLOGY.replace(" FORWARD", forward)
     with tempfile.TemporaryDirectory() as folder:
         with Lab(loads(text), captures=Path(folder)) as lab:
             load(lab)
             fates = Path(lab.link("a", "b").fates or "")
-            counters = counters_of(lab["a"].run(["cat", "/proc/net/netstat"]).stdout)
+            counted = lab["a"].protocol_counters()
         near, far = (Path(folder, f"{node}-eth0.pcap") for node in "ab")
         truth = Truth(read_trace(near).connections, fates)
         return {
             "case": name,
-            "sender": compare(near, truth.at_sender()),
-            "receiver": compare(far, truth.at_receiver(read_trace(far).connections)),
+            "sender": compare(near, truth.at_sender(), others),
+            "receiver": compare(far, truth.at_receiver(read_trace(far).connections), others),
             "needless": compare_needless(near, truth),
-            "counters": counters,
+            "counters": {name: counted["TcpExt"].get(name, 0) for name in _COUNTERS},
+            "sent again": counted["Tcp"].get("RetransSegs", 0),
             "reasons": reasons(read_trace(near).connections),
-            "tcptrace": tcptrace(near),
+            "tcptrace": tcptrace(near) if others else None,
         }
 
 
@@ -203,7 +210,7 @@ _KINDS = {
 }
 
 
-def compare(path: Path, truth: dict[int, str]) -> dict[str, dict[str, Any]]:
+def compare(path: Path, truth: dict[int, str], others: bool) -> dict[str, dict[str, Any]]:
     """By class: how many there are, and precision and recall of testbed's and of tshark's."""
     ours: dict[int, str] = {}
     for connection in read_trace(path).connections:
@@ -220,12 +227,14 @@ def compare(path: Path, truth: dict[int, str]) -> dict[str, dict[str, Any]]:
     again = {n for n, what in truth.items() if what in ("retransmission", "fills a hole")}
     mine = {n for n, what in ours.items() if what in ("retransmission", "fills a hole")}
     found["sent again"] = {"truth": len(again), "testbed": score(mine, again)}
-    theirs = tshark(path, _TSHARK["retransmission"])
+    theirs = tshark(path, _TSHARK["retransmission"]) if others else None
     if theirs is not None:
         found["sent again"]["tshark"] = score(theirs, again)
+        overtaken = tshark(path, _TSHARK["reordered"]) or set()
+        found["sent again"]["out of order"] = len(again & overtaken)
         if "reordered" in found:
             late = {n for n, what in truth.items() if what == "reordered"}
-            found["reordered"]["tshark"] = score(tshark(path, _TSHARK["reordered"]) or set(), late)
+            found["reordered"]["tshark"] = score(overtaken, late)
     return found
 
 
@@ -257,15 +266,6 @@ def reasons(connections: Iterable[Connection]) -> dict[str, int]:
             fired = one.reason is RepeatReason.TIMEOUT and not one.timer
             found["after a time-out" if fired else one.reason.name.lower()] += 1
     return dict(found)
-
-
-def counters_of(text: str | bytes) -> dict[str, int]:
-    lines = (text if isinstance(text, str) else text.decode()).splitlines()
-    for names, values in zip(lines[::2], lines[1::2], strict=True):
-        if names.startswith("TcpExt"):
-            counted = dict(zip(names.split(), values.split(), strict=True))
-            return {name: int(counted.get(name, 0)) for name in _COUNTERS}
-    return {}
 
 
 def tshark(path: Path, wanted: str) -> set[int] | None:
@@ -307,13 +307,15 @@ def show(found: dict[str, Any]) -> None:
                     s = one[tool]
                     row += f"{tool} {s['found']:5} precision {s['precision']:.3f} "
                     row += f"recall {s['recall']:.3f}   "
+            if "out of order" in one:
+                row += f"out of order to tshark {one['out of order']}"
             print(row)
     one = found["needless"]
     ours = one["testbed"]
     right = f"precision {ours['precision']:.3f} recall {ours['recall']:.3f}"
     print(f"  needless {one['truth']}: {right}")
     print(f"  tcptrace counts {found['tcptrace']} at the sender")
-    print(f"  kernel {found['counters']}")
+    print(f"  kernel sent again {found['sent again']}; {found['counters']}")
     print(f"  reasons {found['reasons']}", flush=True)
 
 
