@@ -42,9 +42,6 @@ CopiesOption = Annotated[
 ]
 
 
-_STORY_ARROWS = 40
-
-
 class Sort(StrEnum):
     """What connections are sorted by."""
 
@@ -159,6 +156,8 @@ def _tell(
     """The story of one connection."""
     from testbed.report import draw, draw_connection, ladder_from_traces, terminal_plots
     from testbed.report.connection_story import story_data, story_lines
+    from testbed.report.story import connection_story
+    from testbed.report.telling import telling_frames
 
     traces = [read(name, ignore_copies=ignore_copies) for name in captures]
     trace = next((one for one in traces if one.connections), traces[0])
@@ -169,7 +168,8 @@ def _tell(
         print_json(story_data(traces, trace, chosen))
     else:
         console = stdout_console()
-        drawn = ladder_from_traces(traces, connection=number, limit=_STORY_ARROWS)
+        frames = telling_frames(chosen, connection_story(trace, chosen))
+        drawn = ladder_from_traces(traces, connection=number, frames=frames)
         only_ascii = not console.encoding.startswith("utf")
         parts = [
             *story_lines(traces, trace, chosen),

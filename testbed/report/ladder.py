@@ -9,6 +9,7 @@ from enum import StrEnum
 
 import msgspec
 
+from testbed.report.wording import count
 from testbed.trace import Segment
 from testbed.wire.flags import ACK, FIN, RST, SYN
 
@@ -88,13 +89,19 @@ class Arrow(msgspec.Struct, frozen=True, tag="arrow"):
 
 
 class Silence(msgspec.Struct, frozen=True, tag="silence"):
-    """Nothing happened from `time` (ms) on for `duration` ms."""
+    """Nothing is drawn from `time` (ms) on for `duration` ms.
+
+    left_out: segments of that time that are not shown; without any, nothing happened.
+    """
 
     time: float
     duration: float
+    left_out: int = 0
 
     @property
     def text(self) -> str:
+        if self.left_out:
+            return f"{count(self.left_out, 'segment')} left out"
         if self.duration < 1000:
             return f"{self.duration:.0f} ms of silence"
         return f"{self.duration / 1000:.3f} s of silence"

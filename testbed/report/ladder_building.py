@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
@@ -54,6 +55,7 @@ def build_ladder(
     columns: names from left to right; hops: one per pair of adjacent columns, same order.
     connection: its number in the first capture that has any; the first one when None.
     limit: the most arrows to keep. frames: keep only these, by their number in that capture.
+    silence_ms: pauses of this length are told, and what `frames` leaves out; nothing if infinite.
     initiator: the leftmost or rightmost column; by the times of the SYNs when None.
     Raises TraceError when there is no such connection, and when hops and columns disagree.
     """
@@ -69,18 +71,21 @@ def build_ladder(
     chosen, count = _choose(vantages, connection)
     from_left = None if initiator is None else initiator == columns[0]
     followed = follow(vantages, *chosen, from_left=from_left)
-    shown = tuple(
-        journey
-        for journey in followed.journeys
-        if frames is None or any(stop.segment.number in frames for stop in journey.stops)
-    )
-    arrows = _arrows(columns, vantages, shown)
-    kept = arrows if limit is None else arrows[:limit]
+    own = vantages[chosen[0]]
+    hidden = {
+        index
+        for index, journey in enumerate(followed.journeys)
+        if frames is not None
+        and not any(stop.vantage is own and stop.segment.number in frames for stop in journey.stops)
+    }
+    arrows = _arrows(columns, vantages, followed.journeys, hidden)
+    shown = [index for index, arrow in enumerate(arrows) if arrow.journey not in hidden]
+    kept = arrows if limit is None or limit >= len(shown) else arrows[: shown[limit]]
     return Ladder(
         title=title or f"{chosen[1].initiator} to {chosen[1].responder}",
         columns=columns,
-        rows=tuple(_with_silences(kept, silence_ms)),
-        omitted=len(arrows) - len(kept),
+        rows=tuple(_with_silences(kept, hidden, silence_ms)),
+        omitted=len(shown) - sum(arrow.journey not in hidden for arrow in kept),
         notes=tuple(_notes(vantages, chosen[1], count, followed)),
     )
 
@@ -232,10 +237,18 @@ def _choose(
 
 
 def _arrows(
-    columns: Sequence[str], vantages: Sequence[Vantage], journeys: Sequence[Journey]
+    columns: Sequence[str],
+    vantages: Sequence[Vantage],
+    journeys: Sequence[Journey],
+    hidden: Collection[int],
 ) -> list[Arrow]:
-    """All arrows in the order of time."""
-    zero = min(stop.time for journey in journeys for stop in journey.stops)
+    """All arrows in the order of time, which is since the first that is not hidden."""
+    zero = min(
+        stop.time
+        for index, journey in enumerate(journeys)
+        if index not in hidden
+        for stop in journey.stops
+    )
     place = {id(vantage): index for index, vantage in enumerate(vantages)}
     events = []
     for number, journey in enumerate(journeys):
@@ -300,10 +313,24 @@ def _between(columns: Sequence[str], first: int, second: int) -> str:
     return " or ".join(names if first < second else names[::-1])
 
 
-def _with_silences(arrows: Sequence[Arrow], silence_ms: float) -> Iterator[Arrow | Silence]:
+def _with_silences(
+    arrows: Sequence[Arrow], hidden: Collection[int], silence_ms: float
+) -> Iterator[Arrow | Silence]:
+    """The arrows but those of hidden journeys, and what is between them."""
     latest: float | None = None
+    left_out: set[int] = set()
     for arrow in arrows:
-        if latest is not None and arrow.time - latest >= silence_ms:
-            yield Silence(latest, arrow.time - latest)
+        if arrow.journey in hidden:
+            if silence_ms < math.inf:
+                left_out.add(arrow.journey)
+            continue
+        since = latest or 0.0
+        if left_out:
+            yield Silence(since, max(arrow.time - since, 0.0), len(left_out))
+            left_out.clear()
+        elif latest is not None and arrow.time - since >= silence_ms:
+            yield Silence(since, arrow.time - since)
         yield arrow
         latest = max(latest or 0.0, arrow.time, arrow.received or 0.0)
+    if left_out:
+        yield Silence(latest or 0.0, 0.0, len(left_out))

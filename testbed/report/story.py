@@ -24,6 +24,10 @@ _NS = 1e6
 _MOST = 12
 """Sentences about losses of one side; the rest are counted."""
 _SIDES = ("initiator", "responder")
+_COUNTED = frozenset(SegmentClass) - {
+    SegmentClass.OTHER, SegmentClass.NEW_DATA, SegmentClass.FILLS_HOLE, SegmentClass.REORDERED,
+    SegmentClass.OUT_OF_WINDOW, SegmentClass.COPY,
+}  # fmt: skip
 
 
 class Episode(msgspec.Struct, frozen=True):
@@ -133,7 +137,8 @@ def _what_was_sent(connection: Connection, side: int) -> Iterator[str]:
         yield f"The {_SIDES[side]} sent nothing that was captured."
         return
     kinds = ", ".join(
-        f"{number:,} {kind.words}" for kind, number in sorted(counts.items(), key=lambda i: -i[1])
+        count(number, kind.words) if kind in _COUNTED else f"{number:,} {kind.words}"
+        for kind, number in sorted(counts.items(), key=lambda i: -i[1])
     )
     yield (
         f"The {_SIDES[side]} sent {count(direction.unique_bytes, 'byte')} in "

@@ -9,12 +9,13 @@ import pytest
 from scapy.layers.inet import IP, TCP
 from scapy.layers.l2 import Ether
 from scapy.packet import Raw
-from scapy.utils import wrpcap
+from scapy.utils import rdpcap, wrpcap
 from typer.testing import CliRunner
 
 from testbed.cli.app import app
-from testbed.report import connection_story
+from testbed.report import Arrow, Silence, connection_story, ladder_from_traces
 from testbed.report.braille import braille_plot
+from testbed.report.telling import MOST_TELLING, telling_frames
 from testbed.trace import read_trace
 
 MACS = {"src": "02:00:00:00:00:01", "dst": "02:00:00:00:00:02"}
@@ -116,3 +117,37 @@ def test_a_plot_needs_a_connection_and_a_known_format(capture, tmp_path):
 def test_dots_are_where_the_values_are():
     told = braille_plot([([0, 1], [0, 8])], title="t", width=2, height=1)
     assert told.splitlines()[1].endswith("⡀⠈")
+
+
+def test_the_ladder_of_a_long_connection_has_what_tells_most(tmp_path):
+    trace = read_trace(write(tmp_path / "long.pcap", losses=30))
+    (connection,) = trace.connections
+    story = connection_story(trace, connection)
+    frames = telling_frames(connection, story)
+    total = len(connection.segments)
+    again = story.episodes[0].numbers[0]
+    assert {1, 2, 3, again - 1, again, again + 1, total} <= frames
+    ladder = ladder_from_traces([trace], connection=1, frames=frames)
+    arrows = [row for row in ladder.rows if isinstance(row, Arrow)]
+    left_out = sum(row.left_out for row in ladder.rows if isinstance(row, Silence))
+    assert (len(arrows), left_out) == (MOST_TELLING, total - MOST_TELLING)
+    assert ladder.omitted == 0
+
+
+def test_all_of_a_short_connection_tells_something(capture):
+    trace = read_trace(capture)
+    (connection,) = trace.connections
+    frames = telling_frames(connection, connection_story(trace, connection))
+    assert frames == {one.number for one in connection.segments}
+
+
+def test_frames_are_numbers_in_the_first_capture(tmp_path, capture):
+    further = [one for one in rdpcap(str(capture)) for _ in (0, 1)]
+    for one, packet in enumerate(further[::2]):  # each behind a packet of others
+        further[one * 2] = Ether(**MACS) / Raw(bytes(50))
+        further[one * 2].time = packet.time
+    wrpcap(str(tmp_path / "b.pcap"), further)
+    traces = [read_trace(capture), read_trace(tmp_path / "b.pcap")]
+    ladder = ladder_from_traces(traces, connection=1, frames=[2])
+    arrows = [row for row in ladder.rows if isinstance(row, Arrow)]
+    assert {row.label for row in arrows} == {"SYN ACK"}
