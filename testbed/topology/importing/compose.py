@@ -206,13 +206,13 @@ class _Project:
             if word not in ("bridge", None):
                 mode.fault(f"{quote(word)} is no network of a lab; give the service `networks`")
         given = keys.pop("networks", None)
-        if given is None:
-            wanted: list[tuple[str, Part, Part | None]] = [(_DEFAULT, part, None)]
-        elif given.is_list:
+        wanted: list[tuple[str, Part, Part | None]] = []
+        if given is not None and given.is_list:
             items = ((item, item.text()) for item in given.items())
             wanted = [(text, item, None) for item, text in items if text is not None]
-        else:
+        elif given is not None:
             wanted = [(key, entry, entry) for key, entry in given.entries().items()]
+        wanted = wanted or [(_DEFAULT, part, None)]
         interfaces = {}
         for number, (network, where, settings) in enumerate(wanted):
             switch = self._switches.get(network)

@@ -184,7 +184,7 @@ class _Lab:
         ):
             return
         if text is not None:
-            part.leave_out(f"no command is run by itself; `lab[{name!r}].run([...])` does it")
+            part.leave_out("no command is run by itself; `lab[NODE].run([...])` does it")
 
     def _address(self, part: Part, node: str, interface: str, address: str) -> bool:
         """Give an interface an address; whether that was one."""

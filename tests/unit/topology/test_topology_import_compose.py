@@ -125,6 +125,12 @@ def test_networks_are_switches_with_their_subnets_and_addresses(bench):
     assert made.left_out == []
 
 
+@pytest.mark.parametrize("networks", ["[]", "{}", "~"])
+def test_a_service_that_names_no_network_is_in_the_default_one(bench, networks):
+    (link,) = bench(service(f"networks: {networks}")).topology.links
+    assert link.endpoints[1].node == "default-net"
+
+
 def test_every_service_has_its_address_on_a_common_subnet(bench):
     rest = "networks: {n: {ipam: {config: [{subnet: 10.5.0.0/24}]}}}"
     made = bench(

@@ -73,9 +73,10 @@ def test_later_levels_override_and_variables_are_put_together(bench):
 
 
 def test_a_remark_on_what_all_inherit_is_told_once(bench):
-    text = LEVELS.replace("kind: linux,", "kind: linux, labels: {x: y},")
-    (line,) = bench(text).left_out
-    assert line == "4: topology.defaults.labels: left out: labels say nothing about the network"
+    text = LEVELS.replace("kind: linux,", "kind: linux, labels: {x: y}, exec: [ls],")
+    labels, command = bench(text).left_out
+    assert labels == "4: topology.defaults.labels: left out: labels say nothing about the network"
+    assert command.startswith("4: topology.defaults.exec[0]: left out: no command is run by itself")
 
 
 @pytest.mark.parametrize("kind", ["bridge", "ovs-bridge"])
