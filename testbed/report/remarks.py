@@ -17,15 +17,13 @@ def remarks(trace: Trace) -> Iterator[str]:
     yield from _about_the_file(trace)
     yield from _about_packets(trace)
     yield from _about_copies(trace)
-    connections = trace.connections
-    if any(connection.guessed for connection in connections):
+    if any(connection.guessed for connection in trace.connections):
         yield "* The SYN is not in the capture: who opened is a guess."
-    if any(direction.oversized for one in connections for direction in one.directions):
+    if trace.summary.oversized.any():
         yield "Some segments exceed the MSS: segmentation offload was on where this was captured."
-    for connection in connections:
-        rtt = connection.handshake_rtt
+    for number, rtt in enumerate(trace.summary.rtts, 1):
         if rtt is not None and rtt.doubt and trace.back_in_time is None:
-            yield f"? No RTT for connection {connection.number}: {rtt.doubt}."
+            yield f"? No RTT for connection {number}: {rtt.doubt}."
             break
 
 
@@ -89,11 +87,8 @@ def _about_copies(trace: Trace) -> Iterator[str]:
     if trace.copies_ignored:
         yield f"{count(trace.copies_ignored, 'segment')} left out: copies of others."
         return
-    directions = [
-        direction for connection in trace.connections for direction in connection.directions
-    ]
-    forwarded = sum(len(direction.forwarded) for direction in directions)
-    repeated = sum(len(direction.repeated) for direction in directions)
+    forwarded = int(trace.summary.forwarded.sum())
+    repeated = int(trace.summary.repeated.sum())
     if forwarded:
         yield (
             f"{count(forwarded, 'segment')} {are(forwarded)} forwarded: the same packets on "

@@ -290,10 +290,10 @@ def _styled(row: ConnectionRow, values: Sequence[str]) -> tuple[Text, ...]:
 
 def connection_row(trace: Trace, connection: Connection) -> ConnectionRow:
     """A connection of a trace in plain numbers."""
-    one, other = connection.by_initiator, connection.by_responder
-    rtt = connection.handshake_rtt
+    summary, index = trace.summary, connection.number - 1
+    rtt = summary.rtts[index]
     start = connection.start
-    outward = connection.table.outward
+    sent, repeated = summary.unique_bytes[index], summary.retransmissions[index]
     return ConnectionRow(
         number=connection.number,
         initiator=str(connection.initiator),
@@ -306,15 +306,15 @@ def connection_row(trace: Trace, connection: Connection) -> ConnectionRow:
         rtt_to_responder_ms=_ms(rtt.to_responder if rtt else None),
         rtt_to_initiator_ms=_ms(rtt.to_initiator if rtt else None),
         rtt_doubt=rtt.doubt if rtt else "",
-        bytes_by_initiator=one.unique_bytes,
-        bytes_by_responder=other.unique_bytes,
-        segments_by_initiator=int(outward.sum()),
-        segments_by_responder=int((~outward).sum()),
-        retransmissions_by_initiator=len(one.retransmissions()),
-        retransmissions_by_responder=len(other.retransmissions()),
-        copies=sum(len(direction.copies) for direction in connection.directions),
-        oversized=sum(len(direction.oversized) for direction in connection.directions),
-        end=connection.ended.value,
+        bytes_by_initiator=int(sent[0]),
+        bytes_by_responder=int(sent[1]),
+        segments_by_initiator=int(summary.segments[index, 0]),
+        segments_by_responder=int(summary.segments[index, 1]),
+        retransmissions_by_initiator=int(repeated[0]),
+        retransmissions_by_responder=int(repeated[1]),
+        copies=int((summary.forwarded[index] + summary.repeated[index]).sum()),
+        oversized=int(summary.oversized[index].sum()),
+        end=summary.ends[index].value,
     )
 
 

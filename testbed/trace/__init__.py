@@ -13,8 +13,9 @@ from testbed.trace.analysis import (
 )
 from testbed.trace.clocks import Clock, compare_clocks
 from testbed.trace.compare import ConnectionComparison, Passed, Rewritten, compare
-from testbed.trace.connections import Connection, End
+from testbed.trace.connections import Connection
 from testbed.trace.directions import Direction, FirstData
+from testbed.trace.endings import End
 from testbed.trace.fates import Fate, read_fates
 from testbed.trace.frames import CaptureInterface
 from testbed.trace.handshake import Handshake, HandshakeRtt
@@ -29,6 +30,7 @@ from testbed.trace.pcap import CaptureFile
 from testbed.trace.reader import CaptureSource, Trace, read_trace
 from testbed.trace.segments import Endpoint, Flow, Segment
 from testbed.trace.source import is_capture
+from testbed.trace.summary import TraceSummary
 from testbed.trace.table import OptionBit, SegmentTable
 from testbed.wire.options import Options
 from testbed.wire.sequence import difference
@@ -71,6 +73,7 @@ __all__ = [
     "SegmentTable",
     "Stop",
     "Trace",
+    "TraceSummary",
     "Vantage",
     "compare_clocks",
     "difference",

@@ -3,25 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import cached_property
 
 from testbed.trace.analysis import Analysis, RepeatReason, analyse
 from testbed.trace.directions import Direction
-from testbed.trace.handshake import Handshake, HandshakeRtt, read_handshake
+from testbed.trace.endings import End, endings
+from testbed.trace.handshake import Handshake, HandshakeRtt, opening_rows, read_handshake
 from testbed.trace.segments import Endpoint, Flow, Segment
 from testbed.trace.source import Buffer
 from testbed.trace.table import SegmentTable, segments_of
-from testbed.wire.flags import ACK, FIN, RST, SYN
-
-
-class End(StrEnum):
-    """How a connection ended, within the capture."""
-
-    FIN = "FIN"
-    RST = "RST"
-    HALF_CLOSED = "half-closed"
-    OPEN = "open"
+from testbed.wire.flags import ACK, RST, SYN
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,9 +142,8 @@ class Connection:
 
     @cached_property
     def handshake(self) -> Handshake:
-        copies = {segment for direction in self.directions for segment in direction.copies}
-        segments = [segment for segment in self.segments if segment not in copies]
-        return read_handshake(segments, self.outward)
+        rows, _ = opening_rows(self.table, self.analysis.progress.ignored)
+        return read_handshake([self.segments[row] for row in rows.tolist()], self.outward)
 
     @property
     def handshake_rtt(self) -> HandshakeRtt | None:
@@ -162,26 +152,8 @@ class Connection:
 
     @cached_property
     def ended(self) -> End:
-        """RST when one came before both sides had sent their FIN, and ended it.
-
-        A RST ends nothing if both sides send other segments after it: it was out of the window,
-        or answered a challenge ACK for another connection.
-        """
-        last_words: dict[Flow, int] = {}
-        for index, segment in enumerate(self.segments):
-            if not segment.flags & RST:
-                last_words[segment.flow] = index
-        goes_on = min(last_words.values()) if len(last_words) == 2 else -1
-        finished = set()
-        for index, segment in enumerate(self.segments):
-            if segment.flags & RST:
-                if index > goes_on:
-                    return End.RST
-            elif segment.flags & FIN:
-                finished.add(segment.flow)
-                if len(finished) == 2:
-                    return End.FIN
-        return End.HALF_CLOSED if finished else End.OPEN
+        """How it ended, within the capture; see `endings`."""
+        return endings(self.table)[0]
 
     @property
     def initiator_isn(self) -> int | None:

@@ -13,7 +13,8 @@ from testbed.trace.connections import Connection
 from testbed.trace.grouping import Group
 from testbed.trace.segments import Segment
 from testbed.trace.source import Buffer
-from testbed.trace.table import Integers, SegmentTable
+from testbed.trace.summary import TraceSummary, summarise
+from testbed.trace.table import Integers, SegmentTable, segments_in
 from testbed.trace.table.flows import Flows
 
 
@@ -62,6 +63,22 @@ class Contents:
         """All segments, the same objects as those of the connections, in the capture's order."""
         segments = [one for connection in self.connections for one in connection.segments]
         return tuple(sorted(segments, key=lambda one: one.number))
+
+    @cached_property
+    def summary(self) -> TraceSummary:
+        """The figures of all connections; only few segments are made objects for them."""
+        return summarise(self.table, [one.outward for one in self.connections], self._segments_at)
+
+    def _segments_at(self, rows: NDArray[np.intp]) -> Sequence[Segment]:
+        """New objects of some rows."""
+        part = self.table.take(rows)
+        sides = zip(part.connection.tolist(), part.outward.tolist(), strict=True)
+        connections = self.connections
+        flows = (
+            connections[number - 1].outward if outward else connections[number - 1].back
+            for number, outward in sides
+        )
+        return tuple(segments_in(part, self.data, flows))
 
     def without(self, numbers: Integers) -> Contents:
         """The same without some segments, by the numbers of their frames."""

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.trace.analysis import Analysis, Needless, RepeatReason, SegmentClass
+from testbed.trace.analysis.volumes import oversized, unique_bytes
 from testbed.trace.segments import Flow, Segment
-from testbed.wire.flags import RST, SYN
+from testbed.wire.flags import SYN
 
 
 class FirstData(msgspec.Struct, frozen=True, eq=False):
@@ -115,14 +116,8 @@ class Direction:
 
         The capture was taken where segmentation offload is at work.
         """
-        table, progress = self._analysis.table, self._analysis.progress
-        syns = (table.flags & SYN != 0) & (progress.side != self._side) & ~progress.ignored
-        told = np.flatnonzero(syns & (table.mss > 0))
-        if not len(told):
-            return ()
-        own = (progress.side == self._side) & ~progress.ignored
-        rows = np.flatnonzero(own & (table.length > table.mss[told[0]]))
-        return self._segments(rows[rows > told[0]])
+        found = oversized(self._analysis.progress)
+        return self._segments(np.flatnonzero(found & self._own))
 
     @property
     def payload_bytes(self) -> int:
@@ -132,15 +127,7 @@ class Direction:
     @cached_property
     def unique_bytes(self) -> int:
         """The same with each byte counted once."""
-        table, progress = self._analysis.table, self._analysis.progress
-        rows = np.flatnonzero(self._own & (table.length > 0) & (table.flags & RST == 0))
-        if not len(rows):
-            return 0
-        start = progress.position[rows] + (table.flags[rows] >> 1 & 1)
-        order = np.argsort(start, kind="stable")
-        start, end = start[order], (start + table.length[rows])[order]
-        reached = np.maximum.accumulate(np.concatenate((start[:1], end[:-1])))
-        return int(np.maximum(end - np.maximum(start, reached), 0).sum())
+        return int(unique_bytes(self._analysis.progress)[0, self._side])
 
     def _segments(self, rows: NDArray[np.intp]) -> tuple[Segment, ...]:
         if not len(rows):

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+from testbed.trace.analysis.progress import firsts, grouped
 from testbed.trace.segments import Flow, Segment
+from testbed.trace.table import SegmentTable
 from testbed.wire.flags import ACK, FIN, RST, SYN
 from testbed.wire.sequence import MODULUS
 
@@ -61,6 +65,31 @@ class Handshake(msgspec.Struct, frozen=True, eq=False):
         return HandshakeRtt(
             None if self.doubt or there < 0 else there, None if back < 0 else back, doubt
         )
+
+
+def opening_rows(
+    table: SegmentTable, ignored: NDArray[np.bool_]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """The rows that `read_handshake` needs, and the connection of each, counted from 0.
+
+    table: of any number of connections, whose rows are together. ignored: copies.
+    """
+    starts, group = grouped(table)
+    kept = ~ignored & ((table.flags & RST) == 0)
+    syn = kept & ((table.flags & SYN) != 0)
+    answers = np.flatnonzero(syn & ~table.outward & ((table.flags & ACK) != 0))
+    answered = firsts(group[answers], answers, len(starts))
+    later = np.flatnonzero(kept & ~syn & table.outward)
+    later = later[later > answered[group[later]]]
+    speaks = later[(table.length[later] > 0) | ((table.flags[later] & FIN) != 0)]
+    spoken = firsts(group[speaks], speaks, len(starts))
+    numbers = group << 32
+    acknowledged = numbers[later] | table.ack[later]
+    expected = numbers[answers] | (table.seq[answers] + np.uint32(1))
+    wanted = np.isin(acknowledged, expected) & (later < spoken[group[later]])
+    wanted |= later == spoken[group[later]]
+    rows = np.sort(np.concatenate((np.flatnonzero(syn), later[wanted])))
+    return rows, group[rows]
 
 
 def read_handshake(segments: Sequence[Segment], outward: Flow) -> Handshake:

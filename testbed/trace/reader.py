@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from testbed.errors import TraceError
-from testbed.trace.analysis.together import classes_of
+from testbed.trace.analysis import SegmentClass
 from testbed.trace.connections import Connection
 from testbed.trace.contents import Contents, connection_columns, initiated
 from testbed.trace.frames import CaptureInterface, Offsets
@@ -24,6 +23,7 @@ from testbed.trace.protocols import UNREAD
 from testbed.trace.segments import Segment
 from testbed.trace.selecting import select_connection
 from testbed.trace.source import Buffer
+from testbed.trace.summary import TraceSummary
 from testbed.trace.table import SegmentTable
 from testbed.trace.table.building import TableBuilder
 from testbed.trace.table.decoding import Decoder
@@ -117,10 +117,15 @@ class Trace:
             )
         return self.connections[number - 1]
 
-    @cached_property
+    @property
+    def summary(self) -> TraceSummary:
+        """The figures of all connections at once; much faster than asking each of them."""
+        return self.contents.summary
+
+    @property
     def classes(self) -> NDArray[np.uint8]:
         """The `SegmentClass` of each row of `table`, of all connections at once."""
-        return classes_of(self.table, lambda row: self.segments[row])
+        return self.summary.classes
 
     @property
     def other(self) -> int:
@@ -186,15 +191,11 @@ def _sorted(counts: Mapping[str, int]) -> Mapping[str, int]:
 
 
 def _without_copies(trace: Trace) -> Trace:
-    copies = [
-        segment.number
-        for connection in trace.connections
-        for direction in connection.directions
-        for segment in direction.copies
-    ]
-    if not copies:
+    kinds = [SegmentClass.COPY, SegmentClass.DUPLICATE]
+    copies = trace.table.number[np.isin(trace.classes, kinds)]
+    if not len(copies):
         return trace
-    contents = trace.contents.without(np.array(copies, np.int64))
+    contents = trace.contents.without(copies)
     return replace(trace, contents=contents, copies_ignored=len(copies))
 
 

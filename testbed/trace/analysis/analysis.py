@@ -160,20 +160,11 @@ def examine(
     vantage: VantagePoint | None = None,
 ) -> Analysis:
     """`analyse` of a table of one connection; `segment_of` gives the segment of a row."""
-    progress = SequenceProgress(table)
-    look = first_look(progress)
-    copies = copies_among(progress, suspects(progress, look), segment_of)
-    if copies:
-        ignored = np.zeros(len(table), np.bool_)
-        ignored[list(copies)] = True
-        progress = SequenceProgress(table, ignored)
-        look = first_look(progress)
-        for row, kind in copies.items():
-            look.classes[row] = kind
-    legs = legs_of(progress, look.classes)
+    progress, look = look_over(table, segment_of)
+    legs = legs_of(progress, unclassed(look))
     reasons, needless = np.zeros((2, len(table)), np.uint8)
     if look.behind.any():
-        class_behind(progress, look, np.array([legs.total]))
+        class_behind(progress, look, lambda _: legs.total)
         for side in (0, 1):
             again = SentAgain(progress, look, side, legs)
             if len(again.rows):
@@ -191,6 +182,31 @@ def examine(
     )
 
 
+def look_over(
+    table: SegmentTable, segment_of: Callable[[int], Segment]
+) -> tuple[SequenceProgress, FirstLook]:
+    """How far all sides had come, and a first look at each row; copies are told from others.
+
+    For a table of any number of connections; `segment_of` gives the segment of a row.
+    """
+    progress = SequenceProgress(table)
+    look = first_look(progress)
+    copies = copies_among(progress, suspects(progress, look), segment_of)
+    if copies:
+        ignored = np.zeros(len(table), np.bool_)
+        ignored[list(copies)] = True
+        progress = SequenceProgress(table, ignored)
+        look = first_look(progress)
+        for row, kind in copies.items():
+            look.classes[row] = kind
+    return progress, look
+
+
+def unclassed(look: FirstLook) -> Codes:
+    """The classes before what lies behind is classed: all of that may have been sent again."""
+    return np.where(look.behind, np.uint8(SegmentClass.RETRANSMISSION), look.classes)
+
+
 def suspects(progress: SequenceProgress, look: FirstLook) -> Mask:
     """The rows that could be copies of earlier ones: they bring nothing new."""
     bare = progress.spans == 0
@@ -201,4 +217,13 @@ def suspects(progress: SequenceProgress, look: FirstLook) -> Mask:
     return found & (progress.before(progress.last_row(~progress.ignored), -1) >= 0)
 
 
-__all__ = ["NOTHING", "Analysable", "Analysis", "Repeat", "analyse", "examine", "suspects"]
+__all__ = [
+    "NOTHING",
+    "Analysable",
+    "Analysis",
+    "Repeat",
+    "analyse",
+    "examine",
+    "look_over",
+    "unclassed",
+]

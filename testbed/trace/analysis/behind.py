@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cached_property
 from typing import Final
 
 import numpy as np
@@ -21,10 +23,11 @@ _HALF_ID: Final = 1 << 15
 _NEAR_IDS: Final = 64
 
 
-def class_behind(progress: SequenceProgress, look: FirstLook, rtts: NDArray[np.int64]) -> None:
+def class_behind(progress: SequenceProgress, look: FirstLook, rtt_of: Callable[[int], int]) -> None:
     """Set the class of the rows in `look.behind`, in place.
 
-    rtts: ns, of the whole path by connection; -1 where unknown.
+    rtt_of: the round trip of the whole path of a connection in ns, -1 where unknown; it is asked
+    for only where nothing else tells what was sent first.
     """
     rows = np.flatnonzero(look.behind | look.gaps)
     if not look.behind.any():
@@ -34,17 +37,21 @@ def class_behind(progress: SequenceProgress, look: FirstLook, rtts: NDArray[np.i
     bounds = np.flatnonzero(np.diff(sides[order])) + 1
     for one in np.split(rows[order], bounds):
         if look.behind[one].any():
-            _Behind(progress, look, one, int(rtts[progress.group[one[0]]])).run()
+            _Behind(progress, look, one, rtt_of).run()
 
 
 class _Behind:
     """The unusual rows of one direction."""
 
     def __init__(
-        self, progress: SequenceProgress, look: FirstLook, rows: NDArray[np.intp], rtt: int
+        self,
+        progress: SequenceProgress,
+        look: FirstLook,
+        rows: NDArray[np.intp],
+        rtt_of: Callable[[int], int],
     ) -> None:
         self.progress, self.look, self.rows = progress, look, rows
-        self.soonest = DISORDER if rtt < 0 else int(rtt * _OF_RTT)
+        self._rtt_of = rtt_of
         self.holes = Holes()
         start = int(progress.starts[progress.group[rows[0]]])
         stop = int(np.searchsorted(progress.group, progress.group[rows[0]], side="right"))
@@ -74,6 +81,12 @@ class _Behind:
                 else:
                     classes[row] = SegmentClass.REORDERED
                 self.holes.fill(start, stop)
+
+    @cached_property
+    def soonest(self) -> int:
+        """ns in which nobody can have sent again what was told to be missing."""
+        rtt = self._rtt_of(int(self.progress.group[self.rows[0]]))
+        return DISORDER if rtt < 0 else int(rtt * _OF_RTT)
 
     def _was_sent_again(self, row: int, shown: int | None) -> bool:
         """Whether data never seen was sent after what showed that it is missing."""

@@ -22,16 +22,19 @@ Positions = NDArray[np.int64]
 
 NOTHING: Final = -(1 << 41)
 """In place of a position: there was none yet."""
-_STRIDE: Final = 1 << 42
+STRIDE: Final = 1 << 42
 """Keeps the positions of one connection apart from those of the next."""
 MOST_CONNECTIONS: Final = 1 << 20
 UNKNOWN_SCALE: Final = -1
+NEVER: Final = 1 << 62
+"""In place of a row: there is none."""
 
 
 class SequenceProgress:
     """The running state of connections; see the module.
 
-    side: 0 or 1 of each row. isn, isn_seen, scale: by connection and side, shape (connections, 2);
+    starts: where each connection begins. group: the connection of each row, counted from 0.
+    side: 0 or 1 of each row. key: both in one, twice the group and the side. isn, isn_seen, scale: by connection and side, shape (connections, 2);
     where the SYN is missing, isn is inferred as one before the first sequence number or
     acknowledgment seen, and scale is `UNKNOWN_SCALE` unless both SYNs are there.
     position, end: of the segment; acknowledged: its ACK; `NOTHING` without one.
@@ -44,15 +47,11 @@ class SequenceProgress:
         self.table = table
         self.ignored: Mask = np.zeros(len(table), np.bool_) if ignored is None else ignored
         self.flags = table.flags
-        connection = table.connection
-        count = len(table)
-        starts = np.flatnonzero(np.diff(connection, prepend=connection[:1]))
-        self.starts: Positions = np.concatenate((np.zeros(min(count, 1), np.int64), starts))
-        sizes = np.diff(np.append(self.starts, count))
-        self.group: Positions = np.repeat(np.arange(len(self.starts)), sizes)
+        self.starts, self.group = grouped(table)
         self._is_first: Mask = table.outward
         self.side: NDArray[np.intp] = (~table.outward).astype(np.intp)
-        self._offsets = self.group * _STRIDE
+        self.key: Positions = self.group * 2 + self.side
+        self._offsets = self.group * STRIDE
         self.has_ack: Mask = ((self.flags & (ACK | RST)) == ACK) & ~self.ignored
         self.resets: Mask = (self.flags & RST) != 0
         self.spans: Positions = table.span
@@ -65,19 +64,18 @@ class SequenceProgress:
     def _ends_are(self) -> None:
         """Initial sequence numbers, and window scales."""
         sides = len(self.starts) * 2
-        key = self.group * 2 + self.side
-        table, flags = self.table, self.flags
+        table, flags, key = self.table, self.flags, self.key
         own = np.flatnonzero(~self.resets)
         acks = np.flatnonzero(flags & ACK)
-        first_own = _first(key[own], own, sides)
-        first_ack = _first(key[acks] ^ 1, acks, sides)
+        first_own = firsts(key[own], own, sides)
+        first_ack = firsts(key[acks] ^ 1, acks, sides)
         syns = np.flatnonzero(flags & SYN)
-        first_syn = _first(key[syns], syns, sides)
+        first_syn = firsts(key[syns], syns, sides)
         by_ack = first_ack < first_own
         row = np.minimum(np.where(by_ack, first_ack, first_own), len(table) - 1)
         inferred = np.where(by_ack, table.ack[row], table.seq[row]).astype(np.int64) - 1
-        nobody = (first_own == _NEVER) & (first_ack == _NEVER)
-        seen: Mask = first_syn < _NEVER
+        nobody = (first_own == NEVER) & (first_ack == NEVER)
+        seen: Mask = first_syn < NEVER
         syn_seq = table.seq[np.minimum(first_syn, len(table) - 1)].astype(np.int64)
         isn = np.where(seen, syn_seq, np.where(nobody, 0, inferred & 0xFFFF_FFFF))
         self.isn: Positions = isn.reshape(-1, 2)
@@ -136,7 +134,7 @@ class SequenceProgress:
         if not len(rows):
             return np.zeros(0, np.int64)
         given = numbers[rows].astype(np.uint32)
-        key = self.group[rows] * 2 + self.side[rows]
+        key = self.key[rows]
         first = np.flatnonzero(np.diff(key, prepend=-1))
         steps = np.diff(given, prepend=given[:1]).view(np.int32).astype(np.int64)
         steps[first] = 0
@@ -265,12 +263,21 @@ class SequenceProgress:
         return self.running(highest, highest > NOTHING)
 
 
-_NEVER: Final = 1 << 62
+def grouped(table: SegmentTable) -> tuple[Positions, Positions]:
+    """Where each connection of a table begins, and of each row its connection, counted from 0.
+
+    The rows of each connection are together.
+    """
+    connection, count = table.connection, len(table)
+    changes = np.flatnonzero(np.diff(connection, prepend=connection[:1]))
+    starts = np.concatenate((np.zeros(min(count, 1), np.int64), changes))
+    sizes = np.diff(np.append(starts, count))
+    return starts, np.repeat(np.arange(len(starts)), sizes)
 
 
-def _first(keys: Positions, rows: Any, count: int) -> Positions:
-    """The first row of each key; keys are below `count`."""
-    found = np.full(count, _NEVER, np.int64)
+def firsts(keys: Positions, rows: Any, count: int) -> Positions:
+    """The first row of each key, `NEVER` where there is none; keys are below `count`."""
+    found = np.full(count, NEVER, np.int64)
     found[keys[::-1]] = rows[::-1]
     return found
 

@@ -2,61 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from testbed.trace.analysis.analysis import examine, suspects
-from testbed.trace.analysis.ordinary import first_look
+from testbed.trace.analysis.analysis import look_over, unclassed
+from testbed.trace.analysis.behind import class_behind
+from testbed.trace.analysis.ordinary import FirstLook
 from testbed.trace.analysis.progress import SequenceProgress
-from testbed.trace.analysis.repeats import alike
+from testbed.trace.analysis.vantage import legs_of
 from testbed.trace.segments import Segment
 from testbed.trace.table import SegmentTable
 
 _ROWS_AT_ONCE: Final = 1 << 15
+"""Few enough for the processor's cache, many enough for numpy."""
 
 
-def classes_of(table: SegmentTable, segment_of: Callable[[int], Segment]) -> NDArray[np.uint8]:
-    """The `SegmentClass` of each row of a table of many connections, in the order of its rows.
+@dataclass(frozen=True, eq=False)
+class ClassedTogether:
+    """Some connections with the class of each segment, the same as `analyse` says of each alone.
 
-    Connections in which nothing unusual happened are classed together, the others singly: the
-    same as `analyse` says of each. segment_of: gives the segment of a row.
+    rows: of the whole table, sorted by connection; `progress` and `classes` are of those.
     """
-    found = np.zeros(len(table), np.uint8)
-    order = np.argsort(table.connection, kind="stable")
-    starts = np.flatnonzero(np.diff(table.connection[order], prepend=-1, append=-1))
+
+    rows: NDArray[np.intp]
+    progress: SequenceProgress
+    classes: NDArray[np.uint8]
+
+
+def class_together(
+    table: SegmentTable, segment_of: Callable[[int], Segment]
+) -> Iterator[ClassedTogether]:
+    """All connections of a table in order, many at a time; memory does not grow with the table.
+
+    segment_of: gives the segment of a row; it is asked for where one may be a copy of another.
+    """
+    order, starts = table.by_connection
+    starts = np.unique(starts)
     begin = 0
     while begin < len(starts) - 1:
         most = starts[begin] + _ROWS_AT_ONCE
         end = max(begin + 1, int(np.searchsorted(starts, most, side="right")) - 1)
-        rows = order[starts[begin] : starts[end]]
-        found[rows] = _classes(table.take(rows), rows, segment_of)
+        yield _class(table, order[starts[begin] : starts[end]], segment_of)
         begin = end
-    return found
 
 
-class _Within:
-    """The segment of a row of one connection."""
-
-    def __init__(self, segment_of: Callable[[int], Segment], rows: NDArray[np.intp]) -> None:
-        self._segment_of, self._rows = segment_of, rows
-
-    def __call__(self, row: int) -> Segment:
-        return self._segment_of(int(self._rows[row]))
-
-
-def _classes(
+def _class(
     table: SegmentTable, rows: NDArray[np.intp], segment_of: Callable[[int], Segment]
-) -> NDArray[np.uint8]:
-    progress = SequenceProgress(table)
-    look = first_look(progress)
-    unusual = look.behind.copy()
-    unusual[alike(progress, suspects(progress, look))] = True
-    bounds = np.append(progress.starts, len(rows))
-    for group in np.unique(progress.group[unusual]).tolist():
-        own = slice(int(bounds[group]), int(bounds[group + 1]))
-        single = examine(table.take(own), _Within(segment_of, rows[own]))
-        look.classes[own] = single.classes
-    return look.classes
+) -> ClassedTogether:
+    progress, look = look_over(table.take(rows), lambda row: segment_of(int(rows[row])))
+    class_behind(progress, look, lambda group: _round_trip(progress, look, group))
+    return ClassedTogether(rows, progress, look.classes)
+
+
+def _round_trip(progress: SequenceProgress, look: FirstLook, group: int) -> int:
+    """ns of the whole path of one of the connections; -1 where unknown."""
+    bounds = np.append(progress.starts, len(progress.side))
+    own = slice(int(bounds[group]), int(bounds[group + 1]))
+    alone = SequenceProgress(progress.table.take(own), progress.ignored[own])
+    return legs_of(alone, unclassed(look)[own]).total

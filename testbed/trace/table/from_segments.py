@@ -21,13 +21,17 @@ from testbed.wire.options import Options
 
 def segments_of(table: SegmentTable, data: Buffer, outward: Flow, back: Flow) -> Iterator[Segment]:
     """The segments of one connection; `data` is what their positions are in."""
+    return segments_in(table, data, (outward if one else back for one in table.outward.tolist()))
+
+
+def segments_in(table: SegmentTable, data: Buffer, flows: Iterable[Flow]) -> Iterator[Segment]:
+    """The segments of a table, with the flow of each."""
     names = "number", "time", "seq", "ack", "flags", "window", "length", "position"
     ends = table.position + table.header_length + table.captured - table.header_cut
     columns = [getattr(table, name).tolist() for name in names]
     more = (ends, table.interface, table.fragment, table.position - table.ip_distance)
-    sides = (outward if one else back for one in table.outward.tolist())
     for number, time, seq, ack, flags, window, length, header, flow, end, *rest in zip(
-        *columns, sides, *(column.tolist() for column in more), strict=True
+        *columns, flows, *(column.tolist() for column in more), strict=True
     ):
         yield Segment(number, time, flow, seq, ack, flags, window, length, data, header, end, *rest)
 
