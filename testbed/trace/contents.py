@@ -14,7 +14,7 @@ from testbed.trace.grouping import Group
 from testbed.trace.segments import Segment
 from testbed.trace.source import Buffer
 from testbed.trace.summary import TraceSummary, summarise
-from testbed.trace.table import Integers, SegmentTable, segments_in
+from testbed.trace.table import SegmentTable, segments_in
 from testbed.trace.table.flows import Flows
 
 
@@ -80,7 +80,7 @@ class Contents:
         )
         return tuple(segments_in(part, self.data, flows))
 
-    def without(self, numbers: Integers) -> Contents:
+    def without(self, numbers: NDArray[np.uint32]) -> Contents:
         """The same without some segments, by the numbers of their frames."""
         return replace(self, table=self.table.take(~np.isin(self.table.number, numbers)))
 

@@ -34,7 +34,8 @@ class SequenceProgress:
     """The running state of connections; see the module.
 
     starts: where each connection begins. group: the connection of each row, counted from 0.
-    side: 0 or 1 of each row. key: both in one, twice the group and the side. isn, isn_seen, scale: by connection and side, shape (connections, 2);
+    side: 0 or 1 of each row. key: both in one, twice the group and the side.
+    isn, isn_seen, scale: by connection and side, shape (connections, 2);
     where the SYN is missing, isn is inferred as one before the first sequence number or
     acknowledgment seen, and scale is `UNKNOWN_SCALE` unless both SYNs are there.
     position, end: of the segment; acknowledged: its ACK; `NOTHING` without one.
