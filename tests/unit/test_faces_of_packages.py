@@ -37,7 +37,7 @@ FACES = {
         Analysis Legs Needless Repeat RepeatReason SegmentClass SegmentMark VantagePoint analyse
         CaptureFile CaptureInterface CaptureSource Clock Connection ConnectionPair Crossing
         Direction End Endpoint Fate Flow Followed Handshake HandshakeRtt Journey
-        OptionBit Options Passage Segment SegmentTable Stop Trace Vantage
+        OptionBit Options Passage Segment SegmentTable Stop Trace TraceSummary Vantage
         compare_clocks difference follow is_capture
         match_connections match_segments read_fates read_trace
     """,
