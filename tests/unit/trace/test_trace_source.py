@@ -5,6 +5,8 @@ from __future__ import annotations
 import gzip
 import io
 import random
+import struct
+import subprocess
 import sys
 
 import pytest
@@ -77,3 +79,39 @@ def test_a_stream_is_read_like_a_file(capture, form):
     data = _compress(form, capture) if form else capture
     trace = read_trace(io.BytesIO(data))
     assert (len(trace.segments), str(trace.path)) == (503, "-")
+
+
+def test_progress_is_told_up_to_the_end(capture, tmp_path):
+    path, told = tmp_path / "a.pcap", []
+    path.write_bytes(capture)
+    read_trace(path, progress=lambda done, size: told.append((done, size)))
+    assert told[-1] == (len(capture), len(capture))
+    assert told == sorted(told)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+def test_a_long_stream_is_read_in_bounded_memory(packed):
+    """What is no TCP leaves nothing behind, so memory must not grow with the stream."""
+    size, count = 250_000, 1600  # 400 MB
+    program = (
+        "import re, sys; from testbed.trace import read_trace\n"
+        "most = lambda: int(re.search(r'VmHWM:\\s+(\\d+)', open('/proc/self/status').read())[1])\n"
+        "before = most(); trace = read_trace(sys.stdin.buffer)\n"
+        "print(trace.packets, (most() - before) >> 10)"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdin is not None and process.stdout is not None
+    record = struct.pack("<IIII", 1, 0, size, size) + bytes(size)
+    with process.stdin as plain:
+        target = gzip.GzipFile(fileobj=plain, mode="wb", compresslevel=1) if packed else plain
+        with target:
+            target.write(struct.pack("<IHHiIII", 0xA1B2C3D4, 2, 4, 0, 0, size, 1))
+            for _ in range(count):
+                target.write(record)
+    packets, grown = process.stdout.read().split()
+    process.stdout.close()
+    assert process.wait() == 0
+    assert int(packets) == count
+    assert int(grown) < 250  # MiB
