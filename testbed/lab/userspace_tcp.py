@@ -190,7 +190,7 @@ class UserspaceSocket:
         kept: int | bool = value
         if field == "keepalive":
             kept = bool(value)
-        elif field == "receive_buffer":
+        elif field.endswith("_buffer"):
             kept = max(value, _LEAST_BUFFER)
         self._settings = msgspec.structs.replace(self._settings, **{field: kept})
         if self._connection is not None:

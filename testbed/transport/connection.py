@@ -85,8 +85,8 @@ class TcpConnection(TcpOpening):
             return
         self._closed = True
         if self._sender is None:
-            self._end(0)
-        elif self._inbox:
+            self.abort()
+        elif self._inbox and self.phase == "synchronized":
             self._close_unread()
         else:
             self.finish()
@@ -97,7 +97,7 @@ class TcpConnection(TcpOpening):
 
     def abort(self) -> None:
         """End it at once by a reset."""
-        if self.phase == "synchronized":
+        if self.phase in ("syn-received", "synchronized"):
             self._reset()
         self._end(0)
 
@@ -158,10 +158,12 @@ class TcpConnection(TcpOpening):
         if flags & (RST | SYN):
             self._object(packet)  # RFC 5961 sections 3.2 and 4.2
             return
-        if not flags & ACK or not self._hear_acknowledgement(packet, options, bare=not size + fin):
+        if not flags & ACK or not self._takes_acknowledgement(packet):
             return
         if options.timestamps is not None and start <= self._acknowledged:
-            self._recent = options.timestamps[0]  # RFC 7323 section 4.3
+            self._recent = options.timestamps[0]  # RFC 7323 section 4.3, before anything is sent
+        if not self._hear_acknowledgement(packet, options, bare=not size + fin):
+            return
         if size or fin:
             self._hear_data(start, bytes(packet.buffer[packet.payload : packet.end]), fin)
 
@@ -188,29 +190,40 @@ class TcpConnection(TcpOpening):
         self._object(packet)
 
     def _object(self, packet: Packet) -> None:
-        """Say where we are to who seems to be elsewhere; not often where no data asks for it, or
-        both would go on for ever (RFC 5961 section 7)."""
+        """Say where we are to who seems to be elsewhere; not often where neither data nor a FIN
+        asks for it, or both would go on for ever (RFC 5961 section 7)."""
         now = self.host.clock.now()
-        if packet.end > packet.payload or now - self._objected_at >= _OBJECTION_INTERVAL:
+        sent_again = packet.end > packet.payload or packet.flags & FIN
+        loops = not sent_again or packet.flags & SYN
+        if not loops or now - self._objected_at >= _OBJECTION_INTERVAL:
             self._objected_at = now
             self._acknowledge()
+
+    def _takes_acknowledgement(self, packet: Packet) -> bool:
+        """Whether it acknowledges what was sent, and not all too long ago (RFC 5961 section 5.2);
+        an answer says so otherwise."""
+        sender = self._sender
+        if sender is None:
+            if packet.ack != self._first:
+                self.host.transmit(reset(self.key, seq=packet.ack))
+            return packet.ack == self._first
+        una = sender.una
+        position = una + difference(packet.ack, (self._first + una) % MODULUS)
+        if una - sender.widest <= position <= sender.highest:
+            return True
+        self._object(packet)
+        return False
 
     def _hear_acknowledgement(self, packet: Packet, options: Options, *, bare: bool) -> bool:
         """Whether the rest of the segment may be looked at."""
         assert self._agreed is not None
         window = packet.window << self._agreed.their_scale
-        if self.phase == "syn-received":
-            if packet.ack != self._first:
-                self.host.transmit(reset(self.key, seq=packet.ack))
-                return False
+        if self._sender is None:
             self._establish(window)
         sender = self._sender
         assert sender is not None
         una = sender.una
         position = una + difference(packet.ack, (self._first + una) % MODULUS)
-        if position > sender.highest:  # of what was not sent
-            self._object(packet)
-            return False
         if position >= una:
             base = (self._first + una) % MODULUS
             blocks = [
@@ -281,6 +294,8 @@ class TcpConnection(TcpOpening):
                 self._end(0)
             else:
                 self.phase = "time-wait"
+                if self._keepalive is not None:
+                    self._keepalive.stop()
                 self._wait_out()
                 self.changed()
         elif self._closed and self._last is None:  # nobody is there to wait for its end
@@ -291,8 +306,7 @@ class TcpConnection(TcpOpening):
             self._last.cancel()
         self._last = self.host.clock.call_later(_TIME_WAIT, lambda: self._end(0))
 
-    def replaceable_by(self, seq: int) -> bool:
-        """Whether it is over, and a SYN with this number begins another (RFC 9293 section
-        3.10.7.4, MAY-2)."""
-        beyond = difference(seq, (self._their_first + self._receiver.taken) % MODULUS)
+    def replaceable_by(self, opening: Packet) -> bool:
+        """Whether it is over, and this SYN begins another (RFC 9293 section 3.10.7.4, MAY-2)."""
+        beyond = difference(opening.seq, (self._their_first + self._receiver.taken) % MODULUS)
         return self.phase == "time-wait" and beyond > 0

@@ -30,7 +30,7 @@ class TcpListener:
 
     def __init__(self, settings: TcpSettings, backlog: int) -> None:
         self.settings = settings
-        self.backlog = backlog
+        self.backlog = max(backlog, 1)
         self.opening: set[TcpConnection] = set()
         self.ready: deque[TcpConnection] = deque()
 
@@ -68,18 +68,17 @@ class TcpHost:
         if not packet.checksum_is_right():
             self.counters["damaged"] += 1
             return
-        opens = opens_connection(packet.flags)
-        known = self._connections.get(packet.key)
-        if opens and known is not None and known.replaceable_by(packet.seq):
-            del self._connections[packet.key]
-            known = None
-        if known is not None:
-            known.hear(packet)
-            return
         width = (len(packet.key) - 4) // 2
         here = packet.key[width : 2 * width] + packet.key[-2:]
         listener = self._listeners.get(here)
-        if listener is not None and opens:
+        opens = opens_connection(packet.flags)
+        known = self._connections.get(packet.key)
+        if listener is not None and opens and known is not None and known.replaceable_by(packet):
+            known.abort()
+            known = None
+        if known is not None:
+            known.hear(packet)
+        elif listener is not None and opens:
             self._accept(listener, packet)
         elif not packet.flags & RST:
             self.counters["refused"] += 1

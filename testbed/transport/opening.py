@@ -98,6 +98,7 @@ class TcpOpening:
         self._delayed: Appointment | None = None
         self._opening: Appointment | None = None
         self._tries = 0
+        self._knocks = 0  # SYNs sent
         self._knocked_at = 0.0
         self._identification = host.random(16)
         self._objected_at = -float("inf")
@@ -134,6 +135,7 @@ class TcpOpening:
             )
         window = min(self._receiver.edge, LARGEST_WINDOW)
         self._told = window
+        self._knocks += 1
         self._knocked_at = self.host.clock.now()
         self.host.transmit(
             tcp_segment(
@@ -171,11 +173,11 @@ class TcpOpening:
         parts = self.host.parts
         mss = max(self._segment_size(self._agreed), LEAST_MSS)
         self._timeout.restart()
+        first_window = self._initial_window(mss)
         if self._tries:
             first_window = mss  # RFC 5681 section 3.1
             self._timeout.distrust()
-        else:
-            first_window = self._initial_window(mss)
+        elif self._knocks == 1:  # Karn's algorithm (RFC 6298 section 3)
             self._timeout.measure(self.host.clock.now() - self._knocked_at)
         self._sender = parts.sender(
             self.host.clock,

@@ -34,6 +34,7 @@ class Sender:
     mss: the most payload of a segment. edge: how far the end's window reaches at first.
     una: up to where the end has acknowledged.
     nxt: up to where was sent.
+    widest: the largest window that the end has announced.
     """
 
     def __init__(
@@ -58,8 +59,9 @@ class Sender:
         self.una = self.nxt = 0
         self._data = bytearray()  # from `una` on
         self._fin: int | None = None
-        self._edge = self._widest = edge
+        self._edge = self.widest = edge
         self._closed = edge == 0  # whether the window was when last heard of
+        self._probing = False  # whether the time-out was backed off by probes
         self._probed = False  # whether the byte beyond the closed window was sent
         # What is known of losses
         self._sacked: list[tuple[int, int]] = []  # beyond `una`, in order
@@ -121,7 +123,7 @@ class Sender:
         edge = position + window
         opens, self._closed = self._closed and window > 0, window == 0
         repeats = bare and position == self.una < self.nxt and edge == self._edge
-        self._edge, self._widest = max(self._edge, edge), max(self._widest, window)
+        self._edge, self.widest = max(self._edge, edge), max(self.widest, window)
         partial = False
         self.nxt = max(self.nxt, position)  # the byte of a probe has arrived
         if position > self.una:
@@ -156,7 +158,6 @@ class Sender:
             self._timeout.measure(self._clock.now() - self._timed[1])
             self._timed = None
         duplicates, self._duplicates, self._tries = self._duplicates, 0, 0
-        self._timeout.restart()
         self._deadline = None
         if self._recovering and position >= self._recover:
             self._recovering = False
@@ -202,8 +203,8 @@ class Sender:
             return False
         begins = not self._recovering
         if begins:
-            if self.una < self._recover and not self._sacked:
-                return False  # duplicates of what was repeated after a time-out
+            if self.una < self._recover:  # after a time-out (RFC 6675 section 5.1, RFC 6582)
+                return False
             self._recovering, self._recover = True, self.nxt
             self._repeated_to = max(self._repeated_to, self.una)
             self._congestion.begin_recovery(self.nxt - self.una)
@@ -276,7 +277,7 @@ class Sender:
         if start + size == end < stop and start + size <= self._edge:
             return start, stop  # with the FIN, which needs no room
         all_of_it = start + size == end and self._small_may_go()
-        worth = size >= self.mss or all_of_it or 2 * size >= self._widest
+        worth = size >= self.mss or all_of_it or 2 * size >= self.widest
         return (start, start + size) if size > 0 and worth else None
 
     def _small_may_go(self) -> bool:
@@ -285,8 +286,10 @@ class Sender:
 
     def _extend(self, stop: int) -> None:
         """Count what is sent for the first time, up to `stop`."""
-        if self.una == self.nxt:  # the timer, if it runs, is of probes (RFC 6298 section 5.1)
-            self._forget_probes()
+        if self.una == self.nxt:  # the timer, if it runs, is not of this (RFC 6298 section 5.1)
+            self._deadline = None
+            if self._probing:
+                self._forget_probes()
         self.nxt = stop
         if self._timed is None:
             self._timed = stop, self._clock.now()
@@ -339,11 +342,13 @@ class Sender:
     def _forget_probes(self) -> None:
         """Begin to wait anew, and no longer than for any segment [`tcp_ack_probe` of Linux]."""
         self._deadline = None
+        self._probing = False
         self._tries = 0
         self._timeout.restart()
 
     def _probe(self) -> None:
         """The window is closed, or too small for a good segment (RFC 9293 section 3.8.6.1)."""
+        self._probing = True
         size = min(self.mss, self._edge - self.una, len(self._data))
         if size > 0:
             self._extend(self.nxt + size)

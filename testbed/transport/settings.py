@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from testbed.wire.options import ASSUMED_MSS, HandshakeOptions
+from testbed.wire.options import ASSUMED_MSS, MAX_WINDOW_SCALE, HandshakeOptions
 from testbed.wire.packet import address_length
 
 _LARGEST_WINDOW: Final = 0xFFFF  # without scale
@@ -42,10 +42,11 @@ class TcpSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def scale(self) -> int:
-        """The shift that its windows need (RFC 7323 section 2.2)."""
+        """The shift that its windows need (RFC 7323 sections 2.2 and 2.3)."""
         if not self.window_scaling:
             return 0
-        return max(self.receive_buffer.bit_length() - _LARGEST_WINDOW.bit_length(), 0)
+        wanted = self.receive_buffer.bit_length() - _LARGEST_WINDOW.bit_length()
+        return min(max(wanted, 0), MAX_WINDOW_SCALE)
 
     def offer(self, mss: int, stamps: tuple[int, int]) -> HandshakeOptions:
         """The options of a SYN that opens. mss: what the MTU permits."""

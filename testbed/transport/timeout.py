@@ -33,7 +33,11 @@ class RetransmissionTimeout:
         return min(wait * 2.0**self._backoff, _LONGEST)
 
     def measure(self, sample: float) -> None:
-        """Take in a round trip of what was sent once (sections 2.2, 2.3 and 3)."""
+        """Take in a round trip of what was sent once (sections 2.2, 2.3 and 3).
+
+        Nothing else says that waiting longer was in vain, so this ends it (section 5, at the end).
+        """
+        self._backoff = 0
         if self._smoothed is None:
             self._smoothed, self._variation = sample, sample / 2
         else:
@@ -45,7 +49,7 @@ class RetransmissionTimeout:
         self._backoff += 1
 
     def restart(self) -> None:
-        """Something new was acknowledged."""
+        """What was waited for is over, and was no loss."""
         self._backoff = 0
 
     def distrust(self) -> None:
