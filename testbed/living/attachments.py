@@ -50,9 +50,10 @@ def _follow(process: Process, conversation: Conversation) -> None:
     pidfd = os.pidfd_open(process.pid)
     try:
         for words in conversation.hear(until=pidfd):
-            if (number := words.get("signal")) not in signal.valid_signals():
+            number = words.get("signal")
+            if not isinstance(number, int) or number not in signal.valid_signals():
                 raise LabError(f"A program can be told a signal, and not {quote(words)}.")
-            process.signal_group(int(number))
+            process.signal_group(number)
     finally:
         os.close(pidfd)
 

@@ -23,6 +23,7 @@ T = TypeVar("T")
 
 _PATIENCE_SECONDS = 30.0
 _FAREWELL_SECONDS = 60.0
+_LAST_ANSWERS_SECONDS = 5.0  # in which a holder that is ending does so
 
 
 class LabClient:
@@ -144,6 +145,8 @@ class LabClient:
                         signal.pidfd_send_signal(holder, signal.SIGTERM)
                 except LabError as error:
                     complaint = str(error)
+                    if not await_readable(holder, _LAST_ANSWERS_SECONDS):  # it only did not answer
+                        signal.pidfd_send_signal(holder, signal.SIGTERM)
                 if not await_readable(holder, _FAREWELL_SECONDS):
                     raise LabError(
                         f"The holder of the lab '{self.record.name}' does not end: {complaint} "

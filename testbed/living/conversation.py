@@ -80,5 +80,5 @@ class Conversation:
 def _words(line: bytes) -> dict[str, Any]:
     try:
         return msgspec.json.decode(line, type=dict[str, Any])
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise LabError(f"A line of a conversation is no JSON object: {error}.") from None

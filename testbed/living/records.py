@@ -78,7 +78,8 @@ def runtime_folder() -> Path:
             break
     else:
         folder = Path(f"/tmp/testbed-{user}")
-    folder.mkdir(mode=0o700, exist_ok=True)
+    with contextlib.suppress(FileExistsError):  # be it a folder or not
+        folder.mkdir(mode=0o700)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != user or found.st_mode & 0o077:
         raise LabError(

@@ -104,5 +104,5 @@ def decoded(route: RequestKind, query: Mapping[str, str], body: bytes) -> Any:
         if route.method == "GET":
             return msgspec.convert(query, route.wanted, strict=False)
         return msgspec.json.decode(body or b"{}", type=route.wanted)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise RequestRefused(400, f"{route.method} {route.path}: {error}.") from None

@@ -33,7 +33,7 @@ def address_problems(topology: Topology, domains: tuple[BroadcastDomain, ...]) -
     problems: list[Problem] = []
     subnets = declared_subnets(topology, domains, problems)
     yield from problems
-    chosen: dict[tuple[int, int], Declared] = {}
+    chosen: dict[tuple[int, int], Declared] = {}  # by domain and version
     for entry in subnets:
         first = chosen.setdefault((entry.domain, entry.network.version), entry)
         if first.network != entry.network:
@@ -43,7 +43,7 @@ def address_problems(topology: Topology, domains: tuple[BroadcastDomain, ...]) -
                 f"{first.network} (by {key_path(first.path)})",
             )
     region_of = regions(topology, domains)
-    yield from _overlaps(sorted(chosen.values(), key=_order), domains, region_of)
+    yield from _overlaps(topology, sorted(chosen.values(), key=_order), domains, region_of)
     yield from _family_problems(topology, domains, chosen)
     for entry in chosen.values():
         yield from _size_problems(topology, domains[entry.domain], entry)
@@ -97,7 +97,10 @@ def _order(entry: Declared) -> tuple[int, int, int]:
 
 
 def _overlaps(
-    entries: list[Declared], domains: tuple[BroadcastDomain, ...], region_of: Mapping[int, int]
+    topology: Topology,
+    entries: list[Declared],
+    domains: tuple[BroadcastDomain, ...],
+    region_of: Mapping[int, int],
 ) -> Iterator[Problem]:
     """Equal subnets that one node could reach; within another, a smaller one is more specific.
 
@@ -108,11 +111,15 @@ def _overlaps(
         while around and not _contains(around[-1], entry):
             around.pop()
         for outer in around:
-            if outer.network != entry.network or entry.network.num_addresses == 1:
-                continue  # more specific, or an address given twice
-            later, earlier = sorted((entry, outer), key=lambda one: one.domain)[::-1]
+            if entry.network.num_addresses == 1:
+                continue  # an address given twice
             same = region_of.get(entry.domain) == region_of.get(outer.domain)
             shared = _nodes(domains[entry.domain]) & _nodes(domains[outer.domain])
+            if outer.network != entry.network:
+                if same or shared or entry.domain not in region_of:
+                    yield from _hidden(topology, domains[outer.domain], entry)
+                continue
+            later, earlier = sorted((entry, outer), key=lambda one: one.domain)[::-1]
             text = f"{later.network} is the subnet of {key_path(earlier.path)} already"
             if same:
                 hint = "a subnet can be there twice on links that are `private: true`"
@@ -120,6 +127,15 @@ def _overlaps(
             elif shared:
                 yield Problem(later.path, f"{text}, and {min(shared)} would be on both")
         around.append(entry)
+
+
+def _hidden(topology: Topology, domain: BroadcastDomain, inner: Declared) -> Iterator[Problem]:
+    """Addresses of a link in a smaller subnet, to which packets for them would go."""
+    for end in domain.interfaces:
+        for path, host in given_addresses(topology, end.node, end.interface, []):
+            if host.ip in inner.network:
+                text = f"{host.ip} lies in {inner.network}, the subnet of another link"
+                yield Problem(path, f"{text} (by {key_path(inner.path)}), which is more specific")
 
 
 def _contains(outer: Declared, entry: Declared) -> bool:

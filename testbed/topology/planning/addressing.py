@@ -87,7 +87,7 @@ class Addressing:
 def assign(topology: Topology, domains: Sequence[BroadcastDomain]) -> Addressing:
     """Decide all subnets and addresses of a checked topology.
 
-    Raises TopologyError if the address block is exhausted.
+    Raises TopologyError if the address block or a subnet is exhausted.
     """
     subnets: dict[int, dict[int, Prefix]] = {4: {}, 6: {}}
     for entry in declared_subnets(topology, tuple(domains), []):
@@ -212,10 +212,11 @@ def _choose_addresses(
 ) -> None:
     """Host numbers from 1 on, in order of the links, for interfaces that have no address yet.
 
-    inside: parts of the subnet that are somewhere else.
+    inside: parts of the subnet that are somewhere else. Raises TopologyError if they leave no room.
     """
     used = {number for end in domain.interfaces for number in addresses[end][family]}
-    candidate = subnet.base if subnet.length == subnet.bits - 1 else subnet.base + 1
+    candidate = subnet.base if subnet.length >= subnet.bits - 1 else subnet.base + 1
+    last = subnet.last - (family == 4 and subnet.length < subnet.bits - 1)  # without broadcast
     for end in domain.interfaces:
         if addresses[end][family]:
             continue
@@ -227,5 +228,8 @@ def _choose_addresses(
                 candidate += 1
             else:
                 break
+        if candidate > last:
+            text = f"{subnet} has no room for {end} beside the subnets within it"
+            raise TopologyError([f"{text}; give the link a larger `subnet`"])
         addresses[end][family].append(candidate)
         used.add(candidate)

@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from testbed.errors import InvalidValue
 from testbed.topology.model import Impairments, Match, ScheduledChange
 from testbed.topology.names import looks_like_address
 
@@ -15,7 +16,10 @@ AddressesOf = Callable[[str], tuple[str, ...]]
 
 
 def with_addresses(impairments: Impairments, addresses_of: AddressesOf) -> Impairments:
-    """The impairments with rules that name no nodes."""
+    """The impairments with rules that name no nodes.
+
+    This and the others raise `InvalidValue` for a node without addresses.
+    """
     match = _resolved(impairments.match, addresses_of)
     return msgspec.structs.replace(impairments, match=match) if match else impairments
 
@@ -41,7 +45,10 @@ def _resolved(rules: tuple[Match, ...], addresses_of: AddressesOf) -> tuple[Matc
     def numbers(names: tuple[str, ...]) -> tuple[str, ...]:
         found: list[str] = []
         for name in names:
-            found += [name] if looks_like_address(name) else addresses_of(name)
+            addresses = (name,) if looks_like_address(name) else addresses_of(name)
+            if not addresses:  # and no address at all would stand for any
+                raise InvalidValue(f"{name} has no addresses that a rule of `match` could know")
+            found += addresses
         return tuple(found)
 
     return tuple(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from testbed.errors import TopologyError
+from testbed.errors import InvalidValue, TopologyError
 from testbed.topology import kinds
 from testbed.topology.broadcast_domains import (
     LOOPBACK,
@@ -123,21 +123,27 @@ def _assemble(
         return tuple(one.split("/")[0] for one in (*of_links, *loopback.get(node, ())))
 
     links = []
-    for link in topology.links:
+    for index, link in enumerate(topology.links):
         a, b = (interfaces[end] for end in link.endpoints)
         for here, there in ((a, b), (b, a)):
             own[here.node].append(here)
             sides[here.node][here.name] = there.node
             neighbours[here.node].extend(_permanent(here, there))
+        try:
+            forward = with_addresses(link.forward, addresses_of)
+            reverse = with_addresses(link.reverse, addresses_of)
+            schedule = schedule_with_addresses(link.schedule, addresses_of)
+        except InvalidValue as error:
+            raise refuse([str(Problem(("links", index), str(error)))]) from None
         links.append(
             PlannedLink(
                 a=a,
                 b=b,
-                forward=with_addresses(link.forward, addresses_of),
-                reverse=with_addresses(link.reverse, addresses_of),
+                forward=forward,
+                reverse=reverse,
                 offload=link.offload,
                 emulated=link.needs_emulator,
-                schedule=schedule_with_addresses(link.schedule, addresses_of),
+                schedule=schedule,
                 log=link.log,
             )
         )

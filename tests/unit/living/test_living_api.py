@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import shlex
 import socket
@@ -13,10 +14,11 @@ from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
+from testbed.errors import LabError
 from testbed.living import server
-from testbed.living.conversation import PROTOCOL
+from testbed.living.conversation import PROTOCOL, Conversation
 from testbed.living.routes import ROUTES
-from testbed.living.routing import RequestKind, decoded
+from testbed.living.routing import RequestKind, RequestRefused, decoded
 
 PAGE = Path(__file__).parents[3] / "docs" / "api.md"
 
@@ -37,7 +39,8 @@ def answer(path: Path, request: str) -> str:
     with socket.socket(socket.AF_UNIX) as sock:
         sock.settimeout(30)
         sock.connect(str(path))
-        sock.sendall(request.replace("\n", "\r\n").encode())
+        with contextlib.suppress(BrokenPipeError):  # refused before it was read
+            sock.sendall(request.replace("\n", "\r\n").encode())
         return sock.makefile("rb").readline().decode().strip()
 
 
@@ -69,6 +72,18 @@ def answer(path: Path, request: str) -> str:
 )
 def test_what_is_no_request_is_answered_so(path, request_text, status):
     assert f" {status} " in f"{answer(path, request_text)} "
+
+
+@pytest.mark.parametrize("value", [b"[" * 100_000, b'"\xff"'], ids=["deep", "no UTF-8"])
+def test_what_json_cannot_be_is_refused(value):
+    kind, _ = ROUTES.find("POST", "/links/a/b/set")
+    with pytest.raises(RequestRefused):
+        decoded(kind, {}, b'{"changes": {"delay": %b}}' % value)
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        theirs.sendall(b'{"signal": %b}\n' % value[:50_000])
+        with pytest.raises(LabError, match="no JSON object"):
+            next(Conversation(ours).hear())
 
 
 def test_the_socket_is_for_its_user_alone(path, monkeypatch):

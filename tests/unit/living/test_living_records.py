@@ -8,10 +8,19 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from testbed.errors import LabError
-from testbed.living.records import claim_name, find_lab, running_labs, runtime_folder
+from testbed.living import client
+from testbed.living.client import LabClient
+from testbed.living.records import (
+    LabRecord,
+    claim_name,
+    find_lab,
+    running_labs,
+    runtime_folder,
+)
 
 HOLDER = """
 import sys
@@ -120,6 +129,18 @@ def test_a_link_in_place_of_the_folder_is_refused(tmp_path):
         runtime_folder()
 
 
+@pytest.mark.parametrize("kind", ["a file", "a link to nothing"])
+def test_what_is_no_folder_in_its_place_is_refused(tmp_path, kind):
+    place = tmp_path / "testbed"
+    if kind == "a file":
+        place.touch(mode=0o600)
+    else:
+        place.symlink_to(tmp_path / "nothing")
+    with pytest.raises(LabError, match="must be this user's alone"):
+        runtime_folder()
+    assert not (tmp_path / "nothing").exists()
+
+
 def test_a_path_too_long_for_a_socket_is_refused(tmp_path, monkeypatch):
     deep = tmp_path / ("x" * 100)
     deep.mkdir()
@@ -133,3 +154,18 @@ def test_somebody_else_s_runtime_directory_is_not_taken(tmp_path, monkeypatch):
     with pytest.raises(LabError, match=f"/tmp/testbed-{os.geteuid() + 12345}"):
         runtime_folder()
     Path(f"/tmp/testbed-{os.geteuid() + 12345}").rmdir()
+
+
+def test_a_holder_that_does_not_answer_is_ended_too(monkeypatch):
+    """All its connections may be taken, by somebody who never asks anything."""
+    monkeypatch.setattr(client, "_LAST_ANSWERS_SECONDS", 0.1)
+    words = "import socket, sys; s = socket.socket(socket.AF_UNIX); s.bind(sys.argv[1]); print(); "
+    record = LabRecord(name="deaf", pid=os.getpid(), source="pair.yaml", began=0.0)
+    with subprocess.Popen(
+        [sys.executable, "-uc", words + "input()", record.socket],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == b"\n"
+        assert LabClient(msgspec.structs.replace(record, pid=holder.pid)).end()
+    assert holder.returncode == -signal.SIGTERM

@@ -82,6 +82,50 @@ links:
     assert routes(found, "b")["0.0.0.0/0"] == "10.8.0.1"
 
 
+@pytest.mark.parametrize(
+    ("inner", "told"),
+    [
+        (["10.0.0.0/30"], "no room for r:eth0"),  # but 10.0.0.7, the broadcast address
+        (["10.0.0.0/30", "10.0.0.4/30"], "no room for a:eth0"),
+    ],
+)
+def test_subnets_that_leave_no_room_around_them_are_refused(inner, told):
+    links = "\n".join(
+        f"  - {{endpoints: [r, b{number}], subnet: {subnet}}}"
+        for number, subnet in enumerate(inner)
+    )
+    with pytest.raises(TopologyError, match=rf"10\.0\.0\.0/29 has {told} beside the subnets"):
+        planned(f"""
+nodes: {{a: , c: , d: , e: {{kind: switch}}, r: {{kind: router}}, b0: , b1: }}
+links:
+  - {{endpoints: [a, e], subnet: 10.0.0.0/29}}
+  - {{endpoints: [c, e]}}
+  - {{endpoints: [d, e]}}
+  - {{endpoints: [e, r]}}
+{links}
+""")
+
+
+@pytest.mark.parametrize("private", ["", ", private: true"])
+def test_an_address_that_is_hidden_by_a_subnet_within_its_own_is_refused(private):
+    text = f"""
+nodes:
+  a: {{interfaces: {{eth0: {{addresses: [10.8.1.9/16]}}}}}}
+  r: {{kind: router}}
+  q: {{kind: router}}
+  b:
+links:
+  - {{endpoints: [a, r]}}
+  - {{endpoints: [r, q]}}
+  - {{endpoints: [q, b], subnet: 10.8.1.0/24{private}}}
+"""
+    if private:  # nobody outside has a route to it
+        assert planned(text).addresses("a") == ("10.8.1.9",)
+    else:
+        with pytest.raises(TopologyError, match=r"10\.8\.1\.9 lies in 10\.8\.1\.0/24"):
+            planned(text)
+
+
 def test_chosen_subnets_keep_out_of_the_largest_of_nested_ones():
     found = planned("""
 nodes: {a: , r: {kind: router}, b: , c: }

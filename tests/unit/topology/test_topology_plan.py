@@ -220,6 +220,16 @@ def test_what_would_take_minutes_to_plan_is_refused_soon() -> None:
         plan(topology)
 
 
+@pytest.mark.parametrize("peer", ["to: s", "from: lonely", "to: [b, s]"])
+def test_a_rule_for_a_node_without_addresses_is_refused_and_not_one_for_all(peer: str) -> None:
+    text = (
+        "name: t\nnodes: {a: , b: , s: {kind: switch}, lonely: }\n"
+        f"links: [{{endpoints: [a, s]}}, {{endpoints: [b, s], match: [{{{peer}, loss: 100%}}]}}]"
+    )
+    with pytest.raises(TopologyError, match=r"links\[1\]: (s|lonely) has no addresses"):
+        plan(loads(text))
+
+
 def test_the_address_block_can_be_exhausted() -> None:
     text = (
         "name: t\nnodes: {a: , b: , c: , d: }\nlinks: [{endpoints: [a, b], subnet: 10.0.0.0/8}, "
