@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 from testbed.errors import TestbedError
@@ -11,20 +10,19 @@ from testbed.errors import TestbedError
 _INTERRUPTED = 130
 
 
-def _with_subcommands(command: Any) -> Iterator[Any]:
-    yield command
-    for one in getattr(command, "commands", {}).values():
-        yield from _with_subcommands(one)
+def hide_types_of_flags(command: Any, parent: Any = None) -> None:
+    """An option that takes no value has no type to show in help; of a command and those below it.
 
-
-def _hide_types_of_flags(command: Any) -> None:
-    """An option that takes no value has no type to show in a command's help."""
+    parent: the context above; the command's own option for help keeps the names that it has there.
+    """
     import typer
 
-    own_help = command.get_help_option(typer.Context(command, **command.context_settings))
-    for option in (*command.params, own_help):
+    context = typer.Context(command, parent=parent, **command.context_settings)
+    for option in (*command.params, command.get_help_option(context)):
         if getattr(option, "is_flag", False):
             option.metavar = ""
+    for one in getattr(command, "commands", {}).values():
+        hide_types_of_flags(one, context)
 
 
 def main() -> None:
@@ -39,8 +37,7 @@ def main() -> None:
         from testbed.cli.app import app
 
         command = typer.main.get_command(app)
-        for one in _with_subcommands(command):
-            _hide_types_of_flags(one)
+        hide_types_of_flags(command)
         command(prog_name="testbed")
     except TestbedError as error:
         from testbed.cli.output import print_error

@@ -7,15 +7,9 @@ from testbed.topology.planning.plan_model import Plan
 _OWN = "127.0.0.1 localhost\n::1 localhost ip6-localhost ip6-loopback\n"
 
 
-def hosts_file(plan: Plan) -> str:
-    """The content of /etc/hosts in every node: all addresses of all nodes (hosts(5))."""
-    lines = [
-        f"{address} {name}\n"
-        for family in plan.preferred_families
-        for name in plan.nodes
-        for address in plan.addresses(name, family)
-    ]
-    return _OWN + "".join(lines)
+def hosts_file(plan: Plan, node: str) -> str:
+    """The content of /etc/hosts in a node: the addresses that names stand for there (hosts(5))."""
+    return _OWN + "".join(f"{address} {name}\n" for address, name in plan.names(node))
 
 
 def address_selection(plan: Plan) -> str:

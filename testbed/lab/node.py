@@ -188,7 +188,7 @@ class LabNode:
             return target
         address = self._plan.address(target, self.name)
         if address is None:
-            raise LabError(f"The node '{target}' has no address.")
+            raise LabError(f"The node '{target}' has no address that '{self.name}' reaches.")
         return address
 
     def run(

@@ -8,7 +8,6 @@ import threading
 import weakref
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from functools import cached_property
 from typing import Any, Literal, TypeAlias
 
 from testbed.errors import LabError, ProcessDied, TestbedError
@@ -112,7 +111,7 @@ class Runtime:
 
     def view(self, node: str) -> NodeView:
         """What programs in a node take for their machine."""
-        return NodeView(node, self.hosts, address_selection(self._plan))
+        return NodeView(node, hosts_file(self._plan, node), address_selection(self._plan))
 
     def start_helper(self, namespace: Namespace, module: str, name: str) -> Helper:
         """Run a helper process, on which the lab depends; `name` is for messages."""
@@ -145,11 +144,6 @@ class Runtime:
 
         assert self._watch is not None
         self._watch.add(process, on_end)
-
-    @cached_property
-    def hosts(self) -> str:
-        """The content of /etc/hosts in every node."""
-        return hosts_file(self._plan)
 
     def expect_end(self, process: Process) -> None:
         """Depend on a process no longer."""

@@ -12,6 +12,7 @@ from typing import TypeAlias
 import msgspec
 
 from testbed.report.impairment_words import in_a_line
+from testbed.topology.broadcast_domains import LOOPBACK
 from testbed.topology.model import DirectionName, Impairments
 from testbed.topology.planning.plan_model import Plan, PlannedLink, PlannedNode
 
@@ -86,6 +87,8 @@ def _lines_of_node(plan: Plan, node: PlannedNode) -> Iterable[str]:
     for interface in node.interfaces:
         if interface.addresses:
             yield f"{interface.name} {', '.join(interface.addresses)}"
+    if node.loopback:
+        yield f"{LOOPBACK} {', '.join(node.loopback)}"
     yield from (function.name for function in plan.topology.nodes[node.name].functions)
 
 

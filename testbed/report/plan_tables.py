@@ -10,6 +10,7 @@ from rich.text import Text
 
 from testbed.report.impairment_words import delay_of, loss_of, others_of, queue_of, rate_of
 from testbed.topology import kinds
+from testbed.topology.broadcast_domains import LOOPBACK
 from testbed.topology.model import Impairments, RouteMetrics
 from testbed.topology.planning.plan_model import Plan, PlannedLink, PlannedNode, PlannedRoute
 from testbed.topology.units import format_duration
@@ -45,7 +46,9 @@ def _nodes(plan: Plan) -> Table:
             addresses = "\n".join(interface.addresses)
             _add(table, *first, f"{interface.name}{mark}", addresses, settings)
             first, settings = ("", ""), ""
-        if not node.interfaces:
+        if node.loopback:
+            _add(table, *first, LOOPBACK, "\n".join(node.loopback), settings)
+        elif not node.interfaces:
             _add(table, *first, "", "", settings)
         table.add_section()
     return table

@@ -9,11 +9,13 @@ Source: Documentation/virt/uml/user_mode_linux_howto_v2.rst.
 from __future__ import annotations
 
 import argparse
+import compileall
 import contextlib
 import ctypes
 import fcntl
 import json
 import os
+import resource
 import selectors
 import shutil
 import signal
@@ -53,6 +55,7 @@ _KICK_SECONDS = 0.5
 # "Ctrl-Alt-Del" in the words of the kernel's management console: magic number, version, length,
 # text (arch/um/drivers/mconsole.h). It reaches init whatever keeps the processor busy.
 _ASK_FOR_STACKS = struct.pack("=III512s", 0xCAFEBABE, 2, 3, b"cad")
+_PACKAGE = Path(__file__).parents[2]
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -119,6 +122,9 @@ def run_in_uml(
     the kernel's last words when it ends before the command does, and when patience has run out.
     """
     kernel = kernel or debian_kernel()
+    if kernel.exact:
+        # Compiling inside would show in the packets, and be done in vain by every process there.
+        compileall.compile_dir(_PACKAGE, quiet=2)
     variables = dict(os.environ if environment is None else environment)
     terminal = os.get_terminal_size(1) if os.isatty(1) and os.isatty(2) else None
     spec = {
@@ -175,8 +181,12 @@ def _run(
         fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
     lines = [f"con{number}=null,fd:{write}" for number, (_, write) in enumerate(pipes, 1)]
 
+    # The kernel holds a descriptor for every file that is open or cached inside (hostfs).
+    _, descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)
+
     def settle() -> None:
         _die_with_parent()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
         # The kernel and its processes hand over to each other all the time: across processors
         # that takes four times as long.
         os.sched_setaffinity(0, {cpu})

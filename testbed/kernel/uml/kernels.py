@@ -66,7 +66,13 @@ def built_kernel(kernel: BuiltKernel, clock: ClockName, seed: int) -> Bootable:
     return Bootable(
         program=kernel.program,
         words=("time-travel=inf-cpu", f"time-travel-start={_START}", f"uml_seed={seed}"),
-        environment={"PYTHONHASHSEED": str(seed % (1 << 32)), "PYTHONFAULTHANDLER": "1"},
+        environment={
+            "PYTHONHASHSEED": str(seed % (1 << 32)),
+            "PYTHONFAULTHANDLER": "1",
+            # A file that is made takes a random number (mm/shmem.c, i_generation): whether a
+            # module is compiled already must not show.
+            "PYTHONDONTWRITEBYTECODE": "1",
+        },
         exact=True,
     )
 

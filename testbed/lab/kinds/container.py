@@ -74,7 +74,7 @@ class Containers(NamespaceSource):
                 node=node.name,
                 image=images[wanted[node.name]].result(),
                 settings=self.settings[node.name],
-                hosts=_hosts(plan),
+                hosts=[f"{name}:{address}" for address, name in plan.names(node.name)],
                 # Of others, the lab tells when it sets all of them.
                 sysctls=fresh.call(sysctl.known, {**PINNED_SYSCTLS, **node.sysctls}),
             )
@@ -148,15 +148,6 @@ def pull_images(topology: Topology) -> None:
 
 def _image_wanted(settings: ContainerSettings) -> ImageWanted:
     return ImageWanted(settings.image, settings.build, settings.pull)
-
-
-def _hosts(plan: Plan) -> list[str]:
-    return [
-        f"{name}:{address}"
-        for family in plan.preferred_families
-        for name in plan.nodes
-        for address in plan.addresses(name, family)
-    ]
 
 
 class ContainerNode(LabNode):

@@ -11,6 +11,7 @@ from testbed.topology.broadcast_domains import (
     find_broadcast_domains,
     forwards,
     has_addresses,
+    regions,
 )
 from testbed.topology.checks.topology import check
 from testbed.topology.model import Endpoint, Interface, Node, Topology
@@ -47,7 +48,7 @@ def plan(topology: Topology) -> Plan:
     check(topology)
     domains = find_broadcast_domains(topology)
     addressing = assign(topology, domains)
-    interfaces = _interfaces(topology, addressing)
+    interfaces = _interfaces(topology, addressing, regions(topology, domains))
     planner = RoutePlanner(topology, domains, addressing)
     longest = _longest_path(planner)
     problems: list[Problem] = []
@@ -81,8 +82,10 @@ def _longest_path(planner: RoutePlanner) -> int:
     return longest
 
 
-def _interfaces(topology: Topology, addressing: Addressing) -> dict[Endpoint, PlannedInterface]:
-    """The planned interfaces, in order of the links."""
+def _interfaces(
+    topology: Topology, addressing: Addressing, private: dict[int, int]
+) -> dict[Endpoint, PlannedInterface]:
+    """The planned interfaces, in order of the links; private: domain -> region."""
     planned = {}
     for index, link in enumerate(topology.links):
         for position, end in enumerate(link.endpoints):
@@ -96,6 +99,7 @@ def _interfaces(topology: Topology, addressing: Addressing) -> dict[Endpoint, Pl
                 addresses=addressing.in_cidr_form(end),
                 vlan=settings.vlan,
                 vlans=settings.vlans,
+                region=private.get(addressing.domain_of.get(end, -1)),
             )
     return planned
 

@@ -19,7 +19,8 @@ from testbed.topology.model import (
 class PlannedInterface(msgspec.Struct, frozen=True, kw_only=True):
     """One interface: `mac` as aa:bb:cc:dd:ee:ff, `addresses` in CIDR form, IPv4 first.
 
-    Interfaces of a switch have no addresses, but may have VLANs (see `Interface`).
+    Interfaces of a switch have no addresses, but may have VLANs (see `Interface`). region: the
+    number of the private region that the interface is in, None where its addresses are public.
     """
 
     node: str
@@ -30,6 +31,7 @@ class PlannedInterface(msgspec.Struct, frozen=True, kw_only=True):
     addresses: tuple[str, ...] = ()
     vlan: int | None = None
     vlans: tuple[int, ...] = ()
+    region: int | None = None
 
     def __str__(self) -> str:
         return f"{self.node}:{self.name}"
@@ -101,13 +103,23 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     links: tuple[PlannedLink, ...]
     captures: tuple[Endpoint, ...]
 
-    def addresses(self, node: str, family: int = 4) -> tuple[str, ...]:
+    def addresses(
+        self, node: str, family: int = 4, seen_from: str | None = None
+    ) -> tuple[str, ...]:
         """All addresses of a node without prefix length, in interface order, loopback last.
 
-        family: 4 or 6. Raises KeyError for an unknown node.
+        family: 4 or 6. seen_from: a node; without the addresses in private regions that it is not
+        in, where the same ones may be others'. Raises KeyError for an unknown node.
         """
         planned = self.nodes[node]
-        of_links = (address for one in planned.interfaces for address in one.addresses)
+        beside = planned if seen_from is None else self.nodes[seen_from]
+        regions = {None, *(one.region for one in beside.interfaces)}
+        of_links = (
+            address
+            for one in planned.interfaces
+            if one.region in regions
+            for address in one.addresses
+        )
         return tuple(
             address.split("/")[0]
             for address in (*of_links, *planned.loopback)
@@ -126,10 +138,21 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     def address(self, node: str, seen_from: str | None = None) -> str | None:
         """The one address that a node's name stands for; None where it has none.
 
-        seen_from: a node; an address of a family that it has, too, comes before others.
+        seen_from: a node; an address of a family that it has, too, comes before others, and one in
+        a private region that it is not in is none.
         """
         families = sorted(
             self.preferred_families,
             key=lambda family: seen_from is not None and not self.addresses(seen_from, family),
         )
-        return next((one for each in families for one in self.addresses(node, each)), None)
+        found = (one for each in families for one in self.addresses(node, each, seen_from))
+        return next(found, None)
+
+    def names(self, seen_from: str) -> tuple[tuple[str, str], ...]:
+        """(address, node) for all that names stand for in a node, the preferred family first."""
+        return tuple(
+            (address, name)
+            for family in self.preferred_families
+            for name in self.nodes
+            for address in self.addresses(name, family, seen_from)
+        )

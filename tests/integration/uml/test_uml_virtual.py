@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import py_compile
 import subprocess
 import sys
 import time
@@ -63,6 +64,16 @@ def test_the_same_seed_makes_the_same_randomness_and_another_seed_another():
     first = random_things(7)
     assert random_things(7) == first
     assert random_things(8) != first
+
+
+def test_what_is_random_does_not_depend_on_what_python_has_compiled(tmp_path):
+    module = tmp_path / "helper.py"
+    module.write_text("import os\nprint(os.urandom(8).hex())\n")
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import helper"
+    before = run(sys.executable, "-c", script)
+    py_compile.compile(str(module))
+    after = run(sys.executable, "-c", script)
+    assert before.stdout == after.stdout and len(before.stdout) == 17, before.stderr
 
 
 def test_a_silent_command_shows_its_stacks_and_is_ended():

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+import testbed
 from testbed.kernel.uml import boot as uml
 from testbed.kernel.uml.store import built_kernels
 from testbed.scenarios.replaying import compare
@@ -107,6 +109,15 @@ def test_the_packets_do_not_depend_on_how_many_boots_go_on_at_a_time(tmp_path: P
         )
     found = compare(tmp_path / "1", tmp_path / "2")
     assert found.equal, found.text
+
+
+def test_packets_do_not_depend_on_what_python_has_compiled(tmp_path: Path):
+    package = Path(testbed.__file__).parent
+    shutil.copytree(package, tmp_path / "testbed", ignore=shutil.ignore_patterns("__pycache__"))
+    docomo(tmp_path / "nothing", cwd=tmp_path)
+    docomo(tmp_path / "all", cwd=tmp_path)
+    outcome = compare(tmp_path / "nothing", tmp_path / "all")
+    assert outcome.equal, outcome.text
 
 
 def test_another_seed_makes_other_packets_and_the_same_verdict(first: Path, tmp_path: Path):

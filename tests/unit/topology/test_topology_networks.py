@@ -49,6 +49,17 @@ def test_two_private_links_have_the_same_subnet_and_nobody_outside_a_route_to_it
     }
 
 
+def test_a_name_stands_for_no_address_that_is_private_to_others():
+    found = planned(HOMES)
+    own, other = ("192.168.1.1", "pc1"), ("192.168.1.1", "pc2")
+    assert own in found.names("pc1") and other not in found.names("pc1")
+    assert other in found.names("nat2") and other not in found.names("server")
+    assert found.address("pc2", seen_from="pc1") is None
+    public = found.nodes["nat2"].interfaces[1].addresses[0].split("/")[0]
+    assert found.address("nat2", seen_from="pc1") == public
+    assert found.address("nat2", seen_from="pc2") == "192.168.1.2"
+
+
 def test_a_private_region_goes_on_behind_its_routers():
     """pc is two routers away from the border, and both private links reach each other."""
     found = planned("""
