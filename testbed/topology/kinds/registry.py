@@ -13,6 +13,7 @@ from testbed.topology.model import Topology
 from testbed.topology.values.shapes import Key, OneOf
 
 ENTRY_POINTS: Final = "testbed.node_kinds"
+_OWN: Final = "testbed.topology.kinds"
 
 _registered: dict[str, NodeKind] = {}
 
@@ -37,9 +38,12 @@ def node_kind(name: str) -> Callable[[KindType], KindType]:
 
 
 def names() -> tuple[str, ...]:
-    """The names of all kinds: this package's, then those of installed distributions."""
+    """The names of all kinds in order: this package's, then those of installed distributions."""
     _discover()
-    return tuple(_registered)
+    foreign = {
+        name: not type(kind).__module__.startswith(_OWN) for name, kind in _registered.items()
+    }
+    return tuple(sorted(_registered, key=lambda name: (foreign[name], name)))
 
 
 def find(name: str) -> NodeKind | None:
@@ -50,8 +54,7 @@ def find(name: str) -> NodeKind | None:
 
 def keys_of_kinds() -> tuple[Key, ...]:
     """The YAML keys that single kinds have of their own."""
-    _discover()
-    return tuple(key for kind in _registered.values() for key in kind.keys)
+    return tuple(key for name in names() for key in _registered[name].keys)
 
 
 def machine_needs(topology: Topology) -> str:
@@ -68,6 +71,4 @@ KIND: Final = OneOf("kind", names)
 
 @cache
 def _discover() -> None:
-    discover(
-        "testbed.topology.kinds", ENTRY_POINTS, "node kind", lambda fault: TopologyError([fault])
-    )
+    discover(_OWN, ENTRY_POINTS, "node kind", lambda fault: TopologyError([fault]))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 
 import pytest
 from rich.console import Console
@@ -84,3 +86,14 @@ def test_fields_of_other_kinds_are_refused_in_python_too():
     named = Node(name="a", settings={"vendor": "acme"})
     with pytest.raises(TopologyError, match="only another kind of node has vendor"):
         plan(type(faulty)(name="t", nodes={"a": named}))
+
+
+def test_the_order_of_names_does_not_depend_on_what_was_imported_first():
+    """`testbed.topology.kinds.switch` first, in a process of its own."""
+    code = (
+        "import testbed.topology.kinds.switch\n"
+        "from testbed.topology.kinds import names\n"
+        "print(*names())"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["container", "host", "middlebox", "router", "switch"]
