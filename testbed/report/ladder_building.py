@@ -28,6 +28,8 @@ from testbed.wire.flags import ACK, RST, SYN
 
 SILENCE_MS = 150.0
 """A pause of this length is drawn as a gap: longer than any delayed ACK's usual 40 ms."""
+_FEW = 3
+"""Segments left out: fewer are told with the next, or ladders of a path would be full of gaps."""
 
 
 class Hop(msgspec.Struct, frozen=True, eq=False):
@@ -316,19 +318,25 @@ def _between(columns: Sequence[str], first: int, second: int) -> str:
 def _with_silences(
     arrows: Sequence[Arrow], hidden: Collection[int], silence_ms: float
 ) -> Iterator[Arrow | Silence]:
-    """The arrows but those of hidden journeys, and what is between them."""
+    """The arrows but those of hidden journeys, and what is between them.
+
+    A hidden journey is counted where its first hop would be; few of them with the next.
+    """
     latest: float | None = None
     left_out: set[int] = set()
+    told: set[int] = set()
     for arrow in arrows:
         if arrow.journey in hidden:
-            if silence_ms < math.inf:
+            if silence_ms < math.inf and arrow.journey not in told:
                 left_out.add(arrow.journey)
             continue
         since = latest or 0.0
-        if left_out:
+        paused = latest is not None and arrow.time - since >= silence_ms
+        if len(left_out) >= (1 if paused else _FEW):
             yield Silence(since, max(arrow.time - since, 0.0), len(left_out))
+            told |= left_out
             left_out.clear()
-        elif latest is not None and arrow.time - since >= silence_ms:
+        elif paused:
             yield Silence(since, arrow.time - since)
         yield arrow
         latest = max(latest or 0.0, arrow.time, arrow.received or 0.0)
