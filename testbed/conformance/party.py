@@ -97,6 +97,10 @@ class Party:
     def endpoint(self) -> Endpoint:
         return self.sent.flow.source
 
+    def turns_after(self, place: int) -> Iterator[Turn]:
+        """The turns behind a place among them; what is before costs nothing."""
+        return map(self.turns.__getitem__, range(place + 1, len(self.turns)))
+
     @property
     def at_party(self) -> bool:
         """Whether the capture was taken at this endpoint."""

@@ -12,7 +12,6 @@ options than when it was sent before has less room, and says nothing.
 from __future__ import annotations
 
 from bisect import bisect_left
-from itertools import islice
 
 from testbed.conformance.finding import Ruling, fails, passes, undecided
 from testbed.conformance.party import Party, Turn
@@ -56,7 +55,7 @@ def ask(party: Party) -> Ruling:
 def _following(party: Party, at: int, first: Turn) -> list[Turn]:
     """Old data that was sent at once after the first, before the peer spoke."""
     found = []
-    for turn in islice(party.turns, at + 1, None):
+    for turn in party.turns_after(at):
         if not turn.own or turn.time - first.time > _AT_ONCE:
             break
         if turn.length and turn.kind in SENT_AGAIN:

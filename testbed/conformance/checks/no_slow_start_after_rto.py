@@ -12,8 +12,9 @@ turn out spurious, or whose ACK comes sooner than a round trip, are left out.
 
 from __future__ import annotations
 
-from bisect import bisect_left
-from itertools import islice
+from bisect import bisect_left, bisect_right
+from collections.abc import Sequence
+from itertools import accumulate
 
 from testbed.conformance.finding import Ruling, fails, passes, undecided
 from testbed.conformance.party import Party, Turn
@@ -30,10 +31,11 @@ def ask(party: Party) -> Ruling:
     if not party.timed:
         return undecided("the trace tells no times")
     kept: Ruling | None = None
+    acks = tuple(accumulate((0 if t.own else t.ack or 0 for t in party.turns), max))
     for repeat in party.analysis.repeats_of(party.side):
         if repeat.reason is not RepeatReason.TIMEOUT or not repeat.timer:
             continue
-        ruling = _after(party, repeat)
+        ruling = _after(party, repeat, acks)
         if ruling is not None and ruling.answer == "fail":
             return undecided(party.missing, ruling.segments) if party.missing else ruling
         kept = kept or ruling
@@ -42,22 +44,24 @@ def ask(party: Party) -> Ruling:
     )
 
 
-def _after(party: Party, repeat: Repeat) -> Ruling | None:
-    """What followed one time-out; None where that says nothing."""
+def _after(party: Party, repeat: Repeat, acks: Sequence[int]) -> Ruling | None:
+    """What followed one time-out; None where that says nothing.
+
+    acks: the highest one up to each turn.
+    """
     if repeat.needless is not Needless.NO:
         return None
     at = bisect_left(party.turns, repeat.row, key=lambda turn: turn.row)
     first = party.turns[at]
     if first.has(SYN) or first.has(FIN):
         return None
-    others = 0
-    for end in range(at, len(party.turns)):
+    for end in range(max(at, bisect_right(acks, first.start)), len(acks)):
         acked = party.turns[end]
         if not acked.own and (acked.ack or 0) > first.start:
             break
-        others += not acked.own
     else:
         return None
+    others = sum(not turn.own for turn in party.turns[at:end])
     if acked.time < first.time + _EARLY * party.round_trip:
         return None
     size, new = max(party.largest, 1), (acked.ack or 0) - first.start
@@ -78,7 +82,7 @@ def _after(party: Party, repeat: Repeat) -> Ruling | None:
 
 def _until_the_next_ack(party: Party, at: int) -> list[Turn]:
     burst: list[Turn] = []
-    for turn in islice(party.turns, at + 1, None):
+    for turn in party.turns_after(at):
         if not turn.own:
             if burst or turn.ack != party.turns[at].ack:
                 break

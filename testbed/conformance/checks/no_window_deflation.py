@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
-from itertools import islice
 
 from testbed.conformance.finding import Ruling, fails, passes, undecided
 from testbed.conformance.party import Party, Turn
@@ -60,7 +59,7 @@ def _recovery(party: Party, at: int, recover: int, largest: int) -> Ruling | Non
         return None
     exit_ = party.turns[end]
     burst: list[Turn] = []
-    for turn in islice(party.turns, end + 1, None):
+    for turn in party.turns_after(end):
         if not turn.own:
             break
         if turn.length:
