@@ -47,7 +47,7 @@ def ask(party: Party) -> Ruling:
                         f"{_byte(turn, differs):#04x}, both with a right checksum",
                         (first.segment, turn.segment),
                     )
-        if turn.kind is not SegmentClass.RETRANSMISSION or turn.end > end:
+        if turn.end > end or turn.kind in (SegmentClass.FILLS_HOLE, SegmentClass.REORDERED):
             insort(seen, turn, key=_start)
         end = max(end, turn.end)
     if same is not None:

@@ -11,6 +11,8 @@ twice.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
+
 from testbed.conformance.finding import Ruling, fails, passes, undecided
 from testbed.conformance.party import Party, Turn
 from testbed.conformance.registry import check
@@ -26,7 +28,8 @@ def ask(party: Party) -> Ruling:
     accepted = _accepted_beyond(party)
     if accepted is None:
         return undecided("no data was accepted beyond an offered window")
-    acks: list[Turn] = []
+    acks: list[Turn] = []  # in the order of what they acknowledge
+    soonest: Turn | None = None
     sent: Turn | None = None
     moved_on = False
     for turn in party.turns:
@@ -34,21 +37,27 @@ def ask(party: Party) -> Ruling:
             continue
         if not turn.own:
             if turn.ack is not None and sent is not None and turn.ack > sent.start:
-                acks.append(turn)
+                insort(acks, turn, key=_acknowledged)
+                soonest = soonest or turn
         elif turn.length and turn.kind is not SegmentClass.KEEPALIVE:
-            covering = [ack for ack in acks if (ack.ack or 0) >= turn.end]
+            covering = acks[bisect_left(acks, turn.end, key=_acknowledged) :]
             if len(covering) >= _LEAST_ACKS:
+                covering.sort(key=lambda ack: ack.row)
                 return _ignored(party, accepted, covering, turn)
-            moved_on = moved_on or (bool(acks) and turn.start >= (acks[0].ack or 0))
+            moved_on = moved_on or (soonest is not None and turn.start >= _acknowledged(soonest))
             sent = sent or turn
         elif turn.window:
             break  # the window is open again
-    if moved_on:
+    if moved_on and soonest is not None:
         return passes(
             "new data followed the ACKs that came while the window was closed",
-            (accepted.segment, acks[0].segment),
+            (accepted.segment, soonest.segment),
         )
     return undecided("too little was sent after data had been accepted beyond an offered window")
+
+
+def _acknowledged(turn: Turn) -> int:
+    return turn.ack or 0
 
 
 def _ignored(party: Party, accepted: Turn, covering: list[Turn], again: Turn) -> Ruling:
