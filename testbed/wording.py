@@ -46,6 +46,11 @@ def join(words: Iterable[str], last: str = "or") -> str:
     return f"{', '.join(listed[:-1])} {last} {listed[-1]}"
 
 
+def sentence(text: str) -> str:
+    """The text with a full stop, unless it ends with a question."""
+    return text if text.endswith((".", "?")) else f"{text}."
+
+
 def suggestion(word: str, candidates: Iterable[str], cutoff: float = 0.6) -> str:
     """`; did you mean 'x'?` for the candidate nearest to `word`, empty if none is near.
 

@@ -225,6 +225,10 @@ def capture(
     if (write is None) != live:
         raise LabError("Say -w FILE to keep the packets, or --live to look at them.")
     node, _, name = interface.partition(":")
+    if not (node and name):
+        raise LabError(
+            f"An interface is given as NODE:INTERFACE, such as client:eth0, not '{interface}'."
+        )
     client = LabClient.of(lab)
     with contextlib.ExitStack() as stack:
         if live:

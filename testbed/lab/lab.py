@@ -24,8 +24,10 @@ from testbed.loading import checked, load
 from testbed.middlebox.registry import find
 from testbed.topology import kinds
 from testbed.topology.model import Endpoint, Topology
+from testbed.topology.names import unknown_node
 from testbed.topology.planning.plan import plan
 from testbed.topology.planning.plan_model import Plan
+from testbed.wording import sentence
 
 
 def keeps_files(topology: Topology) -> bool:
@@ -152,11 +154,18 @@ class Lab:
         found = [link for link in self._links if link.joins(a, b)]
         if len(found) == 1:
             return found[0]
-        names = ", ".join(link.name for link in found or self._links) or "no links"
-        count = "no link" if not found else f"{len(found)} links"
-        raise LabError(
-            f"The lab has {count} between '{a}' and '{b}': {names}. `lab.links` has all of them."
-        )
+        for end in (a, b):
+            if (node := end.partition(":")[0]) not in self.plan.nodes:
+                raise LabError(sentence(f"No link: {unknown_node(node, self.plan.nodes)}"))
+        if found:
+            names = ", ".join(link.name for link in found)
+            told = (
+                f"{len(found)} links between '{a}' and '{b}': name one by its interfaces: {names}"
+            )
+        else:
+            names = ", ".join(link.name for link in self._links)
+            told = f"no link between '{a}' and '{b}'" + (f", but {names}" if names else "")
+        raise LabError(f"The lab has {told}.")
 
     @property
     def lateness(self) -> Lateness | None:

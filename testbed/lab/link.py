@@ -20,6 +20,7 @@ from testbed.topology.model import DirectionName, Impairments, Match, ScheduledC
 from testbed.topology.planning.matches import AddressesOf, changes_with_addresses
 from testbed.topology.planning.plan_model import PlannedLink
 from testbed.topology.yaml.impairments import parse_changes
+from testbed.wording import sentence
 
 
 class LinkEvent(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,7 +129,7 @@ class LabLink:
         try:
             values = changes_with_addresses(parse_changes(changes), self._addresses_of)
         except InvalidValue as error:
-            raise LabError(f"The link {self.name} cannot be changed: {error}.") from None
+            raise LabError(sentence(f"The link {self.name} cannot be changed: {error}")) from None
         with self._lock:
             self._change(emulator, self.directions(toward), values)
 

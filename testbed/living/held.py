@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -15,6 +16,14 @@ from testbed.living.records import LabRecord
 from testbed.topology.model import DirectionName
 
 _JOURNAL_SECONDS = 0.05
+
+
+def _as_yaml(value: Any) -> Any:
+    """A number as it stands in YAML, where a delay without a unit is refused: in Python it means
+    seconds, bit/s or a probability."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return value
+    return format(Decimal(repr(value)), "f")
 
 
 class HeldLab:
@@ -42,7 +51,7 @@ class HeldLab:
         if changes is not None:
             if "toward" in changes:
                 raise LabError("`toward` is no impairment: it goes beside the changes.")
-            link.set(toward, **changes)
+            link.set(toward, **{name: _as_yaml(value) for name, value in changes.items()})
         elif verb == "cut":
             link.cut(toward)
         else:

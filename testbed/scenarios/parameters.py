@@ -21,6 +21,9 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 
 
+_WORDS: Final[dict[Any, str]] = {int: "a whole number", float: "a number", bool: "true or false"}
+
+
 class Parameter(msgspec.Struct, frozen=True):
     """One parameter: its type (Literal, int, float, bool or str) and default value."""
 
@@ -39,7 +42,7 @@ class Parameter(msgspec.Struct, frozen=True):
             return "a number above 0"
         if self.type == Count:
             return "a whole number from 1 on"
-        return getattr(self.type, "__name__", "text")
+        return _WORDS.get(self.type, "text")
 
     def parse(self, value: object) -> Any:
         """The value as its type. Raises `ScenarioError` naming what is possible."""

@@ -30,7 +30,7 @@ def asked_of(folder: Path) -> Asked:
     file = folder / RESULT_FILE
     try:
         result = msgspec.json.decode(file.read_bytes(), type=Result)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise ScenarioError(
             f"There is no {RESULT_FILE} in {folder}: give the folder of one `testbed run`."
         ) from None

@@ -124,14 +124,18 @@ class Quantity:
         return number
 
     def format(self, number: float) -> str:
-        """Text for a value in base units, in its largest fitting unit; `parse` reads it back."""
+        """Text for a value in base units, in the largest fitting unit that says it exactly, such as
+        80s and not 1.33333333min, or else in the largest; `parse` reads it back."""
+        units = list(self.factors.items())
         if number == 0:
-            return f"0{next(iter(self.factors))}"
-        unit, factor = next(iter(self.factors.items()))
-        for name, size in self.factors.items():
-            if float(size) <= number * (1 + 1e-12):
-                unit, factor = name, size
-        return f"{number / float(factor):.9g}{unit}"
+            return f"0{units[0][0]}"
+        fitting = [one for one in units if float(one[1]) <= number * (1 + 1e-12)] or units[:1]
+        texts = [
+            (f"{number / float(factor):.9g}", factor, unit) for unit, factor in reversed(fitting)
+        ]
+        exact = (one for one in texts if float(Decimal(one[0]) * one[1]) == number)
+        text, _, unit = next(exact, texts[0])
+        return f"{text}{unit}"
 
 
 def _bits_for(unit: str) -> str:

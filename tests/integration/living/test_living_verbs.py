@@ -174,6 +174,21 @@ def test_links_are_changed_cut_and_restored(living, lab):
     assert living.run_in(lab, "client", "ping", "-c", "1", "router")["status"] == 0
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("set LAB client router delay=80", "the unit is missing"),
+        ("set LAB client router dely=80ms", "no impairment 'dely'; did you mean 'delay'?"),
+        ("set LAB client ruoter delay=1ms", "no node 'ruoter'; did you mean 'router'?"),
+        ("cut LAB client server", "no link between 'client' and 'server', but client:eth0-router:"),
+        ("capture LAB client --live", "given as NODE:INTERFACE, such as client:eth0"),
+    ],
+)
+def test_a_slip_of_the_pen_is_told_with_what_was_meant(living, lab, words, told):
+    said = living.run(*words.replace("LAB", lab).split(), status=1)
+    assert told in said and "?." not in said
+
+
 def test_functions_are_shown_switched_and_set(living, lab):
     assert "setup-proxy: on" in living.run("function", lab, "router")
     assert living.run("function", lab, "router", "setup-proxy", "off").startswith(

@@ -80,7 +80,7 @@ class TestParameters:
     @pytest.mark.parametrize(
         ("given", "told"),
         [
-            ({"size": "many"}, r"size cannot be 'many'; it takes: int"),
+            ({"size": "many"}, r"size cannot be 'many'; it takes: a whole number"),
             ({"taste": "swet"}, r"takes: sweet, sour; did you mean 'sweet'\?"),
             ({"sise": "1"}, r"no parameter 'sise'; did you mean 'size'\? It has: taste, size"),
         ],

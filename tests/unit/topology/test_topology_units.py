@@ -198,3 +198,11 @@ def test_what_a_parser_takes_its_pattern_takes(pattern: str, text: str) -> None:
     except InvalidValue:
         return
     assert re.search(pattern, text)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(80.0, "80s"), (90.0, "1.5min"), (0.0203, "20.3ms"), (1 / 3, "333.333333ms"), (7200.0, "2h")],
+)
+def test_a_unit_is_taken_that_says_a_value_exactly(seconds: float, text: str) -> None:
+    assert units.format_duration(seconds) == text
