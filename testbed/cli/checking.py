@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from testbed.cli.output import JsonOption, example, print_error, print_json, stdout_console
+from testbed.cli.output import (
+    JsonOption,
+    example,
+    only_ascii,
+    print_error,
+    print_json,
+    stdout_console,
+)
 from testbed.errors import TestbedError
 
 if TYPE_CHECKING:
@@ -136,7 +143,7 @@ def _check_capture(
         trace,
         findings,
         everything=everything,
-        ascii_only=not console.encoding.startswith("utf"),
+        ascii_only=only_ascii(console),
     )
     if not json:
         console.print(table)

@@ -42,6 +42,11 @@ def stdout_console() -> Console:
     return Console(width=width, highlight=False, markup=False, emoji=False)
 
 
+def only_ascii(console: Console) -> bool:
+    """Whether lines and arrows beyond ASCII may not be shown there."""
+    return not console.encoding.startswith("utf")
+
+
 @contextmanager
 def reading_progress() -> Iterator[Callable[[int, int], object] | None]:
     """Shows how far a large file is read, on standard error where that is a terminal."""

@@ -13,6 +13,7 @@ import typer
 from testbed.cli.output import (
     JsonOption,
     example,
+    only_ascii,
     print_json,
     reading_progress,
     stdout_console,
@@ -170,13 +171,13 @@ def _tell(
         console = stdout_console()
         frames = telling_frames(chosen, connection_story(trace, chosen))
         drawn = ladder_from_traces(traces, connection=number, frames=frames)
-        only_ascii = not console.encoding.startswith("utf")
+        plain = only_ascii(console)
         parts = [
             *story_lines(traces, trace, chosen),
             "",
-            draw(drawn, _usual_width(console), ascii_only=only_ascii),
+            draw(drawn, _usual_width(console), ascii_only=plain),
         ]
-        if not only_ascii and plot is None:
+        if not plain and plot is None:
             parts += ["", terminal_plots(chosen)]
         for part in parts:
             console.print(part, no_wrap=True, crop=False, soft_wrap=True)
@@ -273,9 +274,11 @@ def ladder(
         print_json(drawn)
     elif svg is None:
         console = stdout_console()
-        only_ascii = ascii or not console.encoding.startswith("utf")
         drawing = draw(
-            drawn, width or _usual_width(console), ascii_only=only_ascii, windows=windows
+            drawn,
+            width or _usual_width(console),
+            ascii_only=ascii or only_ascii(console),
+            windows=windows,
         )
         console.print(drawing, no_wrap=True, crop=False, soft_wrap=True)
     if any(one.damage for one in traces):

@@ -63,7 +63,7 @@ class FindingsTable:
     def _connection(
         self, number: int, found: Sequence[Finding]
     ) -> Iterator[Text | Table | Padding]:
-        connection = self.trace.connections[number - 1]
+        connection = self.trace.numbered(number)
         ends = f"{self._name(connection.initiator)} to {self._name(connection.responder)}"
         yield Text(f"{self.trace.path.name}: connection {number}, {ends}", style="bold")
         for endpoint, group in groupby(found, key=lambda one: one.endpoint):
@@ -89,13 +89,13 @@ class FindingsTable:
 
     def _evidence(self, finding: Finding) -> Text:
         """A ladder of the segments and of those right before and after."""
-        numbers = [one.number for one in self.trace.connections[finding.connection - 1].segments]
+        connection = self.trace.numbered(finding.connection)
+        numbers = [one.number for one in connection.segments]
         shown: set[int] = set()
         for number in finding.segments[: _MOST_ARROWS // 2] + finding.segments[-2:]:
             at = numbers.index(number)
             shown.update(numbers[max(0, at - 1) : at + 2])
         frames = sorted(shown)[:_MOST_ARROWS]
-        connection = self.trace.connections[finding.connection - 1]
         names = [self._name(connection.initiator), self._name(connection.responder)]
         ladder = ladder_from_traces(
             [self.trace],

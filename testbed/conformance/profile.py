@@ -17,7 +17,7 @@ class Profile(msgspec.Struct, frozen=True):
     initial_window: bytes that may be sent before the first acknowledgment of data, by the MSS.
     initial_rto: the retransmission time-out before any round trip was measured.
     keepalive_idle: the least time without traffic before a first probe.
-    sources: the RFCs, for sentences.
+    The sources are for sentences.
     """
 
     name: str

@@ -14,9 +14,8 @@ from testbed.containers.engine import ContainerEngine
 LAB: Final = "testbed.lab"
 OWNER: Final = "testbed.owner"
 
-_STARTED = (
-    19  # fields of /proc/PID/stat after the name of the program: starttime (proc_pid_stat(5))
-)
+#: Of /proc/PID/stat, behind the name of the program: the field starttime (proc_pid_stat(5)).
+_STARTED: Final = 19
 
 
 class OwnerLabel(msgspec.Struct, frozen=True):

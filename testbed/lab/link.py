@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from testbed.emulator.changes import directions_of
 from testbed.emulator.counters import LinkCounters
 from testbed.emulator.emulator import Emulator
 from testbed.emulator.fate_file import FateFile
@@ -214,7 +215,7 @@ class LabLink:
     def directions(self, toward: str | None) -> tuple[DirectionName, ...]:
         """The direction to a node, or both. Raises `LabError` for a node at neither end."""
         if toward is None:
-            return ("forward", "reverse")
+            return directions_of(None)
         if toward not in self.nodes:
             raise LabError(
                 f"The link {self.name} does not lead to '{toward}', only to "

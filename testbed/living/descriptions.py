@@ -133,8 +133,7 @@ def picture_of(held: HeldLab) -> NetworkPicture:
 
     def state(planned: PlannedLink) -> LinkState:
         link = links[id(planned)]
-        both: tuple[DirectionName, ...] = ("forward", "reverse")
-        cut = frozenset(direction for direction in both if held.is_cut(link, direction))
+        cut = frozenset(one for one in link.directions(None) if held.is_cut(link, one))
         return link.impairments("forward"), link.impairments("reverse"), cut
 
     return network_picture(held.lab.plan, state)

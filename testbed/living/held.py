@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from testbed.emulator.changes import directions_of
 from testbed.errors import LabError, TestbedError
 from testbed.lab import Lab, LabLink
 from testbed.living.events import EventLog
@@ -97,7 +98,7 @@ class HeldLab:
             for event in new:
                 change = event.change
                 if change.cut is not None:
-                    self._note_cut(link, _ways(change.direction), change.cut)
+                    self._note_cut(link, directions_of(change.direction), change.cut)
                 what = msgspec.to_builtins(change) | {"error": event.error}
                 self.events.add("schedule", link.name, what, event.time_ns)
             told += len(new)
@@ -113,7 +114,3 @@ class HeldLab:
                 self.events.add("end", self.record.name, {})
                 self.events.close()
                 self.over.set()
-
-
-def _ways(direction: DirectionName | None) -> tuple[DirectionName, ...]:
-    return ("forward", "reverse") if direction is None else (direction,)

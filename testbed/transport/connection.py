@@ -6,7 +6,8 @@ import errno
 from typing import ClassVar, Final
 
 from testbed.transport.keepalive import Keepalive
-from testbed.transport.opening import LARGEST_WINDOW, TcpOpening
+from testbed.transport.opening import TcpOpening
+from testbed.transport.settings import LARGEST_WINDOW
 from testbed.wire.craft import reset
 from testbed.wire.flags import ACK, FIN, RST, SYN
 from testbed.wire.options import Options

@@ -17,7 +17,13 @@ from testbed.transport.congestion import Congestion, initial_window
 from testbed.transport.keepalive import Keepalive
 from testbed.transport.receiver import Receiver
 from testbed.transport.sender import Sender
-from testbed.transport.settings import TIMESTAMPS_SIZE, Agreement, TcpSettings, version_of
+from testbed.transport.settings import (
+    LARGEST_WINDOW,
+    TIMESTAMPS_SIZE,
+    Agreement,
+    TcpSettings,
+    version_of,
+)
 from testbed.transport.timeout import RetransmissionTimeout
 from testbed.wire.craft import reset, tcp_segment
 from testbed.wire.flags import ACK, PSH, RST, SYN
@@ -34,7 +40,6 @@ from testbed.wire.sequence import MODULUS
 
 Phase: TypeAlias = Literal["closed", "syn-sent", "syn-received", "synchronized", "time-wait"]
 
-LARGEST_WINDOW: Final = 0xFFFF  # without scale
 _LEAST_TIMEOUT: Final = 1.0  # seconds (RFC 6298 section 2.4)
 _TRIES_TO_OPEN: Final = 6
 _MOST_BLOCKS: Final = 3  # of SACK, beside timestamps

@@ -9,7 +9,7 @@ import msgspec
 from testbed.wire.options import ASSUMED_MSS, MAX_WINDOW_SCALE, HandshakeOptions
 from testbed.wire.packet import address_length
 
-_LARGEST_WINDOW: Final = 0xFFFF  # without scale
+LARGEST_WINDOW: Final = 0xFFFF  # without scale
 TIMESTAMPS_SIZE: Final = 12  # bytes of the option, padded
 
 Version = int
@@ -45,7 +45,7 @@ class TcpSettings(msgspec.Struct, frozen=True, kw_only=True):
         """The shift that its windows need (RFC 7323 sections 2.2 and 2.3)."""
         if not self.window_scaling:
             return 0
-        wanted = self.receive_buffer.bit_length() - _LARGEST_WINDOW.bit_length()
+        wanted = self.receive_buffer.bit_length() - LARGEST_WINDOW.bit_length()
         return min(max(wanted, 0), MAX_WINDOW_SCALE)
 
     def offer(self, mss: int, stamps: tuple[int, int]) -> HandshakeOptions:

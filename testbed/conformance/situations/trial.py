@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -22,16 +21,12 @@ from testbed.topology.model import Topology
 from testbed.topology.vary import with_function, with_node
 from testbed.trace import Trace, read_trace
 from testbed.trace.pcap import CaptureFile
+from testbed.trace.pcap_writing import pcap_header, pcap_record
 
 Implementation: TypeAlias = Literal["linux", "testbed-tcp"]
 
 # No program here changes what TCP does by default, nor shuts down a single direction.
 _KNOWN: Final = Circumstances(default_settings=True, plain_close=True)
-_PCAP: Final = struct.Struct("<IHHiIII")
-_RECORD: Final = struct.Struct("<IIII")
-_NANOSECOND_MAGIC: Final = 0xA1B23C4D
-_SECOND: Final = 1_000_000_000
-_SNAP: Final = 1 << 18
 
 
 class Subject(msgspec.Struct, frozen=True):
@@ -120,9 +115,7 @@ def stretched(path: Path, factor: int) -> Trace:
         for time, link_type, start, end, length, *_ in capture.frames():
             if begins is None:
                 begins = time
-                header = (_NANOSECOND_MAGIC, 2, 4, 0, 0, _SNAP, link_type)
-                file.write(_PCAP.pack(*header))
-            seconds, nanoseconds = divmod(begins + (time - begins) * factor, _SECOND)
-            file.write(_RECORD.pack(seconds, nanoseconds, end - start, length))
-            file.write(capture.data[start:end])
+                file.write(pcap_header(link_type))
+            late = begins + (time - begins) * factor
+            file.write(pcap_record(late, capture.data[start:end], length))
     return read_trace(longer)

@@ -17,6 +17,7 @@ from ipaddress import ip_address
 import msgspec
 
 from testbed.errors import TraceError
+from testbed.trace.pcap_writing import pcap_header, pcap_record
 from testbed.trace.text.line import Name, TextLine
 from testbed.trace.text.reading import packets
 from testbed.wire.flags import ACK, FIN, RST, SYN
@@ -30,7 +31,6 @@ LARGEST_LOG = 64 << 20
 _UNKNOWN_WINDOW = 0xFFFF
 _TICK = 1_000  # ns between the packets of a log without times
 _RAW = 101  # link type: IP without anything before it
-_PCAP_HEADER = struct.pack("<IHHiIII", 0xA1B23C4D, 2, 4, 0, 0, 65535, _RAW)
 _FIRST_NAMED, _MOST_NAMED = 0xC0000201, 254  # 192.0.2.1
 
 
@@ -58,11 +58,11 @@ def transcribe(text: str) -> tuple[bytes, Transcript]:
             lines.append(one)
     writing = _Writing(lines)
     timed = all(line.time is not None for line in lines)
-    records = [_PCAP_HEADER]
+    records = [pcap_header(_RAW)]
     for index, line in enumerate(lines):
         head, size = writing.packet(line)
         time = line.time if timed and line.time is not None else index * _TICK
-        records.append(struct.pack("<IIII", *divmod(time, 10**9), len(head), size) + head)
+        records.append(pcap_record(time, head, size))
     return b"".join(records), Transcript(writing.hosts.names, skipped, timed)
 
 
