@@ -16,7 +16,7 @@ from testbed.lazy import lazily
 
 if TYPE_CHECKING:
     from testbed.errors import TestbedError
-    from testbed.expectations import expect
+    from testbed.expectations import eventually, expect
     from testbed.lab import Lab
     from testbed.loading import load, loads
     from testbed.report import ladder_from_files
@@ -30,6 +30,7 @@ __all__ = [
     "Lab",
     "TestbedError",
     "Topology",
+    "eventually",
     "expect",
     "ladder_from_files",
     "load",
@@ -44,6 +45,7 @@ __getattr__, __dir__ = lazily(
         "Lab": "testbed.lab",
         "TestbedError": "testbed.errors",
         "Topology": "testbed.topology.model",
+        "eventually": "testbed.expectations",
         "expect": "testbed.expectations",
         "ladder_from_files": "testbed.report",
         "load": "testbed.loading",

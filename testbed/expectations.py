@@ -9,12 +9,17 @@ Each method returns the expectation, so that they can be put together; each rais
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
+from typing import TypeVar
 
 from testbed.report.excerpt import draw_excerpt
 from testbed.trace import Connection, RepeatReason, Segment, SegmentClass
 
+T = TypeVar("T")
+
 _AROUND = 6
+_POLL_SECONDS = 0.01
 _NS = 1e9
 
 
@@ -103,6 +108,23 @@ class Expectation:
 def expect(connection: Connection) -> Expectation:
     """What is expected of a connection: `expect(connection).retransmits(at_most=0)`."""
     return Expectation(connection)
+
+
+def eventually(read: Callable[[], T], holds: Callable[[T], bool], *, within: float) -> T:
+    """The first state for which something holds, of those that are read again and again.
+
+    Raises AssertionError with the last state after `within` seconds. For what no event tells of,
+    such as counters: `eventually(box.counters, lambda one: one.dropped, within=5)`.
+    """
+    deadline = time.monotonic() + within
+    while True:
+        late = time.monotonic() >= deadline
+        state = read()
+        if holds(state):
+            return state
+        if late:
+            raise AssertionError(f"Not so within {within:g} s; the last state: {state!r}")
+        time.sleep(_POLL_SECONDS)
 
 
 def _ladder_around(connection: Connection, segment: Segment) -> str:

@@ -25,7 +25,7 @@ from testbed.kernel.processes.process import (
     find_program,
     time_left,
 )
-from testbed.topology.model import Endpoint
+from testbed.topology.model import CapturePoint, Endpoint
 from testbed.topology.names import unknown_node
 from testbed.topology.planning.plan_model import Plan
 from testbed.wording import join
@@ -201,7 +201,8 @@ class Capture:
             raise CaptureError(
                 f"The capture of {self.node}:{self.interface} is not complete: of "
                 f"{last.received} packets {last.captured} were written and "
-                f"{last.dropped} dropped. Capture fewer interfaces or a slower link."
+                f"{last.dropped} dropped. Capture fewer interfaces, a slower link, or less of each "
+                f"frame: `captures: [{{interface: {self.node}:{self.interface}, snap: 128}}]`."
             )
         return last
 
@@ -248,6 +249,13 @@ class Capture:
             f"The capture of {self.node}:{self.interface} failed: tcpdump {complaint}"
             f"{f', saying: {words}' if words else ''}."
         )
+
+
+def bytes_to_keep(plan: Plan, end: Endpoint) -> int:
+    """How much of a frame a capture of the topology keeps: all, unless it says less."""
+    longest = longest_frame(plan, end)
+    snap = end.snap if isinstance(end, CapturePoint) else None
+    return longest if snap is None else min(snap, longest)
 
 
 def longest_frame(plan: Plan, end: Endpoint) -> int:

@@ -17,7 +17,7 @@ from testbed.kernel.placement import Placement, placements
 from testbed.kernel.processes.helper import Helper
 from testbed.kernel.processes.process import find_program
 from testbed.lab import build, ruleset
-from testbed.lab.capture import Capture, longest_frame
+from testbed.lab.capture import Capture, bytes_to_keep
 from testbed.lab.congestion import refuse_unknown_congestion_controls
 from testbed.lab.kinds import builder_of
 from testbed.lab.link import LabLink, check_impairments, link_name
@@ -210,7 +210,7 @@ class Construction:
             capture = Capture(
                 end.node,
                 end.interface,
-                longest_frame(self.plan, end),
+                bytes_to_keep(self.plan, end),
                 directory=self._directory,
                 before_stop=self._runtime.expect_end,
             )

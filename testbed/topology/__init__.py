@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from testbed.lazy import lazily
 from testbed.topology.model import (
+    CapturePoint,
     Chance,
     Codel,
     Corrupt,
@@ -51,6 +52,7 @@ if TYPE_CHECKING:
     from testbed.topology.yaml.schema import json_schema
 
 __all__ = [
+    "CapturePoint",
     "Chance",
     "Codel",
     "Corrupt",

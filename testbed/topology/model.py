@@ -243,6 +243,12 @@ class Endpoint(msgspec.Struct, frozen=True):
         return f"{self.node}:{self.interface}"
 
 
+class CapturePoint(Endpoint, frozen=True):
+    """An interface to capture; snap: bytes that are kept of each frame, None for all of them."""
+
+    snap: int | None = None
+
+
 class Link(msgspec.Struct, frozen=True, kw_only=True):
     """Two interfaces joined.
 
@@ -352,6 +358,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True):
 
 class Topology(msgspec.Struct, frozen=True, kw_only=True):
     """A whole network; `nodes` is keyed by name, groups are already expanded.
+
+    captures: interfaces, or `CapturePoint`s where not all of a frame is kept.
 
     emulator_processes: how many share the links (userspace only). max_lateness: how late the
     emulator may hand over the 99th percentile of packets before a run is not to be trusted.

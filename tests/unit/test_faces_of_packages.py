@@ -7,7 +7,9 @@ from importlib import import_module
 import pytest
 
 FACES = {
-    "testbed": "Lab TestbedError Topology expect ladder_from_files load loads plan read_trace",
+    "testbed": """
+        Lab TestbedError Topology eventually expect ladder_from_files load loads plan read_trace
+    """,
     "testbed.conformance": """
         Answer Check Circumstances Finding MODERN PROFILES Profile RFC2525 all_checks check
         check_trace
@@ -26,6 +28,7 @@ FACES = {
         with_kernel_nat
     """,
     "testbed.topology": """
+        CapturePoint
         Chance Codel Corrupt DropRule Endpoint FourState FunctionSpec GilbertElliott Impairments
         Interface Jitter KernelAqm KernelFunctions Link Node NodeKind Plan PlannedInterface
         PlannedLink PlannedNode PlannedRoute Queue QueueLimit RateTrace Red Reorder Route

@@ -22,7 +22,7 @@ from testbed.topology.broadcast_domains import (
 )
 from testbed.topology.checks.addresses import address_problems
 from testbed.topology.checks.impairments import impairment_problems
-from testbed.topology.model import Endpoint, Link, Match, Node, RouteMetrics, Topology
+from testbed.topology.model import CapturePoint, Endpoint, Link, Match, Node, RouteMetrics, Topology
 from testbed.topology.problems import MAX_PROBLEMS, Path, Problem, refuse
 from testbed.topology.units import format_duration
 from testbed.topology.values.scalars import (
@@ -30,6 +30,7 @@ from testbed.topology.values.scalars import (
     LINK_MTU,
     PROCESSES,
     ROUTE_MTU,
+    SNAP,
     WINDOW,
 )
 from testbed.topology.values.shapes import Scalar
@@ -263,7 +264,7 @@ def _existing(word: str, own: Mapping[str, str]) -> str:
 def _capture_problems(
     topology: Topology, interfaces: Mapping[str, Mapping[str, str]]
 ) -> Iterator[Problem]:
-    seen: set[Endpoint] = set()
+    seen: set[str] = set()
     for index, end in enumerate(topology.captures):
         path: Path = ("captures", index)
         if end.node not in topology.nodes:
@@ -271,9 +272,11 @@ def _capture_problems(
         elif end.interface not in interfaces[end.node]:
             existing = _existing(end.interface, interfaces[end.node])
             yield Problem(path, f"no link ends in {end}{existing}")
-        if end in seen:
+        if str(end) in seen:
             yield Problem(path, f"{end} is captured twice; remove one")
-        seen.add(end)
+        seen.add(str(end))
+        if isinstance(end, CapturePoint):
+            yield from _in_range((*path, "snap"), SNAP, end.snap)
 
 
 def _route_problems(

@@ -11,6 +11,7 @@ from testbed.errors import InvalidValue
 from testbed.topology import kinds
 from testbed.topology.checks.topology import MAX_LINKS, MAX_NODES
 from testbed.topology.model import (
+    CapturePoint,
     Endpoint,
     FunctionSpec,
     Impairments,
@@ -304,7 +305,10 @@ class Expansion:
         for index, item in enumerate(self._values.get("captures", [])):
             if item is INVALID:
                 continue
-            node, interface = item
+            end, snap = item.get("interface", INVALID), item.get("snap")
+            if INVALID in (end, snap):
+                continue
+            node, interface = end
             for member in self._members(node):
                 names = [interface] if interface else own.get(member, [""])
                 total += len(names)
@@ -313,7 +317,9 @@ class Expansion:
                     return
                 for name in names:
                     self._capture_origin.append(index)
-                    yield Endpoint(member, name)
+                    yield (
+                        Endpoint(member, name) if snap is None else CapturePoint(member, name, snap)
+                    )
 
 
 def _engaged(given: Mapping[str, Any], yes: str, no: str) -> bool | None:

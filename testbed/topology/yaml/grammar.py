@@ -137,6 +137,20 @@ EMULATOR_SETTINGS: Final = Record(
         ),
     ),
 )
+CAPTURE: Final = Record(
+    "capture",
+    "Interfaces to capture, and how much of each frame.",
+    (
+        Key("interface", scalars.ENDPOINT, "`node:interface`, or `node`.", required=True),
+        Key(
+            "snap",
+            scalars.SNAP,
+            "Bytes to keep of each frame, from its beginning. 128 have all headers of TCP over "
+            "IPv6; lengths of segments are known all the same.",
+            default="all",
+        ),
+    ),
+)
 TOPOLOGY: Final = Record(
     "topology",
     "A network: nodes, the links between them, what to capture.",
@@ -170,6 +184,10 @@ TOPOLOGY: Final = Record(
         Key("seed", scalars.SEED, "Start of all random decisions.", default="`0`"),
         Key("nodes", Table(scalars.NODE_NAME, NODE, 1), "The nodes by name.", required=True),
         Key("links", Items(LINK), "The links."),
-        Key("captures", Items(scalars.ENDPOINT), "Interfaces to capture; `node` means all of its."),
+        Key(
+            "captures",
+            Items(Either(scalars.ENDPOINT, CAPTURE, lambda end: {"interface": end})),
+            "Interfaces to capture; `node` means all of its.",
+        ),
     ),
 )

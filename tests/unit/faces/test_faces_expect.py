@@ -10,7 +10,7 @@ from scapy.layers.l2 import Ether
 from scapy.packet import Raw
 from scapy.utils import wrpcap
 
-from testbed import expect, read_trace
+from testbed import eventually, expect, read_trace
 from testbed.errors import TraceError
 from testbed.trace import RepeatReason, SegmentClass, Trace, compare
 
@@ -125,3 +125,15 @@ def test_two_captures_tell_what_was_lost_delayed_and_rewritten(trace, tmp_path):
     assert {round(one.transit / 1e6) for one in compared.crossings(True)} == {10}
     assert {one.changes for one in compared.rewritten(True)} == {("window",)}
     assert compared.rewritten(False) == ()
+
+
+def test_eventually_returns_the_state_that_was_awaited():
+    states = iter([1, 2, 3, 4])
+    assert eventually(lambda: next(states), lambda state: state > 2, within=60) == 3
+
+
+def test_eventually_tells_the_last_state():
+    with pytest.raises(
+        AssertionError, match=r"Not so within 0.02 s; the last state: \{'sent': 7\}"
+    ):
+        eventually(lambda: {"sent": 7}, lambda state: state["sent"] > 7, within=0.02)

@@ -80,6 +80,7 @@ VALUES: dict[str, st.SearchStrategy[Any]] = {
     "route-mtu": st.sampled_from([1500, 1000]),
     "advmss": st.integers(500, 1460),
     "segments": st.integers(1, 20),
+    "snap": st.integers(64, 65535),
     "overhead": st.integers(0, 40),
     "size": st.sampled_from(["10kB", 3000]),
     "aqm": st.sampled_from(["red", "codel", "fq_codel", "pie", "cake"]),

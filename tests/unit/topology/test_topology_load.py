@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from testbed.errors import TopologyError
-from testbed.topology.model import Endpoint, Impairments, Queue, QueueLimit, Route, RouteMetrics
+from testbed.topology.model import (
+    CapturePoint,
+    Endpoint,
+    Impairments,
+    Queue,
+    QueueLimit,
+    Route,
+    RouteMetrics,
+)
 from testbed.topology.yaml.load import load, loads
 
 PAIR = "name: t\nnodes: {a: , b: }\nlinks:\n  - endpoints: [a:eth0, b:eth0]\n"
@@ -123,6 +131,13 @@ def test_capture_of_a_node_means_all_of_its_interfaces() -> None:
     assert list(map(str, loads(text).captures)) == ["r:eth0", "r:eth1"]
 
 
+def test_a_capture_says_how_much_of_a_frame_it_keeps():
+    text = HEAD + "links: [{endpoints: [a, r]}, {endpoints: [b, r]}]\n"
+    captures = loads(text + "captures: [{interface: r, snap: 96}, a, {interface: b}]\n").captures
+    assert captures[:2] == (CapturePoint("r", "eth0", 96), CapturePoint("r", "eth1", 96))
+    assert captures[2:] == (Endpoint("a", "eth0"), Endpoint("b", "eth0"))
+
+
 def test_routes_carry_all_their_settings() -> None:
     text = (
         "name: t\nnodes:\n  a: {routes: [{to: default, via: b, rto_min: 300ms, initcwnd: 10, "
@@ -226,6 +241,10 @@ def test_all_faults_are_told_at_once_in_the_order_of_the_file() -> None:
         (PAIR + "    subnet: 10.1.0.0/32", "links[0].subnet: ", "no room for two"),
         (PAIR + "    forward: {delay: x}", "links[0].forward.delay: ", "expected a duration"),
         (PAIR + "captures: [a, a:eth0]", "t.yaml:5: captures[1]: ", "captured twice"),
+        (PAIR + "captures: [a, {interface: a}]", "captures[1]: ", "captured twice"),
+        (PAIR + "captures: [{snap: 96}]", "captures[0]: ", "the key 'interface' is missing"),
+        (PAIR + "captures: [{interface: a, snap: 9}]", "captures[0].snap: ", "from 64 to 65535"),
+        (PAIR + "captures: [{interface: 'a:'}]", "captures[0].interface: ", "expected `node"),
         (PAIR + "captures: [c]", "captures[0]: ", "there is no node 'c'"),
         (PAIR + "  - endpoints: [a]", "links[1].endpoints: ", "list of exactly 2 items, got 1"),
         (PAIR + "  - delay: 1ms", "links[1]: ", "the key 'endpoints' is missing"),
