@@ -121,6 +121,10 @@ class Wire:
             self.sender.send(struct.pack("!IQ", number, time.time_ns()) + bytes(size - 12))
         self._sent += count
 
+    def send_in_vain(self) -> None:
+        """A datagram that the link never takes."""
+        self.sender.send(bytes(100))
+
     def flood(self, count: int, gap: float, size: int) -> None:
         """One datagram every `gap` seconds; all that are due when the sender was held up."""
         began = time.monotonic()
@@ -165,6 +169,7 @@ class Wire:
         limit = time.monotonic() + DEADLINE
         while (now := self.counters).packets_in - self._sent_since < self._sent:
             assert time.monotonic() < limit, now
+            time.sleep(0.001)  # by the virtual clock nothing else lets time pass
 
     def delays(self, count: int = 30, size: int = 100) -> list[float]:
         """Seconds from just before send() to the kernel's stamp, one packet at a time."""

@@ -20,8 +20,9 @@ from testbed.lab.node import LabNode
 from testbed.topology.model import Impairments
 from testbed.topology.yaml.link_grammar import IMPAIRMENTS, LINK
 
-# What is no option: which nodes, and what is made of other keys.
-STRUCTURE = {"endpoints", "forward", "reverse"}
+# What is no option: which nodes, what is made of other keys, and what shows elsewhere (of
+# `private`, in the routes of others: tests/integration/lab/test_lab_networks.py).
+STRUCTURE = {"endpoints", "forward", "reverse", "private"}
 IN_FORCE = {
     "rate": ("10mbit", "rate", 10e6),
     "overhead": ("8", "overhead", 8),
@@ -33,6 +34,7 @@ IN_FORCE = {
     "duplicate": ("1%", "duplicate", None),
     "reorder": ("1%", "reorder", None),
     "corrupt": ("1%", "corrupt", None),
+    "match": ("[{to: b, delay: 5ms}]", "match", None),
 }
 # Options that need another beside them.
 BESIDE = {"overhead": "rate: 10mbit, ", "queue": "rate: 10mbit, ", "reorder": "delay: 2ms, "}
@@ -73,6 +75,15 @@ def has_subnet(lab: Lab, link: LabLink) -> bool:
     return len(found) == 2 - kinds.count("switch") and all(one.ip in wanted for one in found)
 
 
+def has_ipv6_alone(lab: Lab, link: LabLink) -> bool:
+    found = [
+        re.findall(r"inet6? ", node.run(["ip", "address", "show", name]).stdout)
+        for node, name in interfaces(lab, link)
+        if lab.topology.nodes[node.name].kind != "switch"
+    ]
+    return all(one and set(one) == {"inet6 "} for one in found)
+
+
 def follows_its_schedule(lab: Lab, link: LabLink) -> bool:
     limit = time.monotonic() + 20
     while not link.events:
@@ -91,6 +102,7 @@ OTHERS: dict[str, tuple[str, Callable[[Lab, LabLink], bool]]] = {
     "offload": ("true", has_offload),
     "emulated": ("true", lambda lab, link: link.emulator is not None),
     "subnet": ("10.77.{}.0/24", has_subnet),
+    "family": ("ipv6", has_ipv6_alone),
 }
 
 
@@ -144,5 +156,5 @@ def test_what_is_accepted_is_in_force(emulator, option, emulated):
             for link in lab.links:
                 assert is_in_force(lab, link, option), (link, option)
     except TopologyError as refusal:
-        words = {"log": "log", "drop": "script", "offload": "offload"}
+        words = {"log": "log", "drop": "script", "offload": "offload", "match": "match"}
         assert words[option] in str(refusal), refusal

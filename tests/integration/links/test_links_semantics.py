@@ -299,7 +299,8 @@ def test_a_cut_loses_what_enters_and_not_what_is_under_way(wire):
     wire.link.restore()
     wire.send(2, start=8)
     assert [one.number for one in wire.receive_all()] == [8, 9]
-    assert wire.counters.dropped["cut"] - before.dropped["cut"] == 5
+    # The kernel's own reports of multicast may come in between.
+    assert 5 <= wire.counters.dropped["cut"] - before.dropped["cut"] <= 7
 
 
 def test_an_unplugged_cable_is_seen_by_both_ends_and_loses_what_is_under_way(wire):
@@ -310,7 +311,7 @@ def test_an_unplugged_cable_is_seen_by_both_ends_and_loses_what_is_under_way(wir
     assert not wire.link.plugged
     for name in "ab":
         assert "NO-CARRIER" in wire.lab[name].run(["ip", "link", "show", "eth0"]).stdout
-    wire.send(2, start=3)
+    wire.send_in_vain()
     assert wire.receive_all() == []
     wire.link.plug()
     assert wire.link.plugged
