@@ -34,7 +34,7 @@ _DOWN = (2, 7)  # down, lower layer down
 _BRIDGE_PORT_FORWARDING = 3
 _RTN_UNICAST, _RTN_LOCAL = 1, 2
 _TABLE_LOCAL = 255
-_RTNLGRP_IPV6_IFADDR = 9
+_RTNLGRP_IPV6_ROUTE = 11  # told after the route is there, as news of the address are not
 _RTEXT_FILTER_SKIP_STATS = 8
 
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_OPERSTATE = 1, 3, 4, 16
@@ -215,7 +215,7 @@ def await_answering(netlink: Netlink, wanted: Collection[str]) -> None:
     listening = False
     while missing := set(wanted) - _own_addresses(netlink):
         if not listening:
-            netlink.subscribe(_RTNLGRP_IPV6_IFADDR)
+            netlink.subscribe(_RTNLGRP_IPV6_ROUTE)
             listening = True
         elif not netlink.wait_for_change(time_left(deadline)):
             raise ReadBackError(
