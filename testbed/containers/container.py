@@ -23,6 +23,7 @@ _NO_RESOLVER: Final = "127.0.0.1"  # refuses at once; otherwise the engine puts 
 _USUAL_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NANO: Final = 10**9
 _LAST_LINES: Final = 20
+_HEAR_SECONDS: Final = 10
 _LOG_BYTES: Final = 16 << 20
 
 
@@ -75,11 +76,13 @@ class RunningContainer:
         """How it ended, in words."""
         try:
             with self._engine.blame(f"container of '{self.node}'"):
+                # The process is gone before the engine has heard of it.
+                status = self._engine.api.wait(self.id, timeout=_HEAR_SECONDS)["StatusCode"]
                 state = self._engine.api.inspect_container(self.id)["State"]
         except EngineError:
             return "ended, and the container engine does not answer"
         memory = ", by want of memory" if state.get("OOMKilled") else ""
-        return f"ended, status {state.get('ExitCode')}{memory}"
+        return f"ended, status {status}{memory}"
 
     def said_last(self) -> str:
         """The last lines of its log; none where the engine does not answer."""

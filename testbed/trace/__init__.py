@@ -1,5 +1,8 @@
 """Captures read back: frames, segments, connections, and one segment in several captures. Pure."""
 
+import testbed.trace.lone_numpy  # noqa: F401
+
+# isort: split
 from testbed.trace.analysis import (
     Analysis,
     Legs,

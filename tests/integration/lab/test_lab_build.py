@@ -226,8 +226,10 @@ def test_unknown_nodes_and_links_name_what_there_is():
     with Lab(pair()) as lab:
         with pytest.raises(LabError, match=r"no node 'c'.*a, b"):
             lab["c"]
-        with pytest.raises(LabError, match=r"no link between 'a' and 'c': a:eth0-b:eth0"):
+        with pytest.raises(LabError, match=r"No link: there is no node 'c'"):
             lab.link("a", "c")
+        with pytest.raises(LabError, match=r"no link between 'a' and 'a', but a:eth0-b:eth0"):
+            lab.link("a", "a")
 
 
 # What cannot be had
