@@ -9,9 +9,10 @@ from typing import Literal
 import msgspec
 
 from testbed.errors import LabError
+from testbed.kernel.netlink.rtnetlink import family_of
 from testbed.kernel.tcp_info import TcpInfo, congestion_control, tcp_info
 from testbed.lab import LabNode
-from testbed.traffic.service import Service, address_of, family_of, patience
+from testbed.traffic.service import Service, address_of, patience
 
 _BLOCK = 1 << 18
 

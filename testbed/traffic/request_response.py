@@ -12,9 +12,10 @@ from types import TracebackType
 import msgspec
 
 from testbed.errors import LabError
+from testbed.kernel.netlink.rtnetlink import family_of
 from testbed.kernel.tcp_info import TcpInfo, tcp_info
 from testbed.lab import LabNode
-from testbed.traffic.service import Service, family_of, receive_exactly
+from testbed.traffic.service import Service, receive_exactly
 
 
 class Exchange(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,9 +11,10 @@ import time
 import msgspec
 
 from testbed.errors import LabError
+from testbed.kernel.netlink.rtnetlink import family_of
 from testbed.kernel.tcp_info import TcpInfo, congestion_control, tcp_info
 from testbed.lab import LabNode
-from testbed.traffic.service import Service, family_of, patience
+from testbed.traffic.service import Service, patience
 
 _CHUNK = bytes(1 << 16)
 _READ = 1 << 18

@@ -119,11 +119,6 @@ def address_of(node: LabNode, family: int | None) -> str:
     return node.address if family is None else node.first_address(family)
 
 
-def family_of(address: str) -> socket.AddressFamily:
-    """Of a socket that is to reach an address."""
-    return socket.AF_INET6 if ":" in address else socket.AF_INET
-
-
 def receive_exactly(sock: socket.socket, count: int) -> bytes:
     """Read `count` bytes; raises EOFError when the other side ends before."""
     data = bytearray(count)

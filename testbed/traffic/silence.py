@@ -14,9 +14,10 @@ from typing import Final, Literal
 import msgspec
 
 from testbed.errors import LabError
+from testbed.kernel.netlink.rtnetlink import family_of
 from testbed.kernel.tcp_info import TcpInfo, tcp_info
 from testbed.lab import LabNode
-from testbed.traffic.service import Service, address_of, family_of, receive_exactly
+from testbed.traffic.service import Service, address_of, receive_exactly
 
 _PROBES = 3
 _FAILURES: Final = (OSError, EOFError, http.client.HTTPException)
